@@ -1,0 +1,1 @@
+"""The Buildfile language: text to typed instructions with source spans. Pure."""

@@ -1,0 +1,219 @@
+"""Typed instructions: what the parser makes of a Buildfile, before any expansion.
+
+A `Word` is raw text with its source span; `$VAR` in it is expanded later (buildfile.words.expand) with the
+environment of that point, by whoever lowers the stages. Every instruction keeps the span of its keyword, the
+original text (for history and progress) and the flags as given.
+Source: Dockerfile reference; ../shared/reference/build.md, table 1.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from buildtool.errors import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A raw word: quotes, escapes and variables are still in it. Its span points at its first character."""
+
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """`<<[-]NAME`: `content` is the body (tabs already stripped for `<<-`); `expand` is False for a quoted name."""
+
+    name: str
+    content: str
+    expand: bool
+    span: Span
+    fd: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every instruction has. `source` is the logical line as written, continuations joined."""
+
+    span: Span
+    source: str
+    keyword: str
+
+
+@dataclass(frozen=True, slots=True)
+class From(Base):
+    image: Word
+    name: str | None = None
+    platform: Word | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arg(Base):
+    """`ARG a b=c`: a None value means no default."""
+
+    pairs: tuple[tuple[Word, Word | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Env(Base):
+    pairs: tuple[tuple[Word, Word], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Label(Base):
+    pairs: tuple[tuple[Word, Word], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Shell form: `shell` holds the text. Exec form: `exec_form` holds the JSON array (maybe empty)."""
+
+    shell: str | None
+    exec_form: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class MountOption:
+    """One `RUN --mount=…`: key/value pairs as written, in order (keys lower-cased, aliases kept)."""
+
+    options: tuple[tuple[str, Word | None], ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Base):
+    command: Command
+    heredocs: tuple[Heredoc, ...] = ()
+    mounts: tuple[MountOption, ...] = ()
+    network: Word | None = None
+    security: Word | None = None
+    devices: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(Base):
+    """COPY and ADD (`keyword` tells). Sources are words; heredocs are further sources named by their NAME."""
+
+    sources: tuple[Word, ...]
+    destination: Word
+    heredocs: tuple[Heredoc, ...] = ()
+    from_: Word | None = None
+    chown: Word | None = None
+    chmod: Word | None = None
+    link: bool = False
+    parents: bool = False
+    excludes: tuple[Word, ...] = ()
+    checksum: Word | None = None
+    keep_git_dir: bool = False
+    unpack: bool | None = None
+
+    @property
+    def is_add(self) -> bool:
+        return self.keyword == "ADD"
+
+
+@dataclass(frozen=True, slots=True)
+class Workdir(Base):
+    path: Word
+
+
+@dataclass(frozen=True, slots=True)
+class User(Base):
+    user: Word
+
+
+@dataclass(frozen=True, slots=True)
+class Cmd(Base):
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Entrypoint(Base):
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Expose(Base):
+    ports: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume(Base):
+    paths: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopSignal(Base):
+    signal: Word
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck(Base):
+    """`command` None means HEALTHCHECK NONE. Durations are nanoseconds, 0 = default; retries 0 = default."""
+
+    command: Command | None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shell(Base):
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Maintainer(Base):
+    name: Word
+
+
+@dataclass(frozen=True, slots=True)
+class OnBuild(Base):
+    """`trigger` is the instruction text after ONBUILD, as it goes into the image config (heredoc bodies included)."""
+
+    trigger: str
+    instruction: Instruction
+
+
+Instruction: TypeAlias = (
+    From | Arg | Env | Label | Run | Copy | Workdir | User | Cmd | Entrypoint | Expose | Volume | StopSignal
+    | HealthCheck | Shell | Maintainer | OnBuild
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """FROM and what follows it. `index` counts from 0; `name` is lower-case or None."""
+
+    index: int
+    from_: From
+    instructions: tuple[Instruction, ...]
+
+    @property
+    def name(self) -> str | None:
+        return self.from_.name
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """A build check that fired: BuildKit's rule name, message, place."""
+
+    rule: str
+    message: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Buildfile:
+    """A parsed Buildfile: the ARGs before the first FROM, the stages in order, directives, warnings."""
+
+    file: str
+    global_args: tuple[Arg, ...]
+    stages: tuple[Stage, ...]
+    directives: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[Warning, ...] = ()

@@ -1,0 +1,1 @@
+"""The command line: docker's verbs and flags."""

@@ -1,0 +1,1 @@
+"""Container lifecycle service: create, start, attach, exec, logs, wait, remove."""

@@ -1,0 +1,1 @@
+"""Instructions to a networkx DAG of steps. Pure."""

@@ -1,0 +1,1 @@
+"""Images by reference and id: configs, manifests, save, load, import, bootstrap."""

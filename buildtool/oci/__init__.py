@@ -1,0 +1,48 @@
+"""Types of the OCI image specification as plain values: digests, references, descriptors, manifests, configs."""
+
+from buildtool.oci import media_types
+from buildtool.oci.digest import Digest, hex_of, is_digest, parse_digest, sha256
+from buildtool.oci.image import (
+    ContainerConfig,
+    Descriptor,
+    HealthConfig,
+    History,
+    ImageConfig,
+    Index,
+    Manifest,
+    RootFS,
+    chain_id,
+    decode_config,
+    decode_index,
+    decode_manifest,
+    encode,
+)
+from buildtool.oci.platform import Platform, host_platform, parse_platform
+from buildtool.oci.reference import Reference, parse_reference
+
+__all__ = [
+    "ContainerConfig",
+    "Descriptor",
+    "Digest",
+    "HealthConfig",
+    "History",
+    "ImageConfig",
+    "Index",
+    "Manifest",
+    "Platform",
+    "Reference",
+    "RootFS",
+    "chain_id",
+    "decode_config",
+    "decode_index",
+    "decode_manifest",
+    "encode",
+    "hex_of",
+    "host_platform",
+    "is_digest",
+    "media_types",
+    "parse_digest",
+    "parse_platform",
+    "parse_reference",
+    "sha256",
+]

@@ -1,0 +1,176 @@
+"""The OCI image documents as plain values that round-trip to bytes.
+
+Decoding ignores unknown keys (the specification requires it); encoding is canonical (fixed key order, no
+spaces), so equal values have equal digests. Docker's additions to the config (Healthcheck, OnBuild, Shell …) are
+fields like any other. Source: OCI image-spec v1.1, manifest.md, image-index.md, config.md, descriptor.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from buildtool.errors import Corrupt
+from buildtool.oci import media_types
+from buildtool.oci.digest import Digest, sha256
+from buildtool.oci.platform import Platform
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """Names content by media type, digest and size in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: dict[str, str] | None = None
+    artifact_type: str | None = None
+    platform: Platform | None = None
+    urls: list[str] | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """One image: a config and its layers, bottom first."""
+
+    schema_version: int
+    media_type: str
+    config: Descriptor
+    layers: list[Descriptor]
+    artifact_type: str | None = None
+    subject: Descriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+class Index(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """Several manifests, one a platform."""
+
+    schema_version: int
+    media_type: str
+    manifests: list[Descriptor]
+    artifact_type: str | None = None
+    subject: Descriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+class HealthConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):
+    """Docker's healthcheck; durations in nanoseconds, 0 = inherit."""
+
+    test: list[str] | None = None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+class ContainerConfig(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):
+    """The `config` object of an image: the defaults of its containers."""
+
+    user: str = ""
+    exposed_ports: dict[str, dict[str, Any]] | None = None
+    env: list[str] | None = None
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    healthcheck: HealthConfig | None = None
+    args_escaped: bool = False
+    volumes: dict[str, dict[str, Any]] | None = None
+    working_dir: str = ""
+    on_build: list[str] | None = None
+    labels: dict[str, str] | None = None
+    stop_signal: str = ""
+    stop_timeout: int | None = None
+    shell: list[str] | None = None
+
+
+class RootFS(msgspec.Struct, frozen=True):
+    """`type` is always "layers"; diff_ids are the digests of the uncompressed layer tars, bottom first."""
+
+    type: str
+    diff_ids: list[Digest]
+
+
+class History(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of an image's history."""
+
+    created: str | None = None
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The image configuration document; its digest is the image id."""
+
+    architecture: str
+    os: str
+    rootfs: RootFS
+    config: ContainerConfig | None = None
+    created: str | None = None
+    author: str = ""
+    history: list[History] | None = None
+    variant: str = ""
+    os_version: str = msgspec.field(default="", name="os.version")
+
+    @property
+    def platform(self) -> Platform:
+        return Platform(architecture=self.architecture, os=self.os, variant=self.variant)
+
+
+def encode(document: msgspec.Struct) -> bytes:
+    """The canonical bytes of a document."""
+    return msgspec.json.encode(document)
+
+
+def decode_config(data: bytes) -> ImageConfig:
+    """Decode an image config. Raises Corrupt with the JSON path of the first fault."""
+    return _decode(data, ImageConfig, "image config")
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Decode an image manifest (OCI or Docker schema 2). Raises Corrupt with the JSON path of the first fault."""
+    manifest = _decode(_with_media_type(data, media_types.MANIFEST), Manifest, "image manifest")
+    if manifest.schema_version != 2:
+        raise Corrupt(f"image manifest: schemaVersion {manifest.schema_version} is not supported")
+    return manifest
+
+
+def decode_index(data: bytes) -> Index:
+    """Decode an image index or manifest list. Raises Corrupt with the JSON path of the first fault."""
+    return _decode(_with_media_type(data, media_types.INDEX), Index, "image index")
+
+
+def chain_id(diff_ids: Sequence[Digest]) -> Digest:
+    """The identity of a stack of layers, bottom first.
+
+    ChainID(L0) = L0; ChainID(L0…Ln) = SHA-256(ChainID(L0…Ln-1) + " " + Ln).
+    Raises ValueError on an empty sequence.
+    Source: OCI image-spec v1.1, config.md, "Layer ChainID".
+    """
+    if not diff_ids:
+        raise ValueError("no layers have no chain_id")
+    chain = diff_ids[0]
+    for diff_id in diff_ids[1:]:
+        chain = sha256(f"{chain} {diff_id}".encode())
+    return chain
+
+
+def _with_media_type(data: bytes, default: str) -> bytes:
+    """`mediaType` is optional in OCI documents: fill it in so that the types can require it."""
+    try:
+        raw = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"not a JSON document: {error}") from None
+    if not isinstance(raw, dict) or raw.get("mediaType"):
+        return data
+    return msgspec.json.encode({**raw, "mediaType": default})
+
+
+def _decode(data: bytes, kind: type[T], what: str) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"invalid {what}: {error}") from None

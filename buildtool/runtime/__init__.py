@@ -1,0 +1,1 @@
+"""One container: OCI runtime bundle to processes (spawner, shim, namespaces, cgroups)."""

@@ -1,0 +1,1 @@
+"""Executes the step graph against the store and the runtime."""

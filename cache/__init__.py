@@ -1,0 +1,1 @@
+"""The store: blobs, layers, snapshots, action records, leases."""
