@@ -6,21 +6,51 @@ A message says what failed, on which thing, why, and what to do about it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
 class Span:
     """A place in a source text: 1-based line and column, and what stands there.
 
-    `line_text` is the whole source line, `length` the number of characters the caret underlines.
+    `line_text` is the whole source line, `length` the number of characters the caret underlines. Immutable and
+    hashable; written out by hand because importing `dataclasses` costs the CLI more than all else it imports.
     """
+
+    __slots__ = ("column", "file", "length", "line", "line_text")
+    __match_args__ = ("file", "line", "column", "length", "line_text")
 
     file: str
     line: int
-    column: int = 1
-    length: int = 1
-    line_text: str = ""
+    column: int
+    length: int
+    line_text: str
+
+    def __init__(self, file: str, line: int, column: int = 1, length: int = 1, line_text: str = "") -> None:
+        set_field = object.__setattr__
+        set_field(self, "file", file)
+        set_field(self, "line", line)
+        set_field(self, "column", column)
+        set_field(self, "length", length)
+        set_field(self, "line_text", line_text)
+
+    def _values(self) -> tuple[str, int, int, int, str]:
+        return (self.file, self.line, self.column, self.length, self.line_text)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"cannot delete field {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Span) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __reduce__(self) -> tuple[type[Span], tuple[str, int, int, int, str]]:
+        return (Span, self._values())
+
+    def __repr__(self) -> str:
+        return "Span(file={!r}, line={!r}, column={!r}, length={!r}, line_text={!r})".format(*self._values())
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
