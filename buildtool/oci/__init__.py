@@ -1,7 +1,7 @@
 """Types of the OCI image specification as plain values: digests, references, descriptors, manifests, configs."""
 
 from buildtool.oci import media_types
-from buildtool.oci.digest import Digest, hex_of, is_digest, parse_digest, sha256
+from buildtool.oci.digest import CheckedDigest, Digest, hex_of, is_digest, parse_digest, sha256
 from buildtool.oci.image import (
     ContainerConfig,
     Descriptor,
@@ -17,10 +17,11 @@ from buildtool.oci.image import (
     decode_manifest,
     encode,
 )
-from buildtool.oci.platform import Platform, host_platform, parse_platform
+from buildtool.oci.platform import Platform, best_platform, host_platform, parse_platform
 from buildtool.oci.reference import Reference, parse_reference
 
 __all__ = [
+    "CheckedDigest",
     "ContainerConfig",
     "Descriptor",
     "Digest",
@@ -32,6 +33,7 @@ __all__ = [
     "Platform",
     "Reference",
     "RootFS",
+    "best_platform",
     "chain_id",
     "decode_config",
     "decode_index",

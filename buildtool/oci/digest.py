@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NewType
+from typing import Annotated, NewType, TypeAlias
+
+import msgspec
 
 from buildtool.errors import InvalidInput
 
 Digest = NewType("Digest", str)
 
-_DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
+_PATTERN = r"sha256:[a-f0-9]{64}"
+_DIGEST = re.compile(_PATTERN)
+
+CheckedDigest: TypeAlias = Annotated[Digest, msgspec.Meta(pattern=rf"\A{_PATTERN}\Z")]
+"""A Digest as a field of a document: decoding refuses anything malformed, so a digest is always safe in a path."""
 
 
 def sha256(data: bytes) -> Digest:

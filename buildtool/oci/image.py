@@ -1,31 +1,33 @@
 """The OCI image documents as plain values that round-trip to bytes.
 
-Decoding ignores unknown keys (the specification requires it); encoding is canonical (fixed key order, no
-spaces), so equal values have equal digests. Docker's additions to the config (Healthcheck, OnBuild, Shell …) are
-fields like any other. Source: OCI image-spec v1.1, manifest.md, image-index.md, config.md, descriptor.md.
+Decoding ignores unknown keys (the specification requires it) and takes `null` for "not there", as Go writes it;
+encoding is canonical (fixed order of fields, maps sorted by key, no spaces), so equal values have equal digests.
+Docker's additions to the config (Healthcheck, OnBuild, Shell …) are fields like any other.
+Source: OCI image-spec v1.1, manifest.md, image-index.md, config.md, descriptor.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from buildtool.errors import Corrupt
 from buildtool.oci import media_types
-from buildtool.oci.digest import Digest, sha256
+from buildtool.oci.digest import CheckedDigest, Digest, sha256
 from buildtool.oci.platform import Platform
 
 T = TypeVar("T", bound=msgspec.Struct)
+_Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Names content by media type, digest and size in bytes."""
 
     media_type: str
-    digest: Digest
-    size: int
+    digest: CheckedDigest
+    size: _Size
     annotations: dict[str, str] | None = None
     artifact_type: str | None = None
     platform: Platform | None = None
@@ -89,7 +91,7 @@ class RootFS(msgspec.Struct, frozen=True):
     """`type` is always "layers"; diff_ids are the digests of the uncompressed layer tars, bottom first."""
 
     type: str
-    diff_ids: list[Digest]
+    diff_ids: list[CheckedDigest]
 
 
 class History(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -122,17 +124,27 @@ class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def encode(document: msgspec.Struct) -> bytes:
     """The canonical bytes of a document."""
-    return msgspec.json.encode(document)
+    return msgspec.json.encode(document, order="deterministic")
 
 
 def decode_config(data: bytes) -> ImageConfig:
     """Decode an image config. Raises Corrupt with the JSON path of the first fault."""
-    return _decode(data, ImageConfig, "image config")
+    raw = _object(data, "image config")
+    rootfs = raw.get("rootfs")
+    if isinstance(rootfs, dict) and rootfs.get("diff_ids") is None:
+        raw["rootfs"] = {**rootfs, "diff_ids": []}
+    return _convert(raw, ImageConfig, "image config")
 
 
 def decode_manifest(data: bytes) -> Manifest:
     """Decode an image manifest (OCI or Docker schema 2). Raises Corrupt with the JSON path of the first fault."""
-    manifest = _decode(_with_media_type(data, media_types.MANIFEST), Manifest, "image manifest")
+    raw = _object(data, "image manifest")
+    raw.setdefault("mediaType", media_types.MANIFEST)
+    if raw.get("schemaVersion") == 1:
+        raise Corrupt(
+            "image manifest: schemaVersion 1 is not supported: only OCI manifests and Docker's schema 2 are"
+        )
+    manifest = _convert(raw, Manifest, "image manifest")
     if manifest.schema_version != 2:
         raise Corrupt(f"image manifest: schemaVersion {manifest.schema_version} is not supported")
     return manifest
@@ -140,7 +152,9 @@ def decode_manifest(data: bytes) -> Manifest:
 
 def decode_index(data: bytes) -> Index:
     """Decode an image index or manifest list. Raises Corrupt with the JSON path of the first fault."""
-    return _decode(_with_media_type(data, media_types.INDEX), Index, "image index")
+    raw = _object(data, "image index")
+    raw.setdefault("mediaType", media_types.INDEX)
+    return _convert(raw, Index, "image index")
 
 
 def chain_id(diff_ids: Sequence[Digest]) -> Digest:
@@ -158,19 +172,33 @@ def chain_id(diff_ids: Sequence[Digest]) -> Digest:
     return chain
 
 
-def _with_media_type(data: bytes, default: str) -> bytes:
-    """`mediaType` is optional in OCI documents: fill it in so that the types can require it."""
+_MAPS: dict[str, Any] = {"Volumes": {}, "ExposedPorts": {}, "Labels": "", "annotations": ""}
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object without its nulls: a null is a key that is not there, or a map's empty value."""
     try:
         raw = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"not a JSON document: {error}") from None
-    if not isinstance(raw, dict) or raw.get("mediaType"):
-        return data
-    return msgspec.json.encode({**raw, "mediaType": default})
+        if not isinstance(raw, dict):
+            raise Corrupt(f"invalid {what}: expected a JSON object, got {type(raw).__name__}")
+        cleaned: dict[str, Any] = _without_nulls(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Corrupt(f"invalid {what}: not a JSON document: {error}") from None
+    return cleaned
 
 
-def _decode(data: bytes, kind: type[T], what: str) -> T:
+def _without_nulls(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        empty = _MAPS.get(key)
+        filled = {name: empty if item is None else _without_nulls(item, name) for name, item in value.items()}
+        return {name: item for name, item in filled.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _convert(raw: dict[str, Any], kind: type[T], what: str) -> T:
     try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
         raise Corrupt(f"invalid {what}: {error}") from None

@@ -22,6 +22,44 @@ MANIFESTS = frozenset({MANIFEST, DOCKER_MANIFEST})
 CONFIGS = frozenset({CONFIG, DOCKER_CONFIG})
 
 
+_TO_OCI = {
+    DOCKER_LIST: INDEX,
+    DOCKER_MANIFEST: MANIFEST,
+    DOCKER_CONFIG: CONFIG,
+    DOCKER_LAYER: LAYER,
+    DOCKER_LAYER_GZIP: LAYER_GZIP,
+    DOCKER_LAYER_ZSTD: LAYER_ZSTD,
+}
+_LAYER_MARKS = (
+    LAYER,
+    DOCKER_LAYER,
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+)
+
+
+def to_oci(media_type: str) -> str:
+    """The OCI media type of the same format; a type that is no Docker type stays what it is."""
+    return _TO_OCI.get(media_type, media_type)
+
+
+def is_layer(media_type: str) -> bool:
+    """Whether this is a layer tar, in any compression this project reads."""
+    return any(
+        media_type == mark or media_type[len(mark) :] in _SUFFIXES
+        for mark in _LAYER_MARKS
+        if media_type.startswith(mark)
+    )
+
+
+_SUFFIXES = frozenset({"+gzip", ".gzip", "+zstd", ".zstd"})
+
+
+def layer_type(compression: str) -> str:
+    """The OCI media type of a layer compressed with `""`, `"gzip"` or `"zstd"`."""
+    return {"": LAYER, "gzip": LAYER_GZIP, "zstd": LAYER_ZSTD}[compression]
+
+
 def compression_of(layer_media_type: str) -> str:
     """`""`, `"gzip"` or `"zstd"`: how a layer of this media type is compressed."""
     if layer_media_type.endswith(("+gzip", ".gzip")):

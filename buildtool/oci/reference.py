@@ -16,6 +16,7 @@ DEFAULT_DOMAIN = "docker.io"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _DOMAIN = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?)(?::[0-9]+)?")
+_IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 
@@ -35,10 +36,16 @@ class Reference:
 
     @property
     def familiar_repository(self) -> str:
-        """The repository as Docker prints it: without `docker.io/` and `library/`."""
+        """The repository as Docker prints it: without `docker.io/` and `library/`.
+
+        The short form is used only where it means the same: `docker.io/localhost/a` stays as it is.
+        """
         if self.domain != DEFAULT_DOMAIN:
             return self.repository
-        return self.path.removeprefix("library/") if self.path.count("/") == 1 else self.path
+        first, slash, rest = self.path.partition("/")
+        if first == "library" and "/" not in rest and not _IDENTIFIER.fullmatch(rest):
+            return rest
+        return self.repository if slash and _is_domain(first) else self.path
 
     @property
     def familiar(self) -> str:
@@ -61,11 +68,13 @@ def parse_reference(text: str) -> Reference:
 
     Raises InvalidInput with Docker's wording ("invalid reference format") when the grammar is violated.
     """
+    if _IDENTIFIER.fullmatch(text):
+        raise InvalidInput(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
     rest, at, digest = text.partition("@")
     if at and not is_digest(digest):
         raise InvalidInput(f"invalid reference format: {text!r}: the digest is malformed")
     first, slash, remainder = rest.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
+    if slash and _is_domain(first):
         domain, path = first, remainder
     else:
         domain, path = DEFAULT_DOMAIN, rest
@@ -83,3 +92,8 @@ def parse_reference(text: str) -> Reference:
     if len(domain) + 1 + len(path) > 255:
         raise InvalidInput(f"invalid reference format: {text!r}: repository name must not be longer than 255")
     return Reference(domain, path, tag, Digest(digest) if digest else None)
+
+
+def _is_domain(component: str) -> bool:
+    """Whether a reference's first component names a registry and not a namespace of the default one."""
+    return "." in component or ":" in component or component == "localhost" or component.lower() != component
