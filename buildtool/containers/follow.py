@@ -1,0 +1,102 @@
+"""A container's log as an async stream, once or followed until the container stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from buildtool.aio import offload
+from buildtool.containers import times
+from buildtool.containers.inotify import Watch
+from buildtool.containers.logs import BLOCK, LogOptions, Renderer, log_files, read_blocks
+
+
+async def stream(path: Path, options: LogOptions, stopped: Awaitable[object] | None) -> AsyncIterator[bytes]:
+    """The log as blocks of frames (raw bytes with `options.raw`).
+
+    With `stopped`, goes on after the end of the file until that is done and everything written before is delivered.
+    Rotation while following is seen: the old file is read to its end, then the new one.
+    """
+    with ExitStack() as stack:
+        watch = stack.enter_context(Watch(path)) if stopped is not None else None
+        files = [stack.enter_context(file.open("rb")) for file in await offload(log_files, path)]
+        renderer = Renderer(options)
+        blocks = read_blocks(files, options.tail)
+        while (rendered := await offload(_next, blocks, renderer)) is not None:
+            if rendered:
+                yield rendered
+        if renderer.finished:
+            return
+        if watch is None or stopped is None:
+            return
+        follower = _Follower(path, files[-1] if files else None, watch, stack)
+        ending = asyncio.ensure_future(stopped)
+        ending.add_done_callback(lambda _: watch.wake())
+        try:
+            while not renderer.finished:
+                last = ending.done()
+                async for block in follower.read():
+                    if rendered := renderer.render(block):
+                        yield rendered
+                if last or (options.until and _passed(options.until)):
+                    return
+                await _wait(watch, options.until)
+        finally:
+            ending.cancel()
+
+
+def _next(blocks: Iterator[bytes], renderer: Renderer) -> bytes | None:
+    block = b"" if renderer.finished else next(blocks, b"")
+    return renderer.render(block) if block else None
+
+
+class _Follower:
+    """Reads what is new, going over to the file of the same name when the log was rotated."""
+
+    def __init__(self, path: Path, file: BinaryIO | None, watch: Watch, stack: ExitStack) -> None:
+        self._path, self._file, self._watch, self._stack = path, file, watch, stack
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """Everything new until now."""
+        while True:
+            if self._file is not None:
+                while block := self._file.read(BLOCK):
+                    yield block
+            if not self._replaced():
+                return
+
+    def _replaced(self) -> bool:
+        try:
+            current = self._path.stat()
+        except FileNotFoundError:
+            return False
+        if self._file is not None:
+            own = _fstat(self._file)
+            if own == (current.st_dev, current.st_ino):
+                return False
+        self._file = self._stack.enter_context(self._path.open("rb"))
+        self._watch.renew()
+        return True
+
+
+def _fstat(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
+def _passed(moment: int) -> bool:
+    return times.now() >= moment
+
+
+async def _wait(watch: Watch, until: int) -> None:
+    if not until:
+        await watch.changed()
+        return
+    try:
+        await asyncio.wait_for(watch.changed(), max(0.0, (until - times.now()) / times.SECOND))
+    except TimeoutError:
+        return

@@ -1,0 +1,248 @@
+"""What a create request mounts: `Binds`, `Mounts`, `Tmpfs`, `Volumes` and `VolumesFrom` as one list of mount points.
+
+Pure but for `os.path` questions about bind sources, which Docker also asks at create time.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from buildtool.containers.model import Config, HostConfig, Mount, MountPoint
+from buildtool.containers.names import new_id
+from buildtool.errors import InvalidInput, Unavailable
+
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+_IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated", ""})
+
+
+def mount_points(
+    config: Config, host: HostConfig, volumes_from: Callable[[str], Sequence[MountPoint]]
+) -> list[MountPoint]:
+    """All mounts of the container, later sources overriding earlier ones only where Docker lets them.
+
+    Order of strength: VolumesFrom < Binds, Mounts, Tmpfs (which exclude each other per destination); the anonymous
+    Volumes of image and request only fill destinations nobody else took. `volumes_from` gives another container's
+    mounts.
+    Raises InvalidInput with Docker's texts.
+    """
+    points: dict[str, MountPoint] = {}
+    for text in host.volumes_from or ():
+        reference, _, mode = text.partition(":")
+        if mode not in ("", "ro", "rw", "z", "Z"):
+            raise InvalidInput(f'invalid volumes-from specification: "{text}": invalid mode: {mode}')
+        for point in volumes_from(reference):
+            points[point.destination] = _copy(point, rw=point.rw and mode != "ro", mode=mode or point.mode)
+    taken: set[str] = set()
+    for text in host.binds or ():
+        _add(points, taken, parse_bind(text, host.volume_driver))
+    for mount in host.mounts or ():
+        _add(points, taken, check_mount(mount))
+    for destination, options in (host.tmpfs or {}).items():
+        _add(points, taken, parse_tmpfs(destination, options))
+    for path in config.volumes or ():
+        destination = posixpath.normpath(path)
+        if destination not in points:
+            points[destination] = _volume("", destination, anonymous=True)
+    return sorted(points.values(), key=lambda point: point.destination.count("/"))
+
+
+def check_volume_name(text: str) -> None:
+    """Raises InvalidInput with Docker's text."""
+    if not _VOLUME_NAME.fullmatch(text):
+        raise InvalidInput(_bad_name(text))
+
+
+def parse_bind(text: str, driver: str = "") -> MountPoint:
+    """`source:destination[:mode]`, `destination` alone for an anonymous volume. Raises InvalidInput."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(parts):
+        raise InvalidInput(f"invalid volume specification: '{text}'")
+    if driver not in ("", "local"):
+        raise Unavailable(f'plugin "{driver}" not found: only the local volume driver exists')
+    if len(parts) == 1:
+        return _volume("", _destination(parts[0], text), anonymous=True)
+    source, destination = parts[0], _destination(parts[1], text)
+    point = _bind(source, destination) if source.startswith("/") else _volume(_name(source, text), destination)
+    if len(parts) == 3:
+        _apply_mode(point, parts[2], text)
+    return point
+
+
+def check_mount(mount: Mount) -> MountPoint:
+    """One entry of `HostConfig.Mounts`. Raises InvalidInput ("invalid mount config for type …"), Unavailable."""
+    fail = f'invalid mount config for type "{mount.type}": '
+    if mount.type not in ("bind", "volume", "tmpfs", "image"):
+        raise InvalidInput(f"mount type unknown: {mount.type!r}")
+    if not mount.target:
+        raise InvalidInput(fail + "field Target must not be empty")
+    if not mount.target.startswith("/") or posixpath.normpath(mount.target) == "/":
+        reason = "destination can't be '/'" if mount.target.startswith("/") else "mount path must be absolute"
+        raise InvalidInput(f"{fail}invalid mount target: {mount.target}: {reason}")
+    destination = posixpath.normpath(mount.target)
+    for kind, options in (
+        ("bind", mount.bind_options),
+        ("volume", mount.volume_options),
+        ("tmpfs", mount.tmpfs_options),
+        ("image", mount.image_options),
+    ):
+        if options is not None and kind != mount.type:
+            raise InvalidInput(f"{fail}field {kind.capitalize()}Options must not be specified")
+    match mount.type:
+        case "bind":
+            return _bind_mount(mount, destination, fail)
+        case "volume":
+            return _volume_mount(mount, destination, fail)
+        case "tmpfs":
+            if mount.source:
+                raise InvalidInput(fail + "field Source must not be specified")
+            return parse_tmpfs(destination, _tmpfs_text(mount))
+        case _:
+            if not mount.source:
+                raise InvalidInput(fail + "field Source must not be empty")
+            subpath = mount.image_options.subpath if mount.image_options else ""
+            return MountPoint("image", mount.source, destination, rw=False, subpath=_subpath(subpath, fail))
+
+
+def parse_tmpfs(destination: str, options: str) -> MountPoint:
+    """A tmpfs with mount(8) options: `rw,noexec,size=64m,mode=1777`. Raises InvalidInput."""
+    if not destination.startswith("/") or posixpath.normpath(destination) == "/":
+        raise InvalidInput(f"invalid tmpfs mount: destination '{destination}' must be an absolute path below '/'")
+    flags = [option for option in options.split(",") if option]
+    for option in flags:
+        if not re.fullmatch(r"[a-z_]+(=[\w.:%]+)?", option):
+            raise InvalidInput(f'invalid tmpfs option ["{option}"]')
+    return MountPoint("tmpfs", "", posixpath.normpath(destination), mode=",".join(flags), rw="ro" not in flags)
+
+
+def _bind_mount(mount: Mount, destination: str, fail: str) -> MountPoint:
+    if not mount.source:
+        raise InvalidInput(fail + "field Source must not be empty")
+    if not mount.source.startswith("/"):
+        raise InvalidInput(f"{fail}invalid mount path: '{mount.source}' mount path must be absolute")
+    point = _bind(mount.source, destination)
+    options = mount.bind_options
+    if options is not None:
+        if options.propagation and options.propagation not in _PROPAGATION:
+            raise InvalidInput(f"{fail}invalid propagation mode: {options.propagation}")
+        point.propagation = options.propagation or point.propagation
+        point.non_recursive = options.non_recursive
+    if not (options and options.create_mountpoint) and not Path(mount.source).exists():
+        raise InvalidInput(f"{fail}bind source path does not exist: {mount.source}")
+    point.rw = not mount.read_only
+    return point
+
+
+def _volume_mount(mount: Mount, destination: str, fail: str) -> MountPoint:
+    options = mount.volume_options
+    driver = options.driver_config.name if options and options.driver_config else ""
+    if driver not in ("", "local"):
+        raise Unavailable(f'plugin "{driver}" not found: only the local volume driver exists')
+    if mount.source and not _VOLUME_NAME.fullmatch(mount.source):
+        raise InvalidInput(f"{fail}{_bad_name(mount.source)}")
+    point = _volume(mount.source, destination, anonymous=not mount.source)
+    point.rw = not mount.read_only
+    if options is not None:
+        point.no_copy = options.no_copy
+        point.subpath = _subpath(options.subpath, fail)
+    point.mode = "z" if mount.source else ""
+    return point
+
+
+def _tmpfs_text(mount: Mount) -> str:
+    options = mount.tmpfs_options
+    flags = ["ro"] if mount.read_only else []
+    if options is not None:
+        if options.size_bytes < 0:
+            raise InvalidInput('invalid mount config for type "tmpfs": SizeBytes must not be negative')
+        if options.size_bytes:
+            flags.append(f"size={options.size_bytes}")
+        if options.mode:
+            flags.append(f"mode={options.mode:o}")
+        flags += ["=".join(option) for option in options.options or ()]
+    return ",".join(flags)
+
+
+def _subpath(text: str, fail: str) -> str:
+    if text and (text.startswith("/") or ".." in text.split("/")):
+        raise InvalidInput(f"{fail}subpath must be a relative path within the volume: {text}")
+    return posixpath.normpath(text) if text else ""
+
+
+def _destination(text: str, whole: str) -> str:
+    if not text.startswith("/"):
+        raise InvalidInput(
+            f"invalid volume specification: '{whole}': invalid mount path: '{text}' mount path must be absolute"
+        )
+    destination = posixpath.normpath(text)
+    if destination == "/":
+        raise InvalidInput(f"invalid volume specification: '{whole}': destination can't be '/'")
+    return destination
+
+
+def _apply_mode(point: MountPoint, mode: str, whole: str) -> None:
+    for flag in mode.split(","):
+        if flag in ("ro", "rw"):
+            point.rw = flag == "rw"
+        elif flag == "nocopy" and point.type == "volume":
+            point.no_copy = True
+        elif flag in _PROPAGATION and point.type == "bind":
+            point.propagation = flag
+        elif flag not in _IGNORED_MODES:
+            raise InvalidInput(f"invalid volume specification: '{whole}': invalid mode: {mode}")
+    point.mode = mode
+
+
+def _name(text: str, whole: str) -> str:
+    if not _VOLUME_NAME.fullmatch(text):
+        raise InvalidInput(f"invalid volume specification: '{whole}': {_bad_name(text)}")
+    return text
+
+
+def _bad_name(text: str) -> str:
+    return (
+        f'create {text}: "{text}" includes invalid characters for a local volume name, only '
+        '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+    )
+
+
+def _bind(source: str, destination: str) -> MountPoint:
+    return MountPoint("bind", posixpath.normpath(source), destination, propagation="rprivate")
+
+
+def _volume(name: str, destination: str, *, anonymous: bool = False) -> MountPoint:
+    return MountPoint(
+        "volume",
+        "",
+        destination,
+        mode="z" if name else "",
+        name=name or new_id(),
+        driver="local",
+        anonymous=anonymous,
+    )
+
+
+def _copy(point: MountPoint, *, rw: bool, mode: str) -> MountPoint:
+    return MountPoint(
+        point.type,
+        point.source,
+        point.destination,
+        mode=mode,
+        rw=rw,
+        propagation=point.propagation,
+        name=point.name,
+        driver=point.driver,
+        no_copy=True,
+        non_recursive=point.non_recursive,
+        subpath=point.subpath,
+    )
+
+
+def _add(points: dict[str, MountPoint], taken: set[str], point: MountPoint) -> None:
+    if point.destination in taken:
+        raise InvalidInput(f"Duplicate mount point: {point.destination}")
+    taken.add(point.destination)
+    points[point.destination] = point

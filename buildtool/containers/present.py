@@ -1,0 +1,278 @@
+"""Container records as the Engine API's documents: inspect and the lines of the list. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from buildtool.containers import times
+from buildtool.containers.model import Health, MountPoint, Record, State
+
+Json = dict[str, Any]
+
+_OPTIONAL_CONFIG = (
+    "ExposedPorts",
+    "Healthcheck",
+    "ArgsEscaped",
+    "NetworkDisabled",
+    "MacAddress",
+    "StopSignal",
+    "Shell",
+)
+_OPTIONAL_HOST = ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts")
+_LISTS = (
+    *("Devices", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps"),
+    *("BlkioDeviceWriteIOps", "Ulimits", "Dns", "DnsOptions", "DnsSearch"),
+)
+MASKED_PATHS = [
+    *(f"/proc/{name}" for name in ("asound", "acpi", "interrupts", "kcore", "keys", "latency_stats", "timer_list")),
+    *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"),
+]
+READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+
+def network_id(name: str) -> str:
+    """The id of a network that always exists (host, none)."""
+    return hashlib.sha256(f"buildtool network {name}".encode()).hexdigest()
+
+
+def inspect(record: Record, directory: Path, exec_ids: Sequence[str], pid: int) -> Json:
+    """The answer to GET /containers/{id}/json. `directory` is the container's bundle directory."""
+    started = record.state.started_at > 0
+    log_path = str(directory / "log.json") if record.host.log_config.type in ("json-file", "local") else ""
+    return {
+        "Id": record.id,
+        "Created": times.rfc3339nano(record.created),
+        "Path": record.path,
+        "Args": record.args,
+        "State": state(record.state, pid),
+        "Image": record.image_id,
+        "ResolvConfPath": str(directory / "resolv.conf") if started else "",
+        "HostnamePath": str(directory / "hostname") if started else "",
+        "HostsPath": str(directory / "hosts") if started else "",
+        "LogPath": log_path,
+        "Name": "/" + record.name,
+        "RestartCount": record.restart_count,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": list(exec_ids) or None,
+        "HostConfig": host_config(record),
+        "GraphDriver": {
+            "Data": {
+                "ID": record.id,
+                "MergedDir": str(directory / "merged"),
+                "UpperDir": str(directory / "upper"),
+                "WorkDir": str(directory / "work"),
+            },
+            "Name": "overlay2",
+        },
+        "Mounts": [mount_point(point) for point in record.mounts if point.type != "tmpfs" or _asked(record, point)],
+        "Config": config(record),
+        "NetworkSettings": network_settings(record),
+    }
+
+
+def state(value: State, pid: int) -> Json:
+    """`State` of inspect."""
+    document: Json = {
+        "Status": value.status,
+        "Running": value.running,
+        "Paused": value.paused,
+        "Restarting": value.restarting,
+        "OOMKilled": value.oom_killed,
+        "Dead": value.dead,
+        "Pid": pid,
+        "ExitCode": value.exit_code,
+        "Error": value.error,
+        "StartedAt": times.rfc3339nano(value.started_at),
+        "FinishedAt": times.rfc3339nano(value.finished_at),
+    }
+    if value.health is not None:
+        document["Health"] = health(value.health)
+    return document
+
+
+def health(value: Health) -> Json:
+    """`State.Health` of inspect."""
+    return {
+        "Status": value.status,
+        "FailingStreak": value.failing_streak,
+        "Log": [
+            {
+                "Start": times.rfc3339nano(result.start),
+                "End": times.rfc3339nano(result.end),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in value.log
+        ],
+    }
+
+
+def config(record: Record) -> Json:
+    """`Config` of inspect: members that Docker omits when empty are omitted."""
+    document: Json = msgspec.to_builtins(record.config)
+    for key in _OPTIONAL_CONFIG:
+        if not document[key]:
+            del document[key]
+    if document["StopTimeout"] is None:
+        del document["StopTimeout"]
+    if document["Env"] is None:
+        document["Env"] = []
+    return document
+
+
+def host_config(record: Record) -> Json:
+    """`HostConfig` of inspect."""
+    document: Json = msgspec.to_builtins(record.host)
+    for key in _OPTIONAL_HOST:
+        if not document[key]:
+            del document[key]
+    if document["Init"] is None:
+        del document["Init"]
+    for key in _LISTS:
+        if document[key] is None:
+            document[key] = []
+    unmasked = record.host.privileged or "systempaths=unconfined" in (record.host.security_opt or ())
+    if document["MaskedPaths"] is None and not unmasked:
+        document["MaskedPaths"] = list(MASKED_PATHS)
+    if document["ReadonlyPaths"] is None and not unmasked:
+        document["ReadonlyPaths"] = list(READONLY_PATHS)
+    return document
+
+
+def mount_point(point: MountPoint) -> Json:
+    """One entry of `Mounts`."""
+    document: Json = {"Type": point.type}
+    if point.name:
+        document["Name"] = point.name
+    document |= {"Source": point.source, "Destination": point.destination}
+    if point.driver:
+        document["Driver"] = point.driver
+    shown = point.mode if point.type != "tmpfs" else ""
+    return document | {"Mode": shown, "RW": point.rw, "Propagation": point.propagation}
+
+
+def _asked(record: Record, point: MountPoint) -> bool:
+    """Docker lists a tmpfs among the mounts when `--mount` made it, not when `--tmpfs` did."""
+    return point.destination not in (record.host.tmpfs or {})
+
+
+def network_settings(record: Record) -> Json:
+    """`NetworkSettings` of inspect for a container without an address of its own."""
+    running = record.state.running and not record.state.restarting
+    sandbox = hashlib.sha256(f"{record.id} {record.state.started_at}".encode()).hexdigest() if running else ""
+    key = (
+        f"/var/run/docker/netns/{'default' if record.host.network_mode == 'host' else sandbox[:12]}"
+        if running
+        else ""
+    )
+    return {
+        "Bridge": "",
+        "SandboxID": sandbox,
+        "SandboxKey": key,
+        "Ports": {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+        "Networks": networks(record),
+    }
+
+
+def networks(record: Record) -> Json:
+    """`NetworkSettings.Networks`: one endpoint, none when the network is another container's."""
+    mode = record.host.network_mode
+    if mode not in ("host", "none"):
+        return {}
+    running = record.state.running and not record.state.restarting
+    asked = record.networks.get(mode, {})
+    endpoint = hashlib.sha256(f"{record.id} {mode} {record.state.started_at}".encode()).hexdigest() if running else ""
+    return {
+        mode: {
+            "IPAMConfig": asked.get("IPAMConfig"),
+            "Links": asked.get("Links"),
+            "Aliases": asked.get("Aliases"),
+            "MacAddress": "",
+            "DriverOpts": asked.get("DriverOpts"),
+            "GwPriority": 0,
+            "NetworkID": network_id(mode) if record.state.started_at else "",
+            "EndpointID": endpoint,
+            "Gateway": "",
+            "IPAddress": "",
+            "IPPrefixLen": 0,
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+            "DNSNames": None,
+        }
+    }
+
+
+def summary(record: Record, image: str) -> Json:
+    """One entry of GET /containers/json; `image` is how the image is named now."""
+    host: Json = {"NetworkMode": record.host.network_mode}
+    if record.host.annotations:
+        host["Annotations"] = record.host.annotations
+    return {
+        "Id": record.id,
+        "Names": ["/" + record.name],
+        "Image": image,
+        "ImageID": record.image_id,
+        "Command": command_line(record.path, record.args),
+        "Created": record.created // times.SECOND,
+        "Ports": [],
+        "Labels": record.config.labels or {},
+        "State": record.state.status,
+        "Status": status_text(record.state),
+        "HostConfig": host,
+        "NetworkSettings": {"Networks": networks(record)},
+        "Mounts": [mount_point(point) for point in record.mounts if point.type != "tmpfs" or _asked(record, point)],
+    }
+
+
+def command_line(path: str, args: Sequence[str]) -> str:
+    """The command as `ps` shows it: arguments with a space are quoted."""
+    return " ".join([path, *(f"'{arg}'" if " " in arg else arg for arg in args)])
+
+
+def status_text(value: State, at: int | None = None) -> str:
+    """`Up 5 minutes (healthy)`, `Exited (0) 2 hours ago`, as of `at` (now)."""
+    at = times.now() if at is None else at
+    if value.running:
+        if value.paused:
+            return f"Up {times.human_duration(at - value.started_at)} (Paused)"
+        if value.restarting:
+            return f"Restarting ({value.exit_code}) {times.human_duration(at - value.finished_at)} ago"
+        up = f"Up {times.human_duration(at - value.started_at)}"
+        if value.health is None:
+            return up
+        return f"{up} ({'health: starting' if value.health.status == 'starting' else value.health.status})"
+    if value.removing:
+        return "Removal In Progress"
+    if value.dead:
+        return "Dead"
+    if not value.started_at:
+        return "Created"
+    return f"Exited ({value.exit_code}) {times.human_duration(at - value.finished_at)} ago"
+
+
+def attributes(record: Record, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The attributes of the container's events."""
+    return {**(record.config.labels or {}), "image": record.config.image, "name": record.name, **(extra or {})}
