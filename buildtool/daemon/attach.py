@@ -1,0 +1,63 @@
+"""Between a hijacked connection and what a container reads and writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Protocol
+
+from buildtool.daemon.answers import MULTIPLEXED, RAW
+from buildtool.daemon.hijack import Hijacked, RawConnection
+
+
+class Attachment(Protocol):
+    """What the services give: output to read, input to write."""
+
+    async def read(self) -> bytes:
+        """The next bytes of output; b"" at its end."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes to stdin."""
+
+    async def close_stdin(self) -> None:
+        """The client has sent its last byte."""
+
+    async def close(self) -> None:
+        """Detach."""
+
+
+async def serve(raw: RawConnection, attachment: Attachment, *, tty: bool, stdin: bool) -> Hijacked:
+    """Answer with the stream's head, then carry bytes both ways until the output ends, or the client goes.
+
+    The end of the client's input closes stdin and leaves the output flowing.
+    """
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        raw.begin(RAW if tty else MULTIPLEXED)
+        output = asyncio.create_task(_output(raw, attachment))
+        gone = asyncio.create_task(raw.watch())
+        tasks = [output, gone, asyncio.create_task(_input(raw, attachment if stdin else None))]
+        await asyncio.wait([output, gone], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(ConnectionError):
+            await attachment.close()
+        raw.close()
+    return Hijacked()
+
+
+async def _output(raw: RawConnection, attachment: Attachment) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await attachment.read():
+            await raw.write(data)
+
+
+async def _input(raw: RawConnection, attachment: Attachment | None) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await raw.read():
+            if attachment is not None:
+                await attachment.write(data)
+        if attachment is not None and not raw.lost.done():
+            await attachment.close_stdin()

@@ -1,0 +1,180 @@
+"""The sockets the daemon listens on: unix, loopback TCP, or those a service manager hands over."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import ipaddress
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildtool.errors import Conflict, Forbidden, InvalidInput
+
+SOCKET_NAME = "buildtool.sock"
+_BACKLOG = 256
+_FIRST_PASSED_FD = 3
+_MAX_UNIX_PATH = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a unix socket's `path`, or a TCP `host` and `port`."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix://{self.path}"
+        return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
+
+
+def default_socket() -> Path:
+    """Where the default daemon of this user listens."""
+    if os.geteuid() == 0 and "BUILDTOOL_ROOTLESS_UID" not in os.environ:
+        return Path("/run/buildtool") / SOCKET_NAME
+    uid = os.environ.get("BUILDTOOL_ROOTLESS_UID", str(os.getuid()))
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "buildtool" / SOCKET_NAME
+
+
+def parse_address(text: str) -> Address:
+    """`unix:///path`, `/path`, `tcp://host:port`. Raises InvalidInput."""
+    scheme, separator, rest = text.partition("://")
+    if not separator and text.startswith("/"):
+        scheme, rest = "unix", text
+    if scheme == "unix":
+        if not rest.startswith("/"):
+            raise InvalidInput(f"cannot listen on {text!r}: the path of a unix socket must be absolute")
+        if len(os.fsencode(rest)) > _MAX_UNIX_PATH:
+            raise InvalidInput(
+                f"cannot listen on {text!r}: the path is longer than the {_MAX_UNIX_PATH} bytes of a socket's address"
+            )
+        return Address(path=rest)
+    if scheme == "tcp":
+        host, _, port = rest.rpartition(":")
+        if not port.isdecimal() or not 0 <= int(port) < 65536:
+            raise InvalidInput(f"cannot listen on {text!r}: write tcp://ADDRESS:PORT")
+        return Address(host=host.strip("[]") or "127.0.0.1", port=int(port))
+    raise InvalidInput(f"cannot listen on {text!r}: use unix:///path/to/socket or tcp://127.0.0.1:PORT")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening socket and, for a unix socket, which file is its name."""
+
+    address: Address
+    socket: socket.socket
+    inode: tuple[int, int] = (0, 0)
+
+    def remove_name(self) -> None:
+        """Remove the name if it still is this socket's, so that new clients look for another daemon."""
+        if not self.address.path:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            found = os.lstat(self.address.path)
+            if (found.st_dev, found.st_ino) == self.inode:
+                os.unlink(self.address.path)  # noqa: PTH108
+
+    def close(self) -> None:
+        """Remove the name and stop listening."""
+        self.remove_name()
+        self.socket.close()
+
+
+def bind(address: Address) -> Listener:
+    """A listening socket. A unix socket nobody listens on any more is replaced; its mode is 0660, its group `docker`
+    where there is one.
+
+    Raises Conflict when another daemon listens there, Forbidden for TCP addresses that other machines can reach.
+    """
+    if not address.path:
+        return Listener(address, _bind_tcp(address))
+    path = Path(address.path)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The final name appears only when clients can connect: bind beside it, listen, rename.
+        fresh = f"{address.path[: _MAX_UNIX_PATH - 8]}.{os.getpid() % 100000}"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)  # noqa: PTH108
+        listener.bind(fresh)
+        os.chmod(fresh, 0o660)  # noqa: PTH101
+        _give_to_docker_group(fresh)
+        listener.listen(_BACKLOG)
+        os.rename(fresh, path)  # noqa: PTH104
+        found = path.lstat()
+    except BaseException:
+        listener.close()
+        raise
+    return Listener(address, listener, (found.st_dev, found.st_ino))
+
+
+def passed_sockets() -> list[Listener]:
+    """Sockets handed over by socket activation (LISTEN_PID, LISTEN_FDS); the variables are removed for our
+    children."""
+    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return []
+    sockets = []
+    for fd in range(_FIRST_PASSED_FD, _FIRST_PASSED_FD + int(count)):
+        os.set_inheritable(fd, False)
+        sockets.append(Listener(Address(), socket.socket(fileno=fd)))
+    return sockets
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise Conflict(f"cannot listen on {path}: a file that is not a socket is in the way")
+    if _listens(path):
+        raise Conflict(f"cannot listen on {path}: another daemon listens there")
+    path.unlink(missing_ok=True)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
+
+
+def _give_to_docker_group(path: str) -> None:
+    if os.geteuid() != 0:
+        return
+    try:
+        group = grp.getgrnam("docker").gr_gid
+    except KeyError:
+        return
+    with contextlib.suppress(OSError):  # in a user namespace the group may not be mapped: then it stays ours alone
+        os.chown(path, -1, group)
+
+
+def _bind_tcp(address: Address) -> socket.socket:
+    try:
+        loopback = address.host == "localhost" or ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise Forbidden(
+            f"refusing to listen on {address}: whoever reaches the API owns this machine, and there is no TLS here",
+            hint="Listen on tcp://127.0.0.1:PORT and forward it, for example with ssh -L.",
+        )
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Conflict(f"cannot listen on {address}: {error.strerror}") from error
+    return listener

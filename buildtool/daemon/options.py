@@ -1,0 +1,85 @@
+"""The daemon's flags and environment, as one value."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildtool.daemon.listen import Address, default_socket, parse_address
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a daemon is started with. `idle_timeout` in seconds, 0 for never."""
+
+    addresses: tuple[Address, ...]
+    root: Path
+    run_dir: Path
+    idle_timeout: float
+    log_level: str
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line. Ends the process with usage and code 2 for wrong flags; InvalidInput for wrong
+    addresses."""
+    parser = argparse.ArgumentParser(
+        prog="buildtool daemon",
+        description="Serve the Docker Engine API in the foreground. SIGTERM and SIGINT stop it, not the containers.",
+    )
+    parser.add_argument(
+        "-H",
+        "--host",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="where to listen: unix:///path or tcp://127.0.0.1:PORT; may be repeated "
+        "(default: BUILDTOOL_HOST, else the user's own socket)",
+    )
+    parser.add_argument(
+        "--root", default="", metavar="DIR", help="data root (default: BUILDTOOL_ROOT, else per user)"
+    )
+    parser.add_argument(
+        "--idle-timeout",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="stop after so long without requests and running containers (default: never)",
+    )
+    parser.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warn", "error"), help="default: info"
+    )
+    given = parser.parse_args(arguments)
+    named_root = given.root or os.environ.get("BUILDTOOL_ROOT", "")
+    root = Path(named_root).absolute() if named_root else default_root()
+    addresses = tuple(parse_address(text) for text in given.host or _hosts_from_environment(named_root))
+    return Options(addresses, root, _run_dir(addresses, root, bool(named_root)), given.idle_timeout, given.log_level)
+
+
+def default_root() -> Path:
+    """The data root of this user's default daemon."""
+    if os.geteuid() == 0 and "BUILDTOOL_ROOTLESS_UID" not in os.environ:
+        return Path("/var/lib/buildtool")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "buildtool"
+
+
+def _hosts_from_environment(named_root: str) -> list[str]:
+    host = os.environ.get("BUILDTOOL_HOST", "")
+    if host:
+        return [host]
+    if named_root:
+        return [str(Path(named_root).absolute() / "run" / "buildtool.sock")]
+    return [str(default_socket())]
+
+
+def _run_dir(addresses: Sequence[Address], root: Path, root_named: bool) -> Path:
+    """Beside the default socket; `<root>/run` with another data root or without any unix socket."""
+    default = default_socket()
+    paths = [address.path for address in addresses if address.path]
+    if str(default) in paths:
+        return default.parent
+    if root_named or not paths:
+        return root / "run"
+    return Path(paths[0]).parent

@@ -1,0 +1,110 @@
+"""Everything the routes call, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from buildtool.aio import offload
+from buildtool.cache import Pins, Store
+from buildtool.containers import Containers, Events
+from buildtool.images import Images
+from buildtool.runtime import Runtime
+
+if TYPE_CHECKING:
+    from buildtool.cache import GcReport
+    from buildtool.solve import Builder
+
+log = logging.getLogger("buildtool.daemon")
+
+
+@dataclass
+class Services:
+    """One data root's services. Routes hold nothing else."""
+
+    root: Path
+    run_dir: Path
+    store: Store
+    runtime: Runtime
+    images: Images
+    containers: Containers
+    events: Events
+    started: float = field(default_factory=time.time)
+    _builder: Builder | None = None
+    _builder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    async def open(cls, root: Path, run_dir: Path) -> Services:
+        """Lock and recover the data root, start the spawner, find the containers of the last daemon again.
+
+        Raises StoreLocked when another process has the data root; what was opened is closed again on any error.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            store = Store.open(root)
+            stack.callback(store.close)
+            runtime = await Runtime.launch(run_dir, state_dir=root / "containers")
+            stack.push_async_callback(runtime.close)
+            events = Events()
+            images = Images(store)
+            images.events = _image_events(events)
+            containers = Containers(store, images, runtime, events, run_dir)
+            await containers.open()
+            stack.pop_all()
+            return cls(root, run_dir, store, runtime, images, containers, events)
+
+    async def close(self) -> None:
+        """Let go of everything; containers go on running."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.store.close)
+            stack.push_async_callback(self.runtime.close)
+            stack.push_async_callback(self.containers.close)
+
+    async def builder(self) -> Builder:
+        """The builder; its libraries are imported at the first build only."""
+        async with self._builder_lock:
+            if self._builder is None:
+                self._builder = await offload(self._make_builder)
+            return self._builder
+
+    def _make_builder(self) -> Builder:
+        from buildtool.solve import Builder
+
+        return Builder(self.store, self.images, self.runtime, self.run_dir)
+
+    def pins(self) -> Pins:
+        """What images and containers need, which GC must keep."""
+        images, containers = self.images.pins(), self.containers.pins()
+        return Pins(images.blobs | containers.blobs, images.snapshots | containers.snapshots)
+
+    async def collect(
+        self,
+        *,
+        max_cache_bytes: int | None = None,
+        unused_since: float | None = None,
+        actions: Literal["keep", "unused", "all"] = "keep",
+    ) -> GcReport:
+        """Remove what nothing refers to."""
+
+        def work() -> GcReport:
+            return self.store.gc(
+                self.pins(), max_cache_bytes=max_cache_bytes, unused_since=unused_since, actions=actions
+            )
+
+        return await offload(work)
+
+    def image_users(self, image_id: str) -> list[str]:
+        """The ids of the containers that were made from this image."""
+        return list(self.containers.images_in_use().get(image_id, ()))
+
+
+def _image_events(events: Events) -> Callable[[str, str, dict[str, Any]], None]:
+    def publish(action: str, id: str, attributes: dict[str, Any]) -> None:
+        events.publish("image", action, id, attributes)
+
+    return publish
