@@ -1,0 +1,231 @@
+"""Action records: cache key → what the step made. The only module that knows diskcache.
+
+diskcache would pickle values, which is code execution for whoever can write its directory: here it gets JSON only,
+and rows that claim to be pickles are refused. The store has one process at a time, so records read once are answered
+from memory, and the times of use are written in batches.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from buildtool.cache.disk import FullDisk, is_disk_full, remove_tree
+from buildtool.errors import Forbidden
+from buildtool.oci.digest import Digest
+
+_IN_MEMORY = 4096
+_FLUSH_AFTER = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEntry:
+    """A record with the time it was last put or got."""
+
+    key: Digest
+    used: float
+    record: dict[str, Any]
+
+    def snapshots(self) -> list[int]:
+        """The snapshots the record needs."""
+        return [int(number) for number in self.record.get("snapshots", ())]
+
+    def blobs(self) -> list[str]:
+        """The blobs the record needs."""
+        return [str(digest) for digest in self.record.get("blobs", ())]
+
+
+class ActionCache:
+    """Records named by key. Thread-safe; opened on first use. A damaged index is dropped: it is only a cache.
+
+    A record is a JSON object; under "snapshots" ([int…]) and "blobs" ([digest…]) it names what gc has to keep with
+    it.
+    """
+
+    def __init__(self, root: Path, *, readonly: bool = False) -> None:
+        self.directory = root / "actions"
+        self.readonly = readonly
+        self._lock = threading.RLock()
+        self._index: Any = None
+        self._memory: OrderedDict[Digest, bytes] = OrderedDict()
+        self._touched: dict[Digest, float] = {}
+
+    def get(self, key: Digest) -> dict[str, Any] | None:
+        """The record, or None; it counts as used now."""
+        with self._lock:
+            body = self._memory.get(key)
+            if body is None:
+                entry = self._read(key)
+                if entry is None:
+                    return None
+                body = msgspec.json.encode(entry.record)
+                self._remember(key, body)
+            self._touched[key] = time.time()
+            if len(self._touched) > _FLUSH_AFTER:
+                self.flush()
+        record: dict[str, Any] = msgspec.json.decode(body)
+        return record
+
+    def put(self, key: Digest, record: dict[str, Any]) -> None:
+        """Insert or replace."""
+        self._writable()
+        body = msgspec.json.encode(record)
+        with self._lock, FullDisk(self.directory):
+            self._touched.pop(key, None)
+            self._memory.pop(key, None)
+            self._open().set(key, {"used": time.time(), "record": msgspec.json.decode(body)}, retry=True)
+            self._remember(key, body)
+
+    def delete(self, key: Digest) -> bool:
+        """Remove; tells whether it was there."""
+        self._writable()
+        with self._lock, FullDisk(self.directory):
+            self._touched.pop(key, None)
+            self._memory.pop(key, None)
+            return bool(self._open().delete(key, retry=True))
+
+    def __iter__(self) -> Iterator[Digest]:
+        """The keys as they were when the iteration began."""
+        with self._lock:
+            index = self._open_existing()
+            return iter([] if index is None else [Digest(key) for key in index])
+
+    def entries(self) -> list[ActionEntry]:
+        """All records with their times of use. One that cannot be read is left out (and removed when writable)."""
+        found = []
+        for key in self:
+            with self._lock:
+                entry = self._read(key)
+                if entry is not None:
+                    used = self._touched.get(key, entry.used)
+                    found.append(ActionEntry(key, used, entry.record))
+                elif not self.readonly:
+                    self.delete(key)
+        return found
+
+    def flush(self) -> None:
+        """Write the pending times of use."""
+        with self._lock:
+            if self.readonly or not self._touched:
+                self._touched.clear()
+                return
+            touched, self._touched = self._touched, {}
+            with FullDisk(self.directory), self._open().transact(retry=True):
+                for key, used in touched.items():
+                    entry = self._read(key)
+                    if entry is not None:
+                        self._index.set(key, {"used": used, "record": entry.record}, retry=True)
+
+    def exists(self) -> bool:
+        """Whether there is an index on disk at all."""
+        return (self.directory / "cache.db").exists()
+
+    def integrity_faults(self) -> list[str]:
+        """What SQLite's integrity check says about the index; empty when all is well."""
+        if not self.exists():
+            return []
+        try:
+            connection = sqlite3.connect(f"{(self.directory / 'cache.db').absolute().as_uri()}?mode=ro", uri=True)
+            try:
+                return [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            finally:
+                connection.close()
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+
+    def clear(self) -> None:
+        """Drop the whole index, readable or not."""
+        self._writable()
+        with self._lock:
+            self.close(flush=False)
+            self._memory.clear()
+            remove_tree(self.directory)
+            self.directory.mkdir(mode=0o700)
+
+    def close(self, *, flush: bool = True) -> None:
+        """Write what is pending and close the index; it opens again on use."""
+        with self._lock:
+            if flush:
+                try:
+                    self.flush()
+                except sqlite3.Error as error:
+                    if not is_disk_full(error, self.directory):
+                        raise
+            self._touched.clear()
+            if self._index is not None:
+                self._index.close()
+                self._index = None
+
+    def _read(self, key: Digest) -> ActionEntry | None:
+        index = self._open_existing()
+        if index is None:
+            return None
+        try:
+            value = index.get(key, retry=True)
+        except (ValueError, Forbidden):
+            return None
+        if not isinstance(value, dict) or not isinstance(value.get("record"), dict):
+            return None
+        return ActionEntry(key, float(value.get("used", 0.0)), value["record"])
+
+    def _remember(self, key: Digest, body: bytes) -> None:
+        self._memory[key] = body
+        if len(self._memory) > _IN_MEMORY:
+            self._memory.popitem(last=False)
+
+    def _open_existing(self) -> Any:
+        return self._open() if self._index is not None or self.exists() else None
+
+    def _open(self) -> Any:
+        if self._index is None:
+            try:
+                self._index = _open_index(self.directory)
+            except sqlite3.DatabaseError as error:
+                if self.readonly or is_disk_full(error, self.directory):
+                    raise
+                remove_tree(self.directory)
+                self.directory.mkdir(mode=0o700)
+                self._index = _open_index(self.directory)
+        return self._index
+
+    def _writable(self) -> None:
+        if self.readonly:
+            raise Forbidden(f"{self.directory} is open for reading only")
+
+
+def _open_index(directory: Path) -> Any:
+    """The diskcache index: JSON values inside the database file (no side files), nothing culled behind our back."""
+    import diskcache
+
+    class RefusingPickles(diskcache.JSONDisk):  # type: ignore[misc]
+        def get(self, key: Any, raw: Any) -> Any:
+            if not raw:
+                raise Forbidden(f"{directory}: a key is a pickle")
+            return super().get(key, raw)
+
+        def fetch(self, mode: Any, filename: Any, value: Any, read: Any) -> Any:
+            if mode != diskcache.core.MODE_RAW or not isinstance(value, bytes):
+                raise Forbidden(f"{directory}: a record is not JSON")
+            try:
+                return super().fetch(mode, filename, value, read)
+            except Exception as error:  # zlib.error and friends: all mean that it is no record
+                raise ValueError(f"{directory}: {error}") from error
+
+    return diskcache.Cache(
+        str(directory),
+        disk=RefusingPickles,
+        disk_min_file_size=1 << 30,
+        eviction_policy="none",
+        cull_limit=0,
+        size_limit=1 << 50,
+        statistics=0,
+        tag_index=0,
+    )

@@ -1,0 +1,459 @@
+# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH118, PTH211
+"""Safe tar in: unpack an archive into a directory without ever leaving it.
+
+Names are cleaned as Docker cleans them (leading slashes dropped, "a/../b" is "b") and refused when they still lead
+out. Every parent directory is resolved here, component by component, with symlinks confined to the target: the kernel
+is only given paths without symlinks, so the archive's links never decide where something is written. The target must
+be ours alone while we write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from buildtool.cache.disk import FullDisk, remove_tree
+from buildtool.cache.overlay import in_user_namespace, opaque_xattr
+from buildtool.cache.tar_read import ByteSource, TarEntry, padding, read_entries
+from buildtool.cache.trees import Tree
+from buildtool.errors import InvalidInput
+
+WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_AUFS = b".wh..wh."
+_MAX_LINKS = 40
+_CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_ENTRY_FAULTS = {errno.E2BIG, errno.EEXIST, errno.EFBIG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ELOOP}
+_ENTRY_FAULTS |= {errno.EMLINK, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EOVERFLOW, errno.ERANGE}
+
+
+def extract(chunks: Iterator[bytes], target: Path, *, squash_ids: bool = False) -> None:
+    """Unpack a plain archive (no whiteouts, an unprivileged caller skips devices) into a directory: what ADD and cp
+    do.
+
+    Existing entries are replaced, directories merged. Raises InvalidInput on hostile or malformed archives,
+    StoreFull.
+    """
+    Unpacker(target, layer=False, squash_ids=squash_ids).unpack(chunks)
+
+
+class Unpacker:
+    """Unpacks one archive into one directory.
+
+    With `layer`, OCI whiteouts become overlay's (char device 0:0, opaque xattr). `parents` is the tree below the
+    layer: a directory that the archive does not mention takes its attributes, a hard link to a file only there takes
+    its content. `borrowed` tells afterwards whether anything was taken from it.
+    """
+
+    def __init__(
+        self, target: Path, *, layer: bool = True, squash_ids: bool = False, parents: Tree | None = None
+    ) -> None:
+        self._root = os.fsencode(target)
+        self._layer = layer
+        self._squash = squash_ids
+        self._parents = parents
+        self._known: dict[bytes, bytes] = {
+            b"": self._root
+        }  # directory name in the archive → host path without symlinks
+        self._attributes: dict[
+            bytes, tuple[int, int]
+        ] = {}  # host path of a directory → mode and mtime_ns, set at the end
+        self._implicit: set[bytes] = set()
+        self._copied_up = False
+        self._user_namespace = in_user_namespace()
+        self._opaque = opaque_xattr()
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether the result depends on `parents`."""
+        return self._copied_up or bool(self._implicit)
+
+    def unpack(self, chunks: Iterator[bytes]) -> None:
+        """Unpack everything, then read the stream to its end."""
+        source = ByteSource(chunks)
+        with FullDisk(Path(os.fsdecode(self._root))):
+            for entry in read_entries(source):
+                before = source.consumed
+                try:
+                    self._apply(entry, source)
+                except OSError as error:
+                    if error.errno in _ENTRY_FAULTS:
+                        raise InvalidInput(f"entry {_show(entry.name)}: {error.strerror}") from error
+                    raise
+                left = entry.stored - (source.consumed - before)
+                source.skip(left + padding(entry.stored))
+            self._finish()
+        source.drain()
+
+    def _apply(self, entry: TarEntry, source: ByteSource) -> None:
+        name = clean(entry.name)
+        parent_name, _, base = name.rpartition(b"/")
+        if not base:
+            self._apply_root(entry)
+            return
+        parent = self._known.get(parent_name) or self._directory(parent_name, entry)
+        if self._layer and base.startswith(WHITEOUT):
+            self._whiteout(parent, base, entry)
+            return
+        path = parent + b"/" + base
+        kind = entry.kind
+        if kind == b"0":
+            self._file(path, entry, source)
+        elif kind == b"5":
+            self._make_directory(path, entry)
+        elif kind == b"2":
+            self._symlink(path, entry)
+        elif kind == b"1":
+            self._hard_link(path, entry)
+        elif kind in (b"3", b"4", b"6"):
+            self._node(path, entry)
+        else:
+            raise InvalidInput(f"entry {_show(entry.name)}: unknown type {kind!r}")
+
+    def _apply_root(self, entry: TarEntry) -> None:
+        if entry.kind != b"5":
+            raise InvalidInput(f"entry {_show(entry.name)}: names the root, but is no directory")
+        self._own(self._root, entry)
+        self._set_xattrs(self._root, entry.xattrs)
+        self._attributes[self._root] = (entry.mode, entry.mtime_ns)
+
+    def _file(self, path: bytes, entry: TarEntry, source: ByteSource) -> None:
+        try:
+            fd = os.open(path, _CREATE, 0o600)
+        except FileExistsError:
+            self._remove(path)
+            fd = os.open(path, _CREATE, 0o600)
+        try:
+            if entry.data is not None:
+                _write_sparse(fd, entry, source)
+            elif 0 < entry.stored <= _CHUNK:
+                _write_all(fd, source.take(entry.stored))
+            elif entry.stored:
+                _write_pieces(fd, source.pieces(entry.stored), entry.size)
+            if not self._squash:
+                self._chown(fd, entry)
+            os.fchmod(fd, entry.mode)
+            if entry.xattrs:
+                self._set_xattrs(fd, entry.xattrs)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+
+    def _make_directory(self, path: bytes, entry: TarEntry) -> None:
+        opaque = False
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            status = os.lstat(path)
+            if not stat.S_ISDIR(status.st_mode):
+                opaque = self._layer and _is_whiteout(status)
+                self._remove(path)
+                os.mkdir(path, 0o700)
+        if opaque:
+            os.setxattr(path, self._opaque, b"y")
+        self._implicit.discard(path)
+        self._own(path, entry)
+        if entry.xattrs:
+            self._set_xattrs(path, entry.xattrs)
+        self._attributes[path] = (entry.mode, entry.mtime_ns)
+
+    def _symlink(self, path: bytes, entry: TarEntry) -> None:
+        if not entry.link:
+            raise InvalidInput(f"entry {_show(entry.name)}: a symlink without target")
+        try:
+            os.symlink(entry.link, path)
+        except FileExistsError:
+            self._remove(path)
+            os.symlink(entry.link, path)
+        self._own(path, entry)
+        self._set_xattrs(path, entry.xattrs)
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+
+    def _hard_link(self, path: bytes, entry: TarEntry) -> None:
+        target_name = clean(entry.link)
+        target = self._existing(target_name)
+        if target is None:
+            target = self._copy_up(target_name, entry)
+        if target == path:
+            return
+        if stat.S_ISDIR(os.lstat(target).st_mode):
+            raise InvalidInput(f"entry {_show(entry.name)}: a hard link to the directory {_show(entry.link)}")
+        try:
+            os.link(target, path, follow_symlinks=False)
+        except FileExistsError:
+            self._remove(path)
+            os.link(target, path, follow_symlinks=False)
+
+    def _node(self, path: bytes, entry: TarEntry) -> None:
+        formats = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
+        if entry.major >= 1 << 12 or entry.minor >= 1 << 20:
+            raise InvalidInput(f"entry {_show(entry.name)}: bad device number {entry.major}:{entry.minor}")
+        device = 0 if entry.kind == b"6" else os.makedev(entry.major, entry.minor)
+        mode = formats[entry.kind] | 0o600
+        try:
+            try:
+                os.mknod(path, mode, device)
+            except FileExistsError:
+                self._remove(path)
+                os.mknod(path, mode, device)
+        except PermissionError:
+            if self._user_namespace:  # devices cannot be made there; Docker leaves them out too
+                return
+            raise
+        self._own(path, entry)
+        os.chmod(path, entry.mode)
+        self._set_xattrs(path, entry.xattrs)
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def _whiteout(self, parent: bytes, base: bytes, entry: TarEntry) -> None:
+        if base == _OPAQUE:
+            os.setxattr(parent, self._opaque, b"y")
+            return
+        if base.startswith(_AUFS):  # bookkeeping of AUFS, no part of the tree
+            return
+        name = base[len(WHITEOUT) :]
+        if name in (b"", b".", b".."):
+            raise InvalidInput(f"entry {_show(entry.name)}: a whiteout of {_show(name)}")
+        path = parent + b"/" + name
+        try:
+            os.mknod(path, stat.S_IFCHR, 0)
+        except FileExistsError:  # in this layer already: the whiteout is about those below only
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                os.setxattr(path, self._opaque, b"y")
+
+    def _directory(self, name: bytes, entry: TarEntry) -> bytes:
+        """The host path of a directory of the archive, symlinks confined, missing parts made."""
+        path = self._walk(name, create=True)
+        if path is None:
+            raise InvalidInput(f"entry {_show(entry.name)}: a component of its path is not a directory")
+        self._known[name] = path
+        return path
+
+    def _existing(self, name: bytes) -> bytes | None:
+        """The host path of an entry unpacked before (the last component not followed), or None."""
+        parent_name, _, base = name.rpartition(b"/")
+        if not base:
+            return self._root
+        parent = self._known.get(parent_name) or self._walk(parent_name, create=False)
+        if parent is None:
+            return None
+        path = parent + b"/" + base
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return None
+        return None if self._layer and _is_whiteout(status) else path
+
+    def _walk(self, name: bytes, *, create: bool) -> bytes | None:
+        pending = name.split(b"/")[::-1]
+        current: list[bytes] = []
+        links = 0
+        while pending:
+            part = pending.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                if current:
+                    current.pop()
+                continue
+            path = b"/".join([self._root, *current, part])
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                if not create:
+                    return None
+                self._make_implicit(path, b"/".join([*current, part]), opaque=False)
+                current.append(part)
+                continue
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                target = os.readlink(path)
+                if target.startswith(b"/"):
+                    current = []
+                pending.extend(target.split(b"/")[::-1])
+                continue
+            if create and self._layer and _is_whiteout(status):
+                os.unlink(path)
+                self._make_implicit(path, b"/".join([*current, part]), opaque=True)
+            elif not stat.S_ISDIR(status.st_mode):
+                return None
+            current.append(part)
+        return b"/".join([self._root, *current])
+
+    def _make_implicit(self, path: bytes, name: bytes, *, opaque: bool) -> None:
+        """A directory that the archive did not mention: as it is in the layers below, else root's with 0755."""
+        status = self._below(name)
+        os.mkdir(path, 0o700)
+        if opaque:
+            os.setxattr(path, self._opaque, b"y")
+        if status is None:
+            self._attributes[path] = (0o755, 0)
+            return
+        if not self._squash:
+            os.chown(path, status.st_uid, status.st_gid)
+        self._attributes[path] = (stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+        self._implicit.add(path)
+        if self._parents is not None:
+            _copy_xattrs(os.fsencode(self._parents.real(os.fsdecode(name))), path)
+
+    def _below(self, name: bytes) -> os.stat_result | None:
+        if self._parents is None:
+            return None
+        try:
+            status = self._parents.lstat(self._parents.resolve(os.fsdecode(name), strict=True))
+        except OSError:
+            return None
+        return status if stat.S_ISDIR(status.st_mode) else None
+
+    def _copy_up(self, name: bytes, entry: TarEntry) -> bytes:
+        """A hard link's target that only the layers below have comes into this layer, as the kernel would do it."""
+        try:
+            source = None if self._parents is None else os.fsencode(self._parents.real(os.fsdecode(name)))
+        except OSError:
+            source = None
+        if source is None or not stat.S_ISREG(os.lstat(source).st_mode):
+            raise InvalidInput(
+                f"entry {_show(entry.name)}: a hard link to {_show(entry.link)}, which is no file before it"
+            )
+        parent_name, _, base = name.rpartition(b"/")
+        path = (self._known.get(parent_name) or self._directory(parent_name, entry)) + b"/" + base
+        if self._existing(name) is None and os.path.lexists(path):
+            raise InvalidInput(
+                f"entry {_show(entry.name)}: a hard link to {_show(entry.link)}, which this layer deletes"
+            )
+        shutil.copyfile(source, path, follow_symlinks=False)
+        status = os.lstat(source)
+        if not self._squash:
+            os.chown(path, status.st_uid, status.st_gid)
+        os.chmod(path, stat.S_IMODE(status.st_mode))
+        _copy_xattrs(source, path)
+        os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        self._copied_up = True
+        return path
+
+    def _remove(self, path: bytes) -> None:
+        """Make room for an entry that replaces an earlier one."""
+        status = os.lstat(path)
+        if stat.S_ISDIR(status.st_mode):
+            for directory in [path, *_directories_below(path)]:
+                self._attributes.pop(directory, None)
+                self._implicit.discard(directory)
+            remove_tree(os.fsdecode(path))
+        else:
+            os.unlink(path)
+        if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            self._known = {b"": self._root}
+
+    def _own(self, path: bytes, entry: TarEntry) -> None:
+        if not self._squash:
+            self._chown(path, entry)
+
+    def _chown(self, path: bytes | int, entry: TarEntry) -> None:
+        try:
+            if isinstance(path, int):
+                os.fchown(path, entry.uid, entry.gid)
+            else:
+                os.lchown(path, entry.uid, entry.gid)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise InvalidInput(
+                f"entry {_show(entry.name)}: owner {entry.uid}:{entry.gid} does not exist in this user namespace",
+                hint="add a wider range for this user to /etc/subuid and /etc/subgid",
+            ) from None
+
+    def _set_xattrs(self, path: bytes | int, xattrs: dict[bytes, bytes]) -> None:
+        for key, value in xattrs.items():
+            if key.startswith((b"trusted.overlay.", b"user.overlay.")):
+                continue  # would redirect or hide other files
+            try:
+                if isinstance(path, int):
+                    os.setxattr(path, key, value)
+                else:
+                    os.setxattr(path, key, value, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL, errno.ERANGE):
+                    raise
+
+    def _finish(self) -> None:
+        """Modes and times of directories, once nothing is written into them any more."""
+        for path, (mode, mtime_ns) in reversed(self._attributes.items()):
+            os.chmod(path, mode)
+            os.utime(path, ns=(mtime_ns, mtime_ns))
+
+
+def clean(name: bytes) -> bytes:
+    """The name as components joined by "/", b"" for the root. Raises InvalidInput when it leads out."""
+    if name[:2] == b"./":
+        name = name[2:]
+    if b"//" not in name and b"./" not in name and name[:1] not in b"/." and name[-1:] != b".":
+        return name[:-1] if name[-1:] == b"/" else name
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise InvalidInput(f"entry {_show(name)}: its path leads out of the archive")
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
+
+
+def _show(name: bytes) -> str:
+    text = name.decode(errors="backslashreplace")
+    return repr(text if len(text) <= 200 else text[:200] + "…")
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _directories_below(path: bytes) -> list[bytes]:
+    return [os.path.join(top, name) for top, names, _ in os.walk(path) for name in names]
+
+
+def _copy_xattrs(source: bytes, target: bytes) -> None:
+    for key in os.listxattr(source, follow_symlinks=False):
+        if not key.startswith(("trusted.overlay.", "user.overlay.")):
+            try:
+                os.setxattr(target, key, os.getxattr(source, key, follow_symlinks=False))
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EPERM):
+                    raise
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    written = os.write(fd, data)
+    if written != len(data):
+        view = memoryview(data)[written:]
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+def _write_pieces(fd: int, pieces: Iterator[bytes | memoryview], size: int) -> None:
+    """Write a large file; whole chunks of zeros become holes."""
+    hole = False
+    for piece in pieces:
+        hole = isinstance(piece, bytes) and len(piece) == _CHUNK and piece == _ZEROS
+        if hole:
+            os.lseek(fd, _CHUNK, os.SEEK_CUR)
+        else:
+            _write_all(fd, piece)
+    if hole:
+        os.ftruncate(fd, size)
+
+
+def _write_sparse(fd: int, entry: TarEntry, source: ByteSource) -> None:
+    os.ftruncate(fd, entry.size)
+    for offset, length in entry.data or ():
+        os.lseek(fd, offset, os.SEEK_SET)
+        for piece in source.pieces(length):
+            _write_all(fd, piece)
