@@ -1,1 +1,53 @@
-"""Instructions to a networkx DAG of steps. Pure."""
+"""Instructions to a networkx DAG of steps, and the keys of steps. Pure: nothing is read or run here."""
+
+from buildtool.graph.options import BaseImage, BaseNeed, PlanOptions
+from buildtool.graph.plan import EARLIEST, ImagePlan, Plan, missing_bases, plan
+from buildtool.graph.stages import image_key
+from buildtool.graph.state import HistoryLine
+from buildtool.graph.steps import (
+    CONTEXT_INPUT,
+    KEY_VERSION,
+    Copy,
+    Exec,
+    InlineFile,
+    Merge,
+    Mkdir,
+    Node,
+    Source,
+    Step,
+    StepId,
+    StepMount,
+    content_definition,
+    definition,
+    digest_of,
+    step_id,
+)
+
+__all__ = [
+    "CONTEXT_INPUT",
+    "EARLIEST",
+    "KEY_VERSION",
+    "BaseImage",
+    "BaseNeed",
+    "Copy",
+    "Exec",
+    "HistoryLine",
+    "ImagePlan",
+    "InlineFile",
+    "Merge",
+    "Mkdir",
+    "Node",
+    "Plan",
+    "PlanOptions",
+    "Source",
+    "Step",
+    "StepId",
+    "StepMount",
+    "content_definition",
+    "definition",
+    "digest_of",
+    "image_key",
+    "missing_bases",
+    "plan",
+    "step_id",
+]

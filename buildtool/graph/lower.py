@@ -1,0 +1,252 @@
+"""Instructions that touch files become steps: RUN, COPY, ADD, WORKDIR."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from buildtool.buildfile import expand_text, parse_mount
+from buildtool.buildfile.instructions import Copy as CopyInstruction
+from buildtool.buildfile.instructions import Heredoc, Instruction, MountOption, Run, Word, Workdir
+from buildtool.errors import InvalidInput, Span, Unavailable
+from buildtool.graph.state import StageState
+from buildtool.graph.steps import (
+    CONTEXT_INPUT,
+    Copy,
+    Exec,
+    InlineFile,
+    Merge,
+    Mkdir,
+    MountType,
+    Step,
+    StepId,
+    StepMount,
+)
+
+AddStep = Callable[[Step, tuple[StepId, ...], Instruction], StepId]
+TreeOf = Callable[[str, Span], StepId]
+_URL = re.compile(r"(?:https?|git|ssh)://|git@")
+_NUMERIC_OWNER = re.compile(r"\d+(:\d+)?")
+
+
+class Lowering:
+    """Lowers instructions of one stage. `add_step` puts a step into the graph, `tree_of` finds what `--from=`
+    names.
+    """
+
+    def __init__(
+        self, add_step: AddStep, tree_of: TreeOf, platform: str, network: str, hosts: tuple[str, ...]
+    ) -> None:
+        self._add = add_step
+        self._tree_of = tree_of
+        self._platform = platform
+        self._network = network
+        self._hosts = hosts
+
+    def lower(self, state: StageState, instruction: Run | CopyInstruction | Workdir) -> None:
+        """Add the instruction's steps and make them the state's tip."""
+        match instruction:
+            case Workdir():
+                self._workdir(state, instruction)
+            case Run():
+                self._run(state, instruction)
+            case CopyInstruction():
+                self._copy(state, instruction)
+
+    def _workdir(self, state: StageState, instruction: Workdir) -> None:
+        path = _join(state.workdir, state.scope.expand(instruction.path))
+        if not path.strip():
+            raise InvalidInput("WORKDIR: the path is empty", where=instruction.path.span)
+        state.set(working_dir=path)
+        if path == "/":
+            state.note("WORKDIR /")
+            return
+        self._advance(state, self._add(Mkdir(path, state.config.user), (state.tip,), instruction))
+        state.note(f"WORKDIR {path}", layer=True)
+
+    def _run(self, state: StageState, instruction: Run) -> None:
+        script = instruction.script
+        file = None
+        if script is None:
+            args = tuple(instruction.command.exec_form or ())
+            if not args:
+                raise InvalidInput("RUN: the command is empty", where=instruction.span)
+        elif script.file_name is not None:
+            args = (f"/dev/pipes/{script.file_name}",)
+            file = InlineFile(script.file_name, script.text)
+        else:
+            args = (*state.shell, script.text)
+        inputs: list[StepId] = [state.tip]
+        mounts = tuple(self._mount(state, option, inputs) for option in instruction.mounts)
+        build_args = state.scope.visible_args()
+        step = Exec(
+            args=args,
+            cwd=state.workdir,
+            user=state.config.user,
+            env=tuple(f"{name}={value}" for name, value in state.scope.env.items()),
+            build_args=build_args,
+            hidden_args=state.scope.hidden_args(),
+            mounts=mounts,
+            network=self._run_network(state, instruction),
+            extra_hosts=self._hosts,
+            script=file,
+            platform=self._platform,
+        )
+        self._advance(state, self._add(step, tuple(inputs), instruction))
+        prefix = "".join(f"{name}={value} " for name, value in build_args)
+        prefix = f"|{len(build_args)} {prefix}" if build_args else ""
+        state.note(f"RUN {prefix}{' '.join(args)}", layer=True)
+
+    def _run_network(self, state: StageState, instruction: Run) -> str:
+        self._refuse_unsupported(state, instruction)
+        if instruction.network is None:
+            return self._network
+        network = state.scope.expand(instruction.network)
+        if network not in ("default", "none", "host"):
+            raise InvalidInput(
+                f"RUN --network={network}: unsupported network mode",
+                where=instruction.network.span,
+                hint="the modes are default, none and host",
+            )
+        return self._network if network == "default" else network
+
+    def _refuse_unsupported(self, state: StageState, instruction: Run) -> None:
+        if instruction.security is not None and state.scope.expand(instruction.security) != "sandbox":
+            raise Unavailable(
+                "RUN --security=insecure is not allowed",
+                where=instruction.security.span,
+                hint="this daemon grants no entitlements; remove the flag to run in the sandbox",
+            )
+        if instruction.devices:
+            raise Unavailable("RUN --device is not supported by this daemon", where=instruction.devices[0].span)
+
+    def _mount(self, state: StageState, option: MountOption, inputs: list[StepId]) -> StepMount:
+        mount = parse_mount(option, state.scope.expand)
+        where = mount.span or option.span
+        source: int | None = None
+        if mount.type == "cache" and (mount.from_ or mount.source):
+            raise Unavailable(
+                "RUN --mount=type=cache with from or source is not supported by this daemon", where=where
+            )
+        if mount.type == "bind":
+            source = CONTEXT_INPUT
+            if mount.from_:
+                source = len(inputs)
+                inputs.append(self._tree_of(mount.from_, where))
+        return StepMount(
+            type=cast(MountType, mount.type),
+            target=_join(state.workdir, mount.target),
+            source=_clean(mount.source, False) if mount.type == "bind" else "",
+            input=source,
+            readonly=mount.readonly,
+            id=mount.id,
+            sharing=mount.sharing,
+            size=mount.size,
+            mode=mount.mode,
+            uid=mount.uid,
+            gid=mount.gid,
+            required=mount.required,
+            env=mount.env or "",
+        )
+
+    def _copy(self, state: StageState, instruction: CopyInstruction) -> None:
+        scope, view = state.scope, state.scope.view()
+        sources = tuple(scope.expand(word, view) for word in instruction.sources)
+        for source, word in zip(sources, instruction.sources, strict=True):
+            _check_source(source, word, instruction)
+        inline = tuple(_inline(heredoc, view) for heredoc in instruction.heredocs)
+        destination = _destination(state.workdir, scope.expand(instruction.destination, view))
+        if len(sources) + len(inline) > 1 and not destination.endswith("/"):
+            raise InvalidInput(
+                f"When using {instruction.keyword} with more than one source file, "
+                "the destination must be a directory and end with a /",
+                where=instruction.destination.span,
+            )
+        chown = scope.expand(instruction.chown, view) if instruction.chown is not None else ""
+        link = instruction.link and (not chown or _NUMERIC_OWNER.fullmatch(chown) is not None)
+        step = Copy(
+            sources=tuple(_clean(source, instruction.parents) for source in sources),
+            destination=destination,
+            from_context=instruction.from_ is None,
+            inline=inline,
+            chown=chown,
+            chmod=scope.expand(instruction.chmod, view) if instruction.chmod is not None else "",
+            link=link,
+            parents=instruction.parents,
+            excludes=tuple(word.text for word in instruction.excludes),
+            unpack=instruction.unpack if instruction.is_add else False,
+        )
+        inputs: tuple[StepId, ...] = () if link else (state.tip,)
+        if instruction.from_ is not None:
+            inputs = (*inputs, self._tree_of(instruction.from_.text, instruction.from_.span))
+        added = self._add(step, inputs, instruction)
+        if link:
+            added = self._add(Merge(), (state.tip, added), instruction)
+        self._advance(state, added)
+        flags = "".join(
+            f" --{name}{value}"
+            for name, value in (
+                ("parents", "" if step.parents else None),
+                ("chown=", step.chown or None),
+                ("chmod=", step.chmod or None),
+                ("link", "" if instruction.link else None),
+            )
+            if value is not None
+        )
+        shown = [*sources, *(f"<<{file.name}" for file in inline)]
+        target = scope.expand(instruction.destination, view)
+        state.note(f"{instruction.keyword}{flags} {' '.join(shown)} {target}", layer=True)
+
+    def _advance(self, state: StageState, step: StepId) -> None:
+        state.tip = step
+        state.chain.append(step)
+
+
+def _join(workdir: str, path: str) -> str:
+    """A path in the image, absolute and clean."""
+    return posixpath.normpath("/" + posixpath.join(workdir, path).lstrip("/")) if path else ""
+
+
+def _destination(workdir: str, text: str) -> str:
+    """The destination, absolute and clean; a trailing slash stays, and `.` means the directory as well."""
+    path = _join(workdir, text or ".")
+    if path != "/" and (text.endswith("/") or text.rpartition("/")[2] in (".", "") or not text):
+        return path + "/"
+    return path
+
+
+def _check_source(source: str, word: Word, instruction: CopyInstruction) -> None:
+    if not source:
+        raise InvalidInput(f"{instruction.keyword}: a source is empty", where=word.span, hint="write . for all files")
+    if not _URL.match(source):
+        return
+    if not instruction.is_add:
+        raise InvalidInput(f"source can't be a URL for COPY: {source}", where=word.span, hint="ADD copies from URLs")
+    raise Unavailable(
+        f"ADD from a URL is not supported by this daemon: {source}",
+        where=word.span,
+        hint="download it before the build into the context, or with RUN in the image",
+    )
+
+
+def _inline(heredoc: Heredoc, view: Mapping[str, str]) -> InlineFile:
+    content = expand_text(heredoc.content, view, where=heredoc.span) if heredoc.expand else heredoc.content
+    return InlineFile(heredoc.name, content)
+
+
+def _clean(source: str, parents: bool) -> str:
+    """A source relative to the root it is looked for in: `..` leads nowhere above it; "." is the root itself.
+
+    With --parents a `/./` in it is kept: what stands before it is not part of the copied path.
+    """
+    if parents and "/./" in f"/{source}":
+        head, _, tail = f"/{source}".partition("/./")
+        return f"{_clean(head, False)}/./{_clean(tail, False)}"
+    return posixpath.normpath("/" + source.lstrip("/")).lstrip("/") or "."
+
+
+def describe(instruction: Instruction) -> str:
+    """The instruction as progress shows it: one line, blanks collapsed."""
+    return " ".join(instruction.source.split())

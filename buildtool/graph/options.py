@@ -1,0 +1,52 @@
+"""What planning is given besides the Buildfile: the caller's choices and the base images' configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from buildtool.errors import Span
+from buildtool.oci import ImageConfig, Platform, chain_id, host_platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """`platform` is the one built for, `build_platform` the one built on. `build_args`: None = declared without a
+    value.
+    """
+
+    build_args: Mapping[str, str | None] = field(default_factory=dict)
+    target: str = ""
+    platform: Platform = field(default_factory=host_platform)
+    build_platform: Platform = field(default_factory=host_platform)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network: str = "default"
+    extra_hosts: tuple[str, ...] = ()
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """An image a Buildfile names: what planning needs to know of it. `reference` finds it again."""
+
+    reference: str
+    config: ImageConfig
+
+    @property
+    def chain_id(self) -> str:
+        """The identity of its file tree; empty when it has no layers."""
+        diff_ids = self.config.rootfs.diff_ids
+        return chain_id(diff_ids) if diff_ids else ""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseNeed:
+    """An image that has to be known before the plan can be made, and the place that names it.
+
+    `also` are the stage names it might have been meant to be, when a stage could stand there.
+    """
+
+    reference: str
+    platform: Platform
+    span: Span
+    also: tuple[str, ...] = ()

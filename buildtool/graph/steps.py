@@ -1,0 +1,190 @@
+"""The kinds of steps a build consists of, as plain values.
+
+A step knows what is done, not to what: its inputs are other steps, held by the graph's nodes. `definition` gives
+the canonical JSON object that goes into cache keys and that `explain` compares; equal definitions on equal inputs
+are one step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NewType, TypeAlias
+
+import msgspec
+
+from buildtool.errors import Span
+from buildtool.oci import Digest, sha256
+
+StepId = NewType("StepId", str)
+
+KEY_VERSION = 1
+"""Part of every key: raised when the meaning of a step changes, so that no old record is used for a new meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file tree of a base image, named by content; an empty `chain_id` is `scratch`, the empty tree.
+
+    `reference` is how the Buildfile names it; it is no part of the key.
+    """
+
+    chain_id: str
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A heredoc of COPY or ADD: a file whose content stands in the Buildfile."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """COPY and ADD. Input 0 is the tree copied onto (absent with `link`), the last one the tree copied from.
+
+    `from_context` means that the files come from the build context: then there is no input for them. `sources` and
+    `excludes` are expanded patterns. `destination` is absolute and clean; its trailing slash (kept) means "a
+    directory". `unpack`: None unpacks what is a local tar archive (ADD), True demands it, False (COPY) never does.
+    """
+
+    sources: tuple[str, ...]
+    destination: str
+    from_context: bool
+    inline: tuple[InlineFile, ...] = ()
+    chown: str = ""
+    chmod: str = ""
+    link: bool = False
+    parents: bool = False
+    excludes: tuple[str, ...] = ()
+    unpack: bool | None = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mkdir:
+    """WORKDIR: the directory exists afterwards; new ones have mode 0755 and belong to `user`. Input 0: the tree."""
+
+    path: str
+    user: str = ""
+
+
+MountType: TypeAlias = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
+CONTEXT_INPUT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class StepMount:
+    """One `RUN --mount`. `input` is the index of the node's input it shows, CONTEXT_INPUT, or None for neither."""
+
+    type: MountType
+    target: str
+    source: str = ""
+    input: int | None = None
+    readonly: bool = False
+    id: str = ""
+    sharing: str = "shared"
+    size: int = 0
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    required: bool = False
+    env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """RUN. Input 0 is the root file tree, further inputs are those of `mounts`.
+
+    `build_args` are the declared ARGs in force (ENV wins over them); `hidden_args` (predefined proxy variables) are
+    seen by the command and are no part of the key. `script` is a file to be executed at /dev/pipes/<name>.
+    """
+
+    args: tuple[str, ...]
+    cwd: str
+    user: str
+    env: tuple[str, ...]
+    build_args: tuple[tuple[str, str], ...] = ()
+    hidden_args: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[StepMount, ...] = ()
+    network: str = "default"
+    extra_hosts: tuple[str, ...] = ()
+    script: InlineFile | None = None
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """COPY --link: the layer of input 1, which was made from nothing, on top of the tree of input 0."""
+
+
+Step: TypeAlias = Source | Copy | Mkdir | Exec | Merge
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A step in its place. `inputs` are the steps whose trees it needs; `name` is what progress shows (empty:
+    nothing).
+
+    `site` names the instruction across builds (stage and position): explain compares with what was there before.
+    """
+
+    id: StepId
+    step: Step
+    inputs: tuple[StepId, ...]
+    name: str
+    stage: str
+    site: str
+    span: Span | None
+
+    @property
+    def parent(self) -> StepId | None:
+        """The step whose tree this one's layer lies on; None for a Source and for what is made from nothing."""
+        if isinstance(self.step, Source) or (isinstance(self.step, Copy) and self.step.link):
+            return None
+        return self.inputs[0]
+
+    @property
+    def has_layer(self) -> bool:
+        """Whether the step adds a layer to the image (Merge does: the one of its second input)."""
+        return not isinstance(self.step, Source)
+
+
+def definition(step: Step) -> dict[str, Any]:
+    """The step as a canonical JSON object: what it does, all that its result can depend on besides its inputs."""
+    fields: dict[str, Any] = msgspec.to_builtins(step)
+    if isinstance(step, Source):
+        del fields["reference"]
+    elif isinstance(step, Exec):
+        del fields["hidden_args"]
+        fields["mounts"] = [_mount_definition(mount) for mount in step.mounts]
+        fields["extra_hosts"] = [host.partition(":")[0] for host in step.extra_hosts]
+    return {"op": type(step).__name__.lower(), **fields}
+
+
+def content_definition(step: Step) -> dict[str, Any]:
+    """The definition without what a digest of the selected files replaces: the names they are selected by."""
+    fields = definition(step)
+    if isinstance(step, Copy):
+        for name in ("sources", "excludes", "from_context", "parents"):
+            del fields[name]
+    return fields
+
+
+def _mount_definition(mount: StepMount) -> dict[str, Any]:
+    """Cache mounts never key by their identity or contents, secrets and agents never by their values."""
+    fields: dict[str, Any] = msgspec.to_builtins(mount)
+    if mount.type == "cache":
+        for name in ("id", "sharing"):
+            del fields[name]
+    return fields
+
+
+def digest_of(preimage: dict[str, Any]) -> Digest:
+    """The key that a preimage gives: SHA-256 of its canonical JSON (sorted keys, no spaces)."""
+    return sha256(msgspec.json.encode(preimage, order="sorted"))
+
+
+def step_id(step: Step, inputs: tuple[StepId, ...]) -> StepId:
+    """The identity of a step in a graph: equal steps on equal inputs are the same one."""
+    return StepId(digest_of({"v": KEY_VERSION, "step": definition(step), "inputs": list(inputs)}))
