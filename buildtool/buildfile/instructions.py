@@ -16,10 +16,14 @@ from buildtool.errors import Span
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A raw word: quotes, escapes and variables are still in it. Its span points at its first character."""
+    """A raw word: quotes, escapes and variables are still in it. Its span points at its first character.
+
+    `escape` is the escape character of the file it stands in (`\\` or a backtick).
+    """
 
     text: str
     span: Span
+    escape: str = "\\"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +56,22 @@ class From(Base):
 
 @dataclass(frozen=True, slots=True)
 class Arg(Base):
-    """`ARG a b=c`: a None value means no default."""
+    """`ARG a b=c`: a None value means no default. `descriptions` (one a pair) come from comments `# a What a is`."""
 
     pairs: tuple[tuple[Word, Word | None], ...]
+    descriptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Env(Base):
     pairs: tuple[tuple[Word, Word], ...]
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Label(Base):
     pairs: tuple[tuple[Word, Word], ...]
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,17 @@ class MountOption:
 
 
 @dataclass(frozen=True, slots=True)
+class Script:
+    """What a RUN in shell form hands to the shell, or, when `file_name` is set, a file to execute instead.
+
+    The file (mode 0755) is meant to stand at /dev/pipes/<file_name> for the time of the step.
+    """
+
+    text: str
+    file_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run(Base):
     command: Command
     heredocs: tuple[Heredoc, ...] = ()
@@ -91,6 +109,21 @@ class Run(Base):
     network: Word | None = None
     security: Word | None = None
     devices: tuple[Word, ...] = ()
+    heredoc_only: bool = False
+
+    @property
+    def script(self) -> Script | None:
+        """The shell form's text with its heredocs; None for the exec form.
+
+        A RUN that is nothing but one heredoc runs the body itself: by the shell, or as a file when it starts with
+        `#!`. With more around it the heredocs are put back for the shell to read.
+        """
+        if self.command.shell is None:
+            return None
+        if self.heredoc_only:
+            body = self.heredocs[0]
+            return Script(body.content, body.name if body.content.startswith("#!") else None)
+        return Script(self.command.shell + "".join(f"\n{h.content}{h.name}" for h in self.heredocs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +243,16 @@ class Warning:
 
 @dataclass(frozen=True, slots=True)
 class Buildfile:
-    """A parsed Buildfile: the ARGs before the first FROM, the stages in order, directives, warnings."""
+    """A parsed Buildfile: the ARGs before the first FROM, the stages in order, directives, warnings.
+
+    `warnings` are those not skipped by `# check=`; `checks_are_errors` tells that `# check=error=true` asks to fail
+    when there are any. `escape` is the file's escape character.
+    """
 
     file: str
     global_args: tuple[Arg, ...]
     stages: tuple[Stage, ...]
     directives: dict[str, str] = field(default_factory=dict)
     warnings: tuple[Warning, ...] = ()
+    escape: str = "\\"
+    checks_are_errors: bool = False

@@ -1,0 +1,327 @@
+"""Build checks: style and safety rules that never change what is built, with BuildKit's names.
+
+Here are the rules that the text alone decides. UndefinedVar, CopyIgnoredFile and InvalidBaseImagePlatform need the
+base image or the context: whoever has them makes the warning, with `message_…` for the words.
+Source: ../shared/reference/build.md, table 1.4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from buildtool.buildfile.instructions import (
+    Arg,
+    Cmd,
+    Entrypoint,
+    Env,
+    Expose,
+    HealthCheck,
+    Instruction,
+    Label,
+    Maintainer,
+    Stage,
+    Warning,
+    Word,
+    Workdir,
+)  # fmt: skip
+from buildtool.buildfile.scanner import Comment, Logical, Scanned
+from buildtool.buildfile.suggest import closest
+from buildtool.buildfile.words import expand_word, variables
+from buildtool.errors import BuildtoolError, InvalidInput, Span
+
+RULES = frozenset({
+    "StageNameCasing", "FromAsCasing", "NoEmptyContinuation", "ConsistentInstructionCasing", "DuplicateStageName",
+    "ReservedStageName", "JSONArgsRecommended", "MaintainerDeprecated", "UndefinedArgInFrom", "WorkdirRelativePath",
+    "UndefinedVar", "MultipleInstructionsDisallowed", "LegacyKeyValueFormat", "InvalidBaseImagePlatform",
+    "RedundantTargetPlatform", "SecretsUsedInArgOrEnv", "InvalidDefaultArgInFrom", "FromPlatformFlagConstDisallowed",
+    "CopyIgnoredFile", "InvalidDefinitionDescription", "ExposeProtoCasing", "ExposeInvalidFormat",
+})  # fmt: skip
+EXPERIMENTAL = frozenset({"CopyIgnoredFile", "InvalidDefinitionDescription"})
+PLATFORM_ARGS = frozenset(
+    f"{side}{part}" for side in ("BUILD", "TARGET") for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
+) | {"TARGETSTAGE"}  # fmt: skip
+_SECRET = re.compile(r"(?i)(_|^)(apikey|auth|credentials?|key|password|pword|passwd|secret|token)(_|$)")
+_NOT_SECRET = re.compile(r"(?i)(_|^)(public|file|version)(_|$)")
+_SIGNALS = "to prevent unintended behavior related to OS signals"
+_REFERENCE = re.compile(r"[a-zA-Z0-9][\w.\-:/@+]*")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckConfig:
+    """What a `check=` directive or comment says."""
+
+    skip: frozenset[str] = frozenset()
+    skip_all: bool = False
+    error: bool = False
+    experimental: frozenset[str] = frozenset()
+    experimental_all: bool = False
+
+    def allows(self, rule: str) -> bool:
+        if rule in EXPERIMENTAL and not (self.experimental_all or rule in self.experimental):
+            return False
+        return not self.skip_all and rule not in self.skip
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    warnings: tuple[Warning, ...]
+    are_errors: bool
+
+
+def parse_config(text: str, where: Span) -> CheckConfig:
+    """Read `skip=A,B;error=true;experimental=all`. Raises InvalidInput."""
+    skip: set[str] = set()
+    experimental: set[str] = set()
+    error = False
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or key not in ("skip", "error", "experimental"):
+            raise InvalidInput(
+                f"invalid check option {part!r}",
+                where=where,
+                hint="options are skip=RULES, error=true, experimental=RULES",
+            )
+        if key == "error":
+            if value.lower() not in ("true", "false", "1", "0", "t", "f"):
+                raise InvalidInput(f"check: error is true or false, not {value!r}", where=where)
+            error = value.lower() in ("true", "1", "t")
+        else:
+            (skip if key == "skip" else experimental).update(name.strip() for name in value.split(","))
+    return CheckConfig(frozenset(skip), "all" in skip, error, frozenset(experimental), "all" in experimental)
+
+
+def check(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) -> CheckResult:
+    """Run the rules over a parsed file; warnings come in the order of their lines."""
+    config = CheckConfig()
+    if "check" in scanned.directives:
+        where = scanned.source.span(scanned.directive_lines["check"])
+        config = parse_config(scanned.directives["check"], where)
+    local = {line.first_line: skipped for line in scanned.lines if (skipped := _local_config(line)) is not None}
+    firsts = [line.first_line for line in scanned.lines]
+    found = [
+        warning
+        for warning in _all(scanned, global_args, stages)
+        if config.allows(warning.rule) and _allowed_here(warning, local, firsts)
+    ]
+    found.sort(key=lambda warning: (warning.span.line, warning.span.column))
+    return CheckResult(tuple(found), config.error)
+
+
+def _local_config(line: Logical) -> CheckConfig | None:
+    for comment in line.comments:
+        if match := re.match(r"check\s*=\s*(.+)", comment.text, re.IGNORECASE):
+            try:
+                return parse_config(match[1], line.source.span(comment.line))
+            except BuildtoolError:
+                return None
+    return None
+
+
+def _allowed_here(warning: Warning, local: dict[int, CheckConfig], firsts: Sequence[int]) -> bool:
+    if not local:
+        return True
+    owner = max((first for first in firsts if first <= warning.span.line), default=0)
+    config = local.get(owner)
+    return config is None or not (config.skip_all or warning.rule in config.skip)
+
+
+def _all(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) -> Iterator[Warning]:
+    yield from _lines(scanned)
+    yield from _stage_names(scanned, stages)
+    yield from _froms(global_args, stages)
+    for arg in global_args:
+        yield from _secrets(arg)
+    workdir_set: dict[str, bool] = {}
+    for stage in stages:
+        inherited = workdir_set.get(stage.from_.image.text.lower(), False)
+        yield from _stage(stage, workdir_set, inherited)
+
+
+def _lines(scanned: Scanned) -> Iterator[Warning]:
+    keywords = [line.keyword for line in scanned.lines]
+    lower = sum(word == word.lower() for word in keywords)
+    upper = sum(word == word.upper() for word in keywords)
+    style, convert = ("lowercase", str.lower) if lower > upper else ("uppercase", str.upper)
+    for line in scanned.lines:
+        where = line.span(0, len(line.keyword))
+        if convert(line.keyword) != line.keyword:
+            yield Warning(
+                "ConsistentInstructionCasing",
+                f"Command '{line.keyword}' should match the case of the command majority ({style})",
+                where,
+            )
+        for number in line.empty_lines[:1]:
+            yield Warning("NoEmptyContinuation", "Empty continuation line", line.source.span(number))
+
+
+def _stage_names(scanned: Scanned, stages: Sequence[Stage]) -> Iterator[Warning]:
+    seen: set[str] = set()
+    froms = [line for line in scanned.lines if line.keyword.upper() == "FROM"]
+    for stage, line in zip(stages, froms, strict=True):
+        where = line.span(0)
+        name = stage.name
+        words = line.text.split()
+        if name is None:
+            continue
+        keyword, written = words[-2], words[-1]
+        if written != name:
+            yield Warning("StageNameCasing", f"Stage name '{written}' should be lowercase", where)
+        if (line.keyword == line.keyword.lower()) != (keyword == keyword.lower()):
+            yield Warning("FromAsCasing", f"'{keyword}' and '{line.keyword}' keywords' casing do not match", where)
+        if name in ("scratch", "context"):
+            text = f'Stage name should not use the same name as reserved stage "{name}"'
+            yield Warning("ReservedStageName", text, where)
+        if name in seen:
+            yield Warning("DuplicateStageName", f'Duplicate stage name "{name}", stage names should be unique', where)
+        seen.add(name)
+        yield from _descriptions(line, "FROM", (name,))
+    for line in scanned.lines:
+        if line.keyword.upper() == "ARG":
+            names = re.findall(r"(?:^|\s)([A-Za-z_]\w*)(?==|\s|$)", line.text[line.arguments :])
+            yield from _descriptions(line, "ARG", names)
+
+
+def _descriptions(line: Logical, keyword: str, names: Sequence[str]) -> Iterator[Warning]:
+    def describes(comment: Comment) -> bool:
+        return any(comment.text.startswith(f"{name} ") for name in names)
+
+    if line.comments and names and not any(map(describes, line.comments)):
+        text = f"Comment for {keyword} should follow the format: `# {names[0]} <description>`"
+        yield Warning("InvalidDefinitionDescription", text, line.span(0, len(line.keyword)))
+
+
+def _froms(global_args: Sequence[Arg], stages: Sequence[Stage]) -> Iterator[Warning]:
+    declared = {key.text for arg in global_args for key, _ in arg.pairs}
+    known = declared | PLATFORM_ARGS
+    defaults = _defaults(global_args)
+    for stage in stages:
+        for word in filter(None, (stage.from_.image, stage.from_.platform)):
+            for name in sorted(_variables(word) - known):
+                yield Warning("UndefinedArgInFrom", message_undefined_arg(name, known), word.span)
+        yield from _platform(stage)
+        image = stage.from_.image
+        if _variables(image) and _variables(image) <= known:
+            value = _expand(image, defaults)
+            if value is not None and not _REFERENCE.fullmatch(value):
+                text = f"Default value for ARG {image.text} results in empty or invalid base image name"
+                yield Warning("InvalidDefaultArgInFrom", text, image.span)
+
+
+def _platform(stage: Stage) -> Iterator[Warning]:
+    platform = stage.from_.platform
+    if platform is None:
+        return
+    if re.fullmatch(r"\$(TARGETPLATFORM|\{TARGETPLATFORM\})", platform.text):
+        text = f"Setting platform to predefined {platform.text} in FROM is redundant as this is the default behavior"
+        yield Warning("RedundantTargetPlatform", text, platform.span)
+    elif "$" not in platform.text:
+        text = f'FROM --platform flag should not use constant value "{platform.text}"'
+        yield Warning("FromPlatformFlagConstDisallowed", text, platform.span)
+
+
+def _defaults(global_args: Sequence[Arg]) -> dict[str, str]:
+    values = dict.fromkeys(PLATFORM_ARGS, "x")
+    for arg in global_args:
+        for key, default in arg.pairs:
+            if default is not None and (value := _expand(default, values)) is not None:
+                values[key.text] = value
+    return values
+
+
+def _expand(word: Word, env: dict[str, str]) -> str | None:
+    try:
+        return expand_word(word, env)
+    except InvalidInput:
+        return None
+
+
+def _variables(word: Word) -> frozenset[str]:
+    try:
+        return variables(word)
+    except InvalidInput:
+        return frozenset()
+
+
+def _stage(stage: Stage, workdir_set: dict[str, bool], inherited: bool) -> Iterator[Warning]:
+    is_set = inherited
+    for instruction in stage.instructions:
+        if isinstance(instruction, Workdir):
+            if not is_set and not instruction.path.text.startswith(("/", "$", '"/', "'/", '"$')):
+                path = instruction.path.text.strip("\"'")
+                text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
+                yield Warning("WorkdirRelativePath", text, instruction.path.span)
+            is_set = True
+        yield from _instruction(instruction)
+    if stage.name:
+        workdir_set[stage.name] = is_set
+    yield from _repeated(stage)
+
+
+def _repeated(stage: Stage) -> Iterator[Warning]:
+    kinds = (Cmd, Entrypoint, HealthCheck)
+    counts = Counter(type(instruction) for instruction in stage.instructions if isinstance(instruction, kinds))
+    for instruction in stage.instructions:
+        if isinstance(instruction, kinds) and counts[type(instruction)] > 1:
+            counts[type(instruction)] -= 1
+            text = (
+                f"Multiple {instruction.keyword} instructions should not be used in the same stage because only the "
+                "last one will be used"
+            )
+            yield Warning("MultipleInstructionsDisallowed", text, instruction.span)
+
+
+def _instruction(instruction: Instruction) -> Iterator[Warning]:
+    where = instruction.span
+    if isinstance(instruction, Maintainer):
+        text = "Maintainer instruction is deprecated in favor of using label"
+        yield Warning("MaintainerDeprecated", text, where)
+    elif isinstance(instruction, Cmd | Entrypoint) and instruction.command.shell is not None:
+        text = f"JSON arguments recommended for {instruction.keyword} {_SIGNALS}"
+        yield Warning("JSONArgsRecommended", text, where)
+    elif isinstance(instruction, Env | Label) and instruction.legacy:
+        keyword = instruction.keyword
+        text = f'"{keyword} key=value" should be used instead of legacy "{keyword} key value" format'
+        yield Warning("LegacyKeyValueFormat", text, where)
+    elif isinstance(instruction, Expose):
+        yield from _ports(instruction)
+    yield from _secrets(instruction)
+
+
+def _secrets(instruction: Instruction) -> Iterator[Warning]:
+    if not isinstance(instruction, Arg | Env):
+        return
+    for key, _ in instruction.pairs:
+        if _SECRET.search(key.text) and not _NOT_SECRET.search(key.text):
+            text = f'Do not use ARG or ENV instructions for sensitive data ({instruction.keyword} "{key.text}")'
+            yield Warning("SecretsUsedInArgOrEnv", text, key.span)
+
+
+def _ports(instruction: Expose) -> Iterator[Warning]:
+    for port in instruction.ports:
+        number, slash, protocol = port.text.partition("/")
+        if "$" in port.text:
+            continue
+        if slash and protocol != protocol.lower():
+            text = f"Defined protocol '{port.text}' in EXPOSE instruction should be lowercase"
+            yield Warning("ExposeProtoCasing", text, port.span)
+        if ":" in number:
+            text = f"EXPOSE instruction should not define an IP address or host-port mapping, found '{port.text}'"
+            yield Warning("ExposeInvalidFormat", text, port.span)
+
+
+def message_undefined_arg(name: str, known: frozenset[str] | set[str]) -> str:
+    near = closest(name, known)
+    return f"FROM argument '{name}' is not declared" + (f" (did you mean {near}?)" if near else "")
+
+
+def message_undefined_var(name: str, known: frozenset[str] | set[str]) -> str:
+    """The words of UndefinedVar; `known` are the names that are defined there."""
+    near = closest(name, known)
+    return f"Usage of undefined variable '${name}'" + (f" (did you mean ${near}?)" if near else "")
+
+
+def message_copy_ignored(keyword: str, path: str) -> str:
+    return f'Attempting to {keyword.capitalize()} file "{path}" that is excluded by .dockerignore'
