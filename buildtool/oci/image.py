@@ -172,6 +172,14 @@ def chain_id(diff_ids: Sequence[Digest]) -> Digest:
     return chain
 
 
+def chain_ids(diff_ids: Sequence[Digest]) -> list[Digest]:
+    """The chain_id of every prefix of a stack of layers: of the lowest alone, of the two lowest, … of all."""
+    chains = list(diff_ids[:1])
+    for diff_id in diff_ids[1:]:
+        chains.append(chain_id([chains[-1], diff_id]))
+    return chains
+
+
 _MAPS: dict[str, Any] = {"Volumes": {}, "ExposedPorts": {}, "Labels": "", "annotations": ""}
 
 

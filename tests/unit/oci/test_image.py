@@ -23,6 +23,7 @@ from buildtool.oci import (
     Platform,
     RootFS,
     chain_id,
+    chain_ids,
     decode_config,
     decode_index,
     decode_manifest,
@@ -129,11 +130,13 @@ def test_the_chain_id_is_the_specs(diff_ids: list[Digest]) -> None:
     for diff_id in diff_ids[1:]:
         expected = "sha256:" + hashlib.sha256(f"{expected} {diff_id}".encode()).hexdigest()
     assert chain_id(diff_ids) == expected
+    assert chain_ids(diff_ids) == [chain_id(diff_ids[: n + 1]) for n in range(len(diff_ids))]
 
 
 def test_no_layers_have_no_chain_id() -> None:
     with pytest.raises(ValueError, match="no layers"):
         chain_id([])
+    assert chain_ids([]) == []
 
 
 def test_nulls_are_taken_as_go_writes_them() -> None:

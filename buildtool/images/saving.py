@@ -1,0 +1,263 @@
+"""Images out: one tar that is a docker-archive and an OCI image layout at once.
+
+Documents come first, layers last, so that a reader need not seek. Nothing is written before all names are known to
+exist, and every layer is hashed while it is written: an archive that ended well has the bytes it promises.
+Source: OCI image-spec v1.1, image-layout.md; the save format of Docker 25 and later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from buildtool.cache.compression import decompress
+from buildtool.cache.leases import Lease
+from buildtool.cache.store import Store
+from buildtool.errors import Corrupt, InvalidInput
+from buildtool.images.model import Image, LayerSource, manifest_of
+from buildtool.images.table import IMAGE_NAME, REFERENCE_NAME
+from buildtool.oci import (
+    Descriptor,
+    Digest,
+    Index,
+    Manifest,
+    Reference,
+    decode_manifest,
+    encode,
+    hex_of,
+    is_digest,
+    media_types,
+    parse_reference,
+    sha256,
+)
+
+if TYPE_CHECKING:
+    from buildtool.images.service import Images
+
+CHUNK = 1 << 20
+Output = Callable[[bytes], None]
+
+
+@dataclass
+class _Chosen:
+    """An image to write, with the names it is to have."""
+
+    image: Image
+    names: list[Reference] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer as it will stand in the archive. `plain`: the blob is decompressed while it is written."""
+
+    descriptor: Descriptor
+    source: LayerSource
+    plain: bool = False
+
+
+def save(images: Images, names: Sequence[str], out: Output) -> None:
+    """See Images.save."""
+    with images.store.leases.hold("save") as lease:
+        chosen = _choose(images, names)
+        for item in chosen:
+            _lease(lease, item.image)
+        _write(images.store, chosen, out)
+    for item in chosen:
+        images.notify("save", item.image)
+
+
+def _choose(images: Images, names: Sequence[str]) -> list[_Chosen]:
+    """The images named, each once. `name:tag` brings that name, `name` every tag of the repository, an id none."""
+    if not names:
+        raise InvalidInput("no image was named", hint="save needs one name or id at least")
+    chosen: dict[Digest, _Chosen] = {}
+    for name in names:
+        for image, references in _named(images, name):
+            item = chosen.setdefault(image.id, _Chosen(image))
+            item.names.extend(reference for reference in references if reference not in item.names)
+    return list(chosen.values())
+
+
+def _named(images: Images, name: str) -> Iterator[tuple[Image, list[Reference]]]:
+    if not is_digest(name) and not is_digest(f"sha256:{name}"):
+        wanted = parse_reference(name)
+        if not wanted.tag and not wanted.digest:
+            all_tags = [
+                (image, [ref for ref in image.references if ref.repository == wanted.repository])
+                for image in images.list()
+            ]
+            found = [(image, references) for image, references in all_tags if references]
+            if found:
+                yield from found
+                return
+        image = images.get(name)
+        yield image, [reference for reference in image.references if reference == wanted]
+        return
+    yield images.get(name), []
+
+
+def _lease(lease: Lease, image: Image) -> None:
+    lease.blob(image.id)
+    lease.blob(image.manifest.digest)
+    for layer in image.layers:
+        if layer.blob is not None:
+            lease.blob(layer.blob.digest)
+        if layer.snapshot is not None:
+            lease.snapshot(layer.snapshot)
+
+
+def _write(store: Store, chosen: list[_Chosen], out: Output) -> None:
+    documents: dict[str, bytes] = {}
+    layers: dict[Digest, _Layer] = {}
+    table: list[dict[str, object]] = []
+    descriptors: list[Descriptor] = []
+    shared_tags = _tags_of_several(chosen)
+    for item in chosen:
+        planned = [_plan(store, layer) for layer in item.image.layers]
+        layers.update((layer.descriptor.digest, layer) for layer in planned)
+        config = store.blobs.read(item.image.id)
+        manifest = _manifest(store, item.image, planned, len(config))
+        documents[_blob_name(item.image.id)] = config
+        documents[_blob_name(sha256(manifest))] = manifest
+        table.append(
+            {
+                "Config": _blob_name(item.image.id),
+                "RepoTags": [name.familiar for name in item.names] or None,
+                "Layers": [_blob_name(layer.descriptor.digest) for layer in planned],
+            }
+        )
+        descriptors.extend(_descriptors(item, manifest, shared_tags))
+    writer = _TarWriter(out)
+    writer.file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    writer.file("index.json", encode(Index(2, media_types.INDEX, descriptors)))
+    writer.file("manifest.json", msgspec.json.encode(table))
+    writer.directory("blobs")
+    writer.directory("blobs/sha256")
+    for name, data in documents.items():
+        writer.file(name, data)
+    for layer in layers.values():
+        writer.stream(_blob_name(layer.descriptor.digest), layer.descriptor.size, _content(store, layer))
+    writer.end()
+
+
+def _tags_of_several(chosen: list[_Chosen]) -> set[str]:
+    """Tags that names of different images share; alone they would not say which image is meant."""
+    owners: dict[str, set[Digest]] = {}
+    for item in chosen:
+        for name in item.names:
+            owners.setdefault(name.tag, set()).add(item.image.id)
+    return {tag for tag, ids in owners.items() if len(ids) > 1}
+
+
+def _descriptors(item: _Chosen, manifest: bytes, shared_tags: set[str]) -> Iterator[Descriptor]:
+    plain = Descriptor(
+        decode_manifest(manifest).media_type,
+        sha256(manifest),
+        len(manifest),
+        platform=item.image.config.platform,
+    )
+    for name in item.names:
+        label = name.familiar if name.tag in shared_tags else name.tag
+        yield msgspec.structs.replace(plain, annotations={IMAGE_NAME: str(name), REFERENCE_NAME: label})
+    if not item.names:
+        yield plain
+
+
+def _plan(store: Store, layer: LayerSource) -> _Layer:
+    """A gzip or plain blob goes out as it is; zstd, which older Dockers cannot read, and snapshots as plain tars."""
+    if layer.blob is not None and store.blobs.has(layer.blob.digest):
+        media_type = media_types.to_oci(layer.blob.media_type)
+        if media_types.compression_of(media_type) != "zstd":
+            return _Layer(Descriptor(media_type, layer.blob.digest, layer.blob.size), layer)
+        return _Layer(Descriptor(media_types.LAYER, layer.diff_id, layer.size), layer, plain=True)
+    if layer.snapshot is None:
+        raise Corrupt(
+            f"layer {layer.diff_id} is neither unpacked nor among the blobs",
+            hint="remove the image and pull, load or build it again",
+        )
+    digest, size = store.layers.diff_id(layer.snapshot, layer.epoch)
+    if digest != layer.diff_id:
+        raise Corrupt(f"layer {layer.diff_id}: its snapshot {layer.snapshot} now makes {digest}")
+    return _Layer(Descriptor(media_types.LAYER, digest, size), layer)
+
+
+def _manifest(store: Store, image: Image, layers: list[_Layer], config_size: int) -> bytes:
+    """The manifest the image has, when it is OCI's and names exactly the layers that are written; else a new one."""
+    stored = store.blobs.read(image.manifest.digest) if store.blobs.has(image.manifest.digest) else b""
+    if stored:
+        known = decode_manifest(stored)
+        same = [layer.digest for layer in known.layers] == [layer.descriptor.digest for layer in layers]
+        if same and known.media_type == media_types.MANIFEST and known.config.digest == image.id:
+            return stored
+    made = manifest_of(image.id, config_size, image.layers)
+    return encode(Manifest(2, made.media_type, made.config, [layer.descriptor for layer in layers]))
+
+
+def _content(store: Store, layer: _Layer) -> Iterator[bytes]:
+    source, wanted = layer.source, layer.descriptor.digest
+    hasher = hashlib.sha256()
+    for chunk in _chunks(store, source, layer):
+        hasher.update(chunk)
+        yield chunk
+    if hasher.hexdigest() != hex_of(wanted):
+        raise Corrupt(
+            f"layer {wanted} of the store is damaged: its bytes have the digest sha256:{hasher.hexdigest()}"
+        )
+
+
+def _chunks(store: Store, source: LayerSource, layer: _Layer) -> Iterable[bytes]:
+    if source.blob is not None and store.blobs.has(source.blob.digest):
+        with store.blobs.open(source.blob.digest) as file:
+            yield from decompress(file, "zstd") if layer.plain else iter(lambda: file.read(CHUNK), b"")
+    elif source.snapshot is not None:
+        yield from store.layers.tar(source.snapshot, source.epoch)
+
+
+def _blob_name(digest: Digest) -> str:
+    return f"blobs/sha256/{hex_of(digest)}"
+
+
+class _TarWriter:
+    """A tar, member by member. Owners are 0, times are 0: the same images give the same archive."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._written = 0
+
+    def directory(self, name: str) -> None:
+        self._header(name, 0, tarfile.DIRTYPE, 0o755)
+
+    def file(self, name: str, data: bytes) -> None:
+        self.stream(name, len(data), (data,))
+
+    def stream(self, name: str, size: int, chunks: Iterable[bytes]) -> None:
+        """Write a file of exactly `size` bytes. Raises Corrupt when the chunks are more or fewer."""
+        self._header(name, size, tarfile.REGTYPE, 0o644)
+        written = 0
+        for chunk in chunks:
+            written += len(chunk)
+            if written > size:
+                break
+            self._put(chunk)
+        if written != size:
+            raise Corrupt(f"{name}: {written} bytes or more instead of {size}")
+        self._put(b"\0" * (-size % tarfile.BLOCKSIZE))
+
+    def end(self) -> None:
+        self._put(b"\0" * (2 * tarfile.BLOCKSIZE))
+        self._put(b"\0" * (-self._written % tarfile.RECORDSIZE))
+
+    def _header(self, name: str, size: int, kind: bytes, mode: int) -> None:
+        info = tarfile.TarInfo(name)
+        info.size, info.type, info.mode = size, kind, mode
+        self._put(info.tobuf(tarfile.PAX_FORMAT))
+
+    def _put(self, data: bytes) -> None:
+        if data:
+            self._out(data)
+            self._written += len(data)

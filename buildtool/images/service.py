@@ -1,0 +1,292 @@
+"""The images of one store: the service that builds, containers, the registry client and the daemon share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, TypeAlias
+
+from buildtool.cache.gc import Pins
+from buildtool.cache.snapshots import SnapshotId
+from buildtool.cache.store import Store
+from buildtool.errors import InvalidInput, NotFound
+from buildtool.images import filters as filtering
+from buildtool.images import importing, loading, removal, saving, shapes
+from buildtool.images.filters import Filters
+from buildtool.images.model import Image, LayerSource, check_tag, manifest_of
+from buildtool.images.removal import InUse, Removal, Running
+from buildtool.images.table import ImageTable, Record
+from buildtool.images.times import parse_until
+from buildtool.images.unpacking import snapshots_of
+from buildtool.oci import (
+    Descriptor,
+    Digest,
+    Platform,
+    Reference,
+    decode_config,
+    decode_manifest,
+    encode,
+    is_digest,
+    parse_reference,
+)
+
+Removed: TypeAlias = list[dict[str, str]]
+Shapes: TypeAlias = list[dict[str, Any]]
+ImageList: TypeAlias = list[Image]
+SnapshotIds: TypeAlias = list[SnapshotId]
+Event = Callable[[str, str, dict[str, str]], None]
+"""(action, image id, attributes), as the Engine API's events of type image have them."""
+
+
+class Images:
+    """Images by reference and id. Synchronous and thread-safe; nothing here waits for the network."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.table = ImageTable(store)
+        self.events: Event | None = None
+
+    # Looking up
+
+    def get(self, ref_or_id: str) -> Image:
+        """The image of this name (`name[:tag][@digest]`), id or unique id prefix. Raises NotFound, InvalidInput."""
+        return self._record(ref_or_id).image()
+
+    def find(self, ref_or_id: str) -> Image | None:
+        """As `get`, but None where there is none; a malformed name is none."""
+        try:
+            return self.get(ref_or_id)
+        except (NotFound, InvalidInput):
+            return None
+
+    def list(self) -> ImageList:
+        """Every image, newest first."""
+        return sorted((record.image() for record in self.table.records()), key=lambda i: (-i.created, i.id))
+
+    def _record(self, name: str) -> Record:
+        identity = name if is_digest(name) else f"sha256:{name}"
+        if is_digest(identity):
+            record = self.table.record(Digest(identity))
+            if record is None:
+                raise NotFound(f"No such image: {identity}")
+            return record
+        reference = parse_reference(name).with_default_tag()
+        record = self._named(reference)
+        if record is not None:
+            return record
+        candidates = self.table.by_prefix(name) if name.removeprefix("sha256:").isalnum() else []
+        if len(candidates) == 1:
+            return candidates[0]
+        hint = f"{len(candidates)} image ids begin with {name}" if candidates else ""
+        raise NotFound(f"No such image: {reference.familiar}", hint=hint)
+
+    def _named(self, reference: Reference) -> Record | None:
+        if reference.digest is None:
+            return self.table.by_reference(reference)
+        by_digest = Reference(reference.domain, reference.path, digest=reference.digest)
+        return self.table.by_reference(by_digest) or self.table.by_manifest(reference.repository, reference.digest)
+
+    # Adding and naming
+
+    def add(
+        self,
+        config: bytes,
+        layers: Sequence[LayerSource],
+        *,
+        references: Sequence[Reference] = (),
+        manifest: bytes | None = None,
+        parent: Digest | None = None,
+        local: bool = True,
+        durable: bool = False,
+    ) -> Image:
+        """Register an image; an image of the same id is kept and learns what is new about its layers.
+
+        `manifest`: the bytes it came with, else an OCI manifest is made. `local`: made here, now (else its config
+        says when). `references` name it in the same transaction. Raises InvalidInput when config and layers do not
+        match.
+        """
+        document = decode_config(config)
+        diff_ids = [layer.diff_id for layer in layers]
+        if document.rootfs.diff_ids != diff_ids:
+            raise InvalidInput(
+                f"the image config names {len(document.rootfs.diff_ids)} layers, not the given {diff_ids}"
+            )
+        for layer in layers:
+            if layer.snapshot is None and layer.blob is None:
+                raise InvalidInput(f"layer {layer.diff_id} has neither a snapshot nor a blob")
+        with self.store.leases.hold("add image"):
+            image_id = self.store.blobs.put(config)
+            if manifest is None:
+                manifest = encode(manifest_of(image_id, len(config), layers))
+            record = Record(
+                id=image_id,
+                manifest=Descriptor(
+                    decode_manifest(manifest).media_type, self.store.blobs.put(manifest), len(manifest)
+                ),
+                layers=tuple(layers),
+                created_locally=time.time() if local else 0.0,
+                last_tagged=0.0,
+                parent=parent,
+                blobs=self.store.blobs,
+            )
+            return self.table.put(record, [check_tag(name) for name in references], durable).image()
+
+    def tag(self, image_id: Digest, reference: Reference) -> None:
+        """Give the image a name; the name leaves the image that had it. Raises NotFound, InvalidInput."""
+        record = self.table.record(image_id)
+        if record is None:
+            raise NotFound(f"No such image: {image_id}")
+        reference = check_tag(reference)
+        self.table.point(reference, record)
+        self.notify("tag", record.image(), reference.familiar)
+
+    def record_digest(self, image_id: Digest, reference: Reference) -> None:
+        """Note that the image is `repository@digest` in a registry (after a pull or a push)."""
+        record = self.table.record(image_id)
+        if record is None or reference.digest is None:
+            raise NotFound(f"No such image: {image_id}")
+        self.table.point(Reference(reference.domain, reference.path, digest=reference.digest), record)
+
+    # Removing
+
+    def delete(
+        self,
+        ref_or_id: str,
+        *,
+        force: bool = False,
+        noprune: bool = False,
+        in_use: InUse = lambda image_id: (),
+        running: Running = lambda container_id: False,
+    ) -> Removed:
+        """`docker rmi`: untag, and delete with the last name. The answer's records (Untagged, Deleted).
+
+        `in_use` gives the containers of an image, `running` tells of one whether it runs. Raises NotFound, and
+        Conflict with dockerd's texts. Content goes with the next gc.
+        """
+        with self.table.lock:
+            work = self._removal(in_use, running)
+            work.remove(self._record(ref_or_id), ref_or_id, force=force, noprune=noprune)
+            return work.records
+
+    def prune(
+        self,
+        dangling_only: bool = True,
+        filters: Filters | None = None,
+        in_use: InUse = lambda image_id: (),
+        running: Running = lambda container_id: False,
+    ) -> dict[str, Any]:
+        """Delete dangling (else all) images that no container uses: the API's ImagesDeleted, SpaceReclaimed."""
+        filters = filters or {}
+        with self.table.lock:
+            work = self._removal(in_use, running)
+            removal.prune(work, dangling_only=filtering.flag(filters, "dangling", dangling_only), filters=filters)
+        return {"ImagesDeleted": work.records or None, "SpaceReclaimed": sum(work.freed.values())}
+
+    def _removal(self, in_use: InUse, running: Running) -> Removal:
+        return Removal(self.table, in_use, running, lambda action, record: self.notify(action, record.image()))
+
+    # Showing
+
+    def history(self, image: Image) -> Shapes:
+        """GET /images/{name}/history."""
+        return shapes.history_shape(image)
+
+    def inspect(self, image: Image) -> dict[str, Any]:
+        """GET /images/{name}/json."""
+        known = [layer.snapshot for layer in image.layers if layer.snapshot is not None]
+        whole = known if len(known) == len(image.layers) else []
+        return shapes.inspect_shape(image, [self.store.snapshots.fs(snapshot) for snapshot in whole])
+
+    def summaries(
+        self,
+        filters: Filters | None = None,
+        all: bool = False,
+        *,
+        shared_size: bool = False,
+        containers: Callable[[Digest], int] | None = None,
+    ) -> Shapes:
+        """GET /images/json: newest first. `containers` counts the containers of an image (for /system/df)."""
+        filters = filters or {}
+        chosen = self._select(filters, all)
+        shared = shapes.shared_sizes(self.list()) if shared_size else {}
+        return [
+            shapes.summary_shape(
+                image,
+                shared=shared.get(image.id, -1),
+                containers=-1 if containers is None else containers(image.id),
+            )
+            for image in chosen
+        ]
+
+    def _select(self, filters: Filters, all_images: bool) -> ImageList:
+        filtering.check_names(filters, filtering.LIST_FILTERS)
+        images = self.list()
+        before = [self.get(name).created for name in filtering.values(filters, "before")]
+        before += [parse_until(value) for value in filtering.values(filters, "until")]
+        since = [self.get(name).created for name in filtering.values(filters, "since")]
+        parents = set() if all_images else {image.parent for image in images}
+        wants_dangling = filtering.flag(filters, "dangling", False)
+        patterns = filtering.values(filters, "reference")
+        chosen = []
+        for image in images:
+            if any(image.created >= limit for limit in before) or any(image.created <= limit for limit in since):
+                continue
+            if not filtering.labels_match(filters, image.labels):
+                continue
+            if not image.references and not image.repo_digests and image.id in parents:
+                continue
+            if "dangling" in filters and wants_dangling == bool(image.references):
+                continue
+            shown = filtering.only_references(image, patterns) if patterns else image
+            if shown is not None:
+                chosen.append(shown)
+        return chosen
+
+    # Content
+
+    def snapshots(self, image: Image) -> SnapshotIds:
+        """The image's layers as snapshots, bottom first; unpacks what is not unpacked yet."""
+        return snapshots_of(self.store, self.table, image)
+
+    def pins(self) -> Pins:
+        """What gc must keep for the images' sake."""
+        blobs: set[Digest] = set()
+        snapshots: set[SnapshotId] = set()
+        for record in self.table.records():
+            blobs |= {record.id, record.manifest.digest}
+            blobs.update(layer.blob.digest for layer in record.layers if layer.blob is not None)
+            snapshots.update(layer.snapshot for layer in record.layers if layer.snapshot is not None)
+        return Pins(blobs=blobs, snapshots=snapshots)
+
+    def save(self, names: Sequence[str], out: Callable[[bytes], None]) -> None:
+        """Write an archive of these images that docker load, skopeo, umoci and podman read. Raises NotFound first."""
+        saving.save(self, names, out)
+
+    def load(
+        self, stream: BinaryIO, *, platform: Platform | None = None, quiet: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Read an archive (docker-archive or OCI layout, plain or compressed); yields Docker's progress objects.
+
+        Raises InvalidInput or Corrupt, and then nothing of the archive has become an image. Close the iterator to
+        abandon the load.
+        """
+        return loading.load(self, stream, platform=platform, quiet=quiet)
+
+    def import_tar(
+        self,
+        stream: BinaryIO,
+        *,
+        reference: Reference | None = None,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: Platform | None = None,
+    ) -> Image:
+        """Make a one-layer image of a root file system's tar (plain or compressed). Raises InvalidInput, Corrupt."""
+        return importing.import_tar(
+            self, stream, reference=reference, changes=changes, message=message, platform=platform
+        )
+
+    def notify(self, action: str, image: Image, name: str = "", attributes: Mapping[str, str] | None = None) -> None:
+        """Tell the event hook."""
+        if self.events is not None:
+            self.events(action, image.id, {**image.labels, "name": name or image.id, **(attributes or {})})

@@ -1,0 +1,321 @@
+"""The table of images: records by id, and the references that point at them.
+
+It is held in memory and in state.db (documents of the kinds "images" and "references"); the index.json at the store's
+root, which makes that an OCI image layout, follows every change. Thread-safe: every public method takes the lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from buildtool.cache.blobs import BlobStore
+from buildtool.cache.snapshots import SnapshotId
+from buildtool.cache.store import Store
+from buildtool.images.model import Image, LayerSource
+from buildtool.oci import (
+    Descriptor,
+    Digest,
+    ImageConfig,
+    Index,
+    Reference,
+    decode_config,
+    encode,
+    media_types,
+    parse_reference,
+)
+
+log = logging.getLogger(__name__)
+
+REFERENCE_NAME = "org.opencontainers.image.ref.name"
+IMAGE_NAME = "io.containerd.image.name"
+
+
+@dataclass
+class Record:
+    """What is stored of an image; its config is read when it is first asked for."""
+
+    id: Digest
+    manifest: Descriptor
+    layers: tuple[LayerSource, ...]
+    created_locally: float
+    last_tagged: float
+    parent: Digest | None
+    blobs: BlobStore
+    references: set[Reference] = field(default_factory=set)
+
+    @cached_property
+    def config(self) -> ImageConfig:
+        return decode_config(self.blobs.read(self.id))
+
+    def image(self) -> Image:
+        """The value that goes out."""
+        references = sorted(self.references, key=str)
+        return Image(
+            id=self.id,
+            config=self.config,
+            manifest=self.manifest,
+            layers=self.layers,
+            references=[reference for reference in references if not reference.digest],
+            repo_digests=[reference for reference in references if reference.digest],
+            created_locally=self.created_locally,
+            last_tagged=self.last_tagged,
+            parent=self.parent,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """What goes into state.db."""
+        return {
+            "manifest": msgspec.to_builtins(self.manifest),
+            "layers": [_layer_document(layer) for layer in self.layers],
+            "created_locally": self.created_locally,
+            "last_tagged": self.last_tagged,
+            "parent": self.parent,
+        }
+
+
+class ImageTable:
+    """Records and references of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._images = store.state.documents("images")
+        self._references = store.state.documents("references")
+        self._records: dict[Digest, Record] = {}
+        self._by_name: dict[Reference, Digest] = {}
+        self._index = b""
+        self.lock = threading.RLock()
+        lost = self._read()
+        if lost and not store.readonly:
+            log.warning("images whose content did not survive the last stop are forgotten: %s", ", ".join(lost))
+            with self._changing():
+                for key in lost:
+                    self._images.delete(key)
+                    self._references.delete(key)
+        elif not store.readonly:
+            self._write_index()
+
+    def _read(self) -> list[str]:
+        """Fill the memory from state.db; returns the keys of images that are not whole, and of their references."""
+        lost: list[str] = []
+        for key, document in self._images.items():
+            record = _record(Digest(key), document, self._store.blobs)
+            if self._is_whole(record):
+                self._records[record.id] = record
+            else:
+                lost.append(key)
+        for key, document in self._references.items():
+            owner = self._records.get(document["image"])
+            if owner is None:
+                lost.append(key)
+                continue
+            reference = parse_reference(key)
+            owner.references.add(reference)
+            self._by_name[reference] = owner.id
+        return lost
+
+    def _is_whole(self, record: Record) -> bool:
+        """Whether config, manifest and every layer are still there (a snapshot may be lost in a power cut)."""
+        blobs, snapshots = self._store.blobs, self._store.snapshots
+        if not (blobs.has(record.id) and blobs.has(record.manifest.digest)):
+            return False
+        layers = []
+        for layer in record.layers:
+            snapshot = layer.snapshot if layer.snapshot is not None and snapshots.has(layer.snapshot) else None
+            if snapshot is None and not (layer.blob is not None and blobs.has(layer.blob.digest)):
+                return False
+            layers.append(replace(layer, snapshot=snapshot))
+        record.layers = tuple(layers)
+        return True
+
+    @contextmanager
+    def _changing(self, durable: bool = False) -> Iterator[None]:
+        """One transaction of state.db, then index.json. When it fails, memory goes back to what is on disk."""
+        with self.lock:
+            try:
+                with self._store.state.transaction(durable=durable):
+                    yield
+            except BaseException:
+                self._records.clear()
+                self._by_name.clear()
+                self._read()
+                raise
+            self._write_index()
+
+    def records(self) -> list[Record]:
+        """All records, in no order."""
+        with self.lock:
+            return list(self._records.values())
+
+    def record(self, image_id: Digest) -> Record | None:
+        with self.lock:
+            return self._records.get(image_id)
+
+    def by_reference(self, reference: Reference) -> Record | None:
+        """The image this exact reference points at."""
+        with self.lock:
+            owner = self._by_name.get(reference)
+            return None if owner is None else self._records[owner]
+
+    def by_manifest(self, repository: str, digest: Digest) -> Record | None:
+        """The image with this manifest that has a name in the repository."""
+        with self.lock:
+            for record in self._records.values():
+                if record.manifest.digest == digest and any(r.repository == repository for r in record.references):
+                    return record
+            return None
+
+    def by_prefix(self, prefix: str) -> list[Record]:
+        """The images whose id begins so (`sha256:` may be left out)."""
+        text = prefix.removeprefix("sha256:")
+        with self.lock:
+            return [record for image_id, record in self._records.items() if image_id[7:].startswith(text)]
+
+    def children(self, image_id: Digest) -> list[Record]:
+        """The images that were committed from this one."""
+        with self.lock:
+            return [record for record in self._records.values() if record.parent == image_id]
+
+    def put(self, record: Record, references: Sequence[Reference] = (), durable: bool = False) -> Record:
+        """Add an image, or renew what is known of its layers; with its names at once. Returns the record kept."""
+        with self.lock:
+            known = self._records.get(record.id)
+            layers = record.layers if known is None else _merged(known.layers, record.layers)
+            unchanged = (
+                known is not None and layers == known.layers and known.parent == (record.parent or known.parent)
+            )
+            moving = [reference for reference in references if self._by_name.get(reference) != record.id]
+            if known is not None and unchanged and not moving:
+                return known
+            with self._changing(durable):
+                if known is None:
+                    known = self._records[record.id] = record
+                known.layers, known.parent = layers, record.parent or known.parent
+                for reference in moving:
+                    self._point(reference, known)
+                self._images.put(known.id, known.document())
+            return known
+
+    def point(self, reference: Reference, record: Record, durable: bool = False) -> Record | None:
+        """Make the reference name this image; returns the image it named before, if another."""
+        with self.lock:
+            before = self.by_reference(reference)
+            if before is not record:
+                with self._changing(durable):
+                    self._point(reference, record)
+                    self._images.put(record.id, record.document())
+            return None if before is record else before
+
+    def _point(self, reference: Reference, record: Record) -> None:
+        before = self.by_reference(reference)
+        if before is not None:
+            before.references.discard(reference)
+        record.references.add(reference)
+        record.last_tagged = time.time()
+        self._by_name[reference] = record.id
+        self._references.put(str(reference), {"image": record.id})
+
+    def unpoint(self, reference: Reference) -> None:
+        """Forget one reference."""
+        with self._changing():
+            owner = self.by_reference(reference)
+            if owner is not None:
+                owner.references.discard(reference)
+            self._by_name.pop(reference, None)
+            self._references.delete(str(reference))
+
+    def remove(self, record: Record) -> None:
+        """Forget an image and all that points at it. Its content stays until gc."""
+        with self._changing():
+            for reference in record.references:
+                self._by_name.pop(reference, None)
+                self._references.delete(str(reference))
+            self._records.pop(record.id, None)
+            self._images.delete(record.id)
+
+    def unpacked(self, image_id: Digest, snapshots: Sequence[SnapshotId]) -> None:
+        """Note where the layers of an image are unpacked."""
+        with self.lock:
+            record = self._records.get(image_id)
+            if record is None:
+                return
+            layers = tuple(replace(layer, snapshot=s) for layer, s in zip(record.layers, snapshots, strict=True))
+            if layers != record.layers:
+                record.layers = layers
+                self._images.put(record.id, record.document())
+
+    def _write_index(self) -> None:
+        """Rewrite index.json when it has other contents. Not fsynced: it is made anew when the store is opened."""
+        data = encode(Index(2, media_types.INDEX, list(self._descriptors())))
+        if data == self._index:
+            return
+        path = self._store.root / "index.json"
+        temporary = Path(f"{path}.tmp")
+        temporary.write_bytes(data)
+        temporary.replace(path)
+        self._index = data
+
+    def _descriptors(self) -> Iterator[Descriptor]:
+        for image_id in sorted(self._records):
+            record = self._records[image_id]
+            names = sorted((name for name in record.references if not name.digest), key=str)
+            for name in names:
+                yield msgspec.structs.replace(
+                    record.manifest, annotations={IMAGE_NAME: str(name), REFERENCE_NAME: name.familiar}
+                )
+            if not names:
+                yield record.manifest
+
+
+def _merged(known: tuple[LayerSource, ...], new: tuple[LayerSource, ...]) -> tuple[LayerSource, ...]:
+    """What both know about the layers; where both know, what was known first stays."""
+    return tuple(
+        replace(
+            old,
+            snapshot=fresh.snapshot if old.snapshot is None else old.snapshot,
+            epoch=fresh.epoch if old.snapshot is None else old.epoch,
+            blob=old.blob or fresh.blob,
+        )
+        for old, fresh in zip(known, new, strict=True)
+    )
+
+
+def _layer_document(layer: LayerSource) -> dict[str, Any]:
+    return {
+        "diff_id": layer.diff_id,
+        "size": layer.size,
+        "snapshot": layer.snapshot,
+        "blob": None if layer.blob is None else msgspec.to_builtins(layer.blob),
+        "epoch": layer.epoch,
+    }
+
+
+def _record(image_id: Digest, document: dict[str, Any], blobs: BlobStore) -> Record:
+    layers = tuple(
+        LayerSource(
+            diff_id=Digest(layer["diff_id"]),
+            size=layer["size"],
+            snapshot=None if layer["snapshot"] is None else SnapshotId(layer["snapshot"]),
+            blob=None if layer["blob"] is None else msgspec.convert(layer["blob"], Descriptor),
+            epoch=layer["epoch"],
+        )
+        for layer in document["layers"]
+    )
+    return Record(
+        id=image_id,
+        manifest=msgspec.convert(document["manifest"], Descriptor),
+        layers=layers,
+        created_locally=document["created_locally"],
+        last_tagged=document["last_tagged"],
+        parent=None if document["parent"] is None else Digest(document["parent"]),
+        blobs=blobs,
+    )
