@@ -122,11 +122,13 @@ def error_line(error: BaseException) -> dict[str, Any]:
     return {"errorDetail": detail, "error": message}
 
 
-async def byte_stream(call: Call, content_type: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
+async def byte_stream(
+    call: Call, content_type: str, chunks: AsyncIterator[bytes], headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Send chunks as they come. An error before the first is an error answer; a later one cuts the connection, so
     that
     no client takes a part for the whole."""
-    stream = Stream(call, content_type)
+    stream = Stream(call, content_type, headers)
     try:
         first = await anext(chunks, b"")
         await stream.write(first)

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import Protocol
 
+from aiohttp import WSMsgType, web
+
 from buildtool.daemon.answers import MULTIPLEXED, RAW
 from buildtool.daemon.hijack import Hijacked, RawConnection
 
@@ -46,6 +48,29 @@ async def serve(raw: RawConnection, attachment: Attachment, *, tty: bool, stdin:
             await attachment.close()
         raw.close()
     return Hijacked()
+
+
+async def serve_websocket(request: web.BaseRequest, attachment: Attachment) -> web.WebSocketResponse:
+    """The same over a web socket: its messages' bytes are the stream."""
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+
+    async def output() -> None:
+        while data := await attachment.read():
+            await socket.send_bytes(data)
+        await socket.close()
+
+    sender = asyncio.create_task(output())
+    try:
+        async for message in socket:
+            if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
+                data = message.data
+                await attachment.write(data.encode() if isinstance(data, str) else data)
+    finally:
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+        await attachment.close()
+    return socket
 
 
 async def _output(raw: RawConnection, attachment: Attachment) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from buildtool.aio import offload
 from buildtool.cache import Pins, Store
 from buildtool.containers import Containers, Events
+from buildtool.errors import BuildtoolError
 from buildtool.images import Images
 from buildtool.runtime import Runtime
 
@@ -36,6 +37,8 @@ class Services:
     containers: Containers
     events: Events
     started: float = field(default_factory=time.time)
+    _collecting: asyncio.Task[None] | None = None
+    _collect_again: bool = False
     _builder: Builder | None = None
     _builder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -63,6 +66,8 @@ class Services:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.store.close)
             stack.push_async_callback(self.runtime.close)
+            if self._collecting is not None:
+                await asyncio.gather(self._collecting, return_exceptions=True)
             stack.push_async_callback(self.containers.close)
 
     async def builder(self) -> Builder:
@@ -79,8 +84,7 @@ class Services:
 
     def pins(self) -> Pins:
         """What images and containers need, which GC must keep."""
-        images, containers = self.images.pins(), self.containers.pins()
-        return Pins(images.blobs | containers.blobs, images.snapshots | containers.snapshots)
+        return self.images.pins() | self.containers.pins()
 
     async def collect(
         self,
@@ -97,6 +101,24 @@ class Services:
             )
 
         return await offload(work)
+
+    def collect_soon(self) -> None:
+        """Remove what nothing refers to in the background; calls while that goes on are one more round after it."""
+        self._collect_again = True
+        if self._collecting is None or self._collecting.done():
+            self._collecting = asyncio.create_task(self._collect_rounds())
+
+    async def _collect_rounds(self) -> None:
+        while self._collect_again:
+            self._collect_again = False
+            try:
+                await self.collect()
+            except BuildtoolError as error:
+                log.warning("garbage collection failed: %s", error)
+
+    def runs(self, container_id: str) -> bool:
+        """Whether the container runs (or is paused)."""
+        return self.containers.get(container_id).record.state.running
 
     def image_users(self, image_id: str) -> list[str]:
         """The ids of the containers that were made from this image."""

@@ -1,0 +1,33 @@
+"""The whole API: all route tables together."""
+
+from __future__ import annotations
+
+from buildtool.daemon import (
+    routes_absent,
+    routes_build,
+    routes_containers,
+    routes_exec,
+    routes_files,
+    routes_images,
+    routes_networks,
+    routes_own,
+    routes_system,
+    routes_volumes,
+)
+from buildtool.daemon.routing import Router
+
+
+def make_router() -> Router:
+    """Every route of every module."""
+    return Router(
+        routes_system.routes,
+        routes_containers.routes,
+        routes_files.routes,
+        routes_exec.routes,
+        routes_images.routes,
+        routes_build.routes,
+        routes_volumes.routes,
+        routes_networks.routes,
+        routes_own.routes,
+        routes_absent.routes,
+    )

@@ -1,0 +1,157 @@
+"""POST /build: the classic builder's request, a tar in and a JSON stream out."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from buildtool.aio import offload
+from buildtool.daemon.answers import Stream, error_line, json_lines
+from buildtool.daemon.build_text import ClassicText
+from buildtool.daemon.building import RunningBuild
+from buildtool.daemon.call import Call
+from buildtool.daemon.context import build_directory, unpack
+from buildtool.daemon.routing import Routes
+from buildtool.daemon.threads import body_file, in_own_thread
+from buildtool.errors import InvalidInput, StepFailed, Unavailable
+
+if TYPE_CHECKING:
+    from buildtool.solve import BuildRequest
+
+routes = Routes()
+
+UPLOADED = "uploaded"
+_FILE_NAMES = ("Dockerfile", "dockerfile", "Buildfile")
+
+
+@routes.add("POST", "/build", stream=True)
+async def build(call: Call) -> web.StreamResponse:
+    """Build an image from the context in the body."""
+    _check(call)
+    call.encoded_header("X-Registry-Config")
+    with build_directory(call.services.root) as directory:
+        await in_own_thread(partial(unpack, body_file(call.request), directory), "context")
+        request = await offload(_request, call, directory)
+        async with json_lines(call) as stream, RunningBuild(call.services, request) as running:
+            await _tell(stream, running, quiet=call.flag("q"))
+        return stream.response
+
+
+async def _tell(stream: Stream, running: RunningBuild, *, quiet: bool) -> None:
+    text = ClassicText()
+    held: list[str] = []
+    tags: list[str] = []
+    async for event in running:
+        tags = list(getattr(event, "tags", tags))
+        for line in text.feed(event):
+            if quiet:
+                held.append(line)
+            else:
+                await stream.line({"stream": line})
+    try:
+        result = await running.result()
+    except StepFailed as error:
+        for line in held:
+            await stream.line({"stream": line})
+        await stream.line(error_line(error))
+        return
+    if quiet:
+        await stream.line({"stream": f"{result.image.id}\n"})
+        return
+    await stream.line({"aux": {"ID": result.image.id}})
+    for line in text.end(result, tags):
+        await stream.line({"stream": line})
+
+
+def _check(call: Call) -> None:
+    if call.text("remote"):
+        raise Unavailable(
+            f"cannot build from {call.text('remote')}: remote contexts are not supported",
+            hint="Fetch it and build from the directory.",
+        )
+    if call.text("version") == "2":
+        raise Unavailable("BuildKit is not supported by this daemon: use the classic builder (DOCKER_BUILDKIT=0)")
+    if call.flag("squash"):
+        raise InvalidInput("squash is not supported: use a multi-stage build with COPY --from to make one layer")
+    if call.document("outputs"):
+        raise InvalidInput("outputs are not supported by the classic builder")
+
+
+def _request(call: Call, directory: Path) -> BuildRequest:
+    from buildtool.solve import BuildRequest
+
+    name, text = _read_buildfile(directory, call.text("dockerfile"))
+    ignore = directory / ".dockerignore"
+    return BuildRequest(
+        dockerfile=text,
+        dockerfile_name=name,
+        context=directory,
+        context_key=UPLOADED,
+        ignore=_read(ignore) if ignore.is_file() and not ignore.is_symlink() else None,
+        tags=tuple(call.texts("t")),
+        build_args=_strings(call, "buildargs", nullable=True),
+        labels=_strings(call, "labels"),
+        target=call.text("target"),
+        no_cache=call.flag("nocache"),
+        pull=call.flag("pull"),
+        platform=call.text("platform"),
+        network_mode=call.text("networkmode") or "default",
+        extra_hosts=tuple(host for value in call.texts("extrahosts") for host in _list_or_one(value)),
+        shm_size=call.number("shmsize", 0) or 0,
+        memory=call.number("memory", 0) or 0,
+        memory_swap=call.number("memswap", 0) or 0,
+        cpu_shares=call.number("cpushares", 0) or 0,
+        cpu_period=call.number("cpuperiod", 0) or 0,
+        cpu_quota=call.number("cpuquota", 0) or 0,
+        cpuset_cpus=call.text("cpusetcpus"),
+        cpuset_mems=call.text("cpusetmems"),
+        ulimits=_ulimits(call),
+        cgroup_parent=call.text("cgroupparent"),
+    )
+
+
+def _read_buildfile(directory: Path, wanted: str) -> tuple[str, str]:
+    """The build file's name and text: the wanted one, else the first of the usual names. Never from outside the
+    context."""
+    names = [wanted] if wanted and wanted != _FILE_NAMES[0] else list(_FILE_NAMES)
+    root = os.path.realpath(directory)
+    for name in names:
+        path = os.path.realpath(f"{root}/{name}")
+        if not path.startswith(f"{root}/"):
+            raise InvalidInput(f"forbidden path outside the build context: {name}")
+        if Path(path).is_file():
+            return name, _read(Path(path))
+    raise InvalidInput(
+        f"Cannot locate specified Dockerfile: {wanted or _FILE_NAMES[0]}",
+        hint="Name the file with -f, and see that it is not excluded from the context.",
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path.name} is not UTF-8 text: {error}") from None
+
+
+def _strings(call: Call, name: str, *, nullable: bool = False) -> dict[str, Any]:
+    found = call.document(name) or {}
+    if not isinstance(found, dict) or not all(isinstance(v, str) or (nullable and v is None) for v in found.values()):
+        raise InvalidInput(f'query parameter "{name}" is not a JSON object of strings')
+    return found
+
+
+def _ulimits(call: Call) -> tuple[dict[str, Any], ...]:
+    found = call.document("ulimits") or []
+    if not isinstance(found, list) or not all(isinstance(limit, dict) for limit in found):
+        raise InvalidInput('query parameter "ulimits" is not a JSON list of objects')
+    return tuple(found)
+
+
+def _list_or_one(value: str) -> list[str]:
+    """Some clients send a JSON list or a comma-separated one instead of repeating the parameter."""
+    return [part for part in value.strip("[]").replace('"', "").split(",") if part]

@@ -1,0 +1,225 @@
+"""Images: list, inspect, history, tag, delete, prune, save, load, import, pull, push, search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from buildtool.aio import offload
+from buildtool.daemon.answers import Stream, abort, json_answer, json_lines, message_of, nothing
+from buildtool.daemon.call import Call
+from buildtool.daemon.routing import Routes
+from buildtool.daemon.threads import StreamWriter, body_file, in_own_thread, iterate
+from buildtool.errors import InvalidInput, NotFound, Unavailable
+from buildtool.oci import Platform, Reference, parse_platform, parse_reference
+
+routes = Routes()
+
+_NO_REGISTRY = "this daemon has no registry client yet"
+_HINT = "Load it (docker load), import it (docker import), or make a base image: buildtool image bootstrap busybox."
+
+
+@routes.add("GET", "/images/json")
+async def list_images(call: Call) -> web.StreamResponse:
+    """All images, those without names that others build on only with `all`."""
+    filters = call.filters()
+    if call.version < (1, 41) and call.text("filter"):
+        filters.setdefault("reference", []).append(call.text("filter"))
+    summaries = await offload(
+        call.services.images.summaries, filters, call.flag("all"), shared_size=call.flag("shared-size")
+    )
+    return json_answer([_with_virtual_size(call, summary) for summary in summaries])
+
+
+@routes.add("GET", "/images/get", stream=True)
+async def save_many(call: Call) -> web.StreamResponse:
+    """The archive of several images."""
+    return await _save(call, call.texts("names"))
+
+
+@routes.add("GET", "/images/{name:path}/get", stream=True)
+async def save_one(call: Call) -> web.StreamResponse:
+    """The archive of one image."""
+    return await _save(call, [call.names["name"]])
+
+
+async def _save(call: Call, names: list[str]) -> web.StreamResponse:
+    if not names:
+        raise InvalidInput("no image names were given")
+    stream = Stream(call, "application/x-tar")
+    writer = StreamWriter(stream)
+
+    def work() -> None:
+        call.services.images.save(names, writer.write)
+        writer.flush()
+
+    try:
+        await in_own_thread(work, "save")
+    except Exception as error:
+        if not stream.begun:
+            raise
+        message_of(error)
+        abort(call)
+    return stream.response
+
+
+@routes.add("POST", "/images/load", stream=True)
+async def load(call: Call) -> web.StreamResponse:
+    """Images from an archive in the body; progress as a JSON stream."""
+    images, file = call.services.images, body_file(call.request)
+    work = partial(images.load, file, platform=_platform(call), quiet=call.flag("quiet"))
+    return await _progress(call, work)
+
+
+async def _progress(call: Call, work: Any) -> web.StreamResponse:
+    async with json_lines(call) as stream:
+        async for item in iterate(work):
+            await stream.line(item)
+    return stream.response
+
+
+@routes.add("POST", "/images/create", stream=True)
+async def create(call: Call) -> web.StreamResponse:
+    """Import (`fromSrc`), or pull (`fromImage`)."""
+    if call.text("fromImage"):
+        raise _not_pullable(call.text("fromImage"), call.text("tag"))
+    source = call.text("fromSrc")
+    if not source:
+        raise InvalidInput("one of the parameters fromImage and fromSrc is needed")
+    if source != "-":
+        raise Unavailable(
+            f"cannot import from {source}: this daemon fetches nothing by itself",
+            hint="Download the archive and send it: curl -L URL | docker import - NAME",
+        )
+    file, platform, reference = body_file(call.request), _platform(call), _reference(call)
+    changes, message = call.texts("changes"), call.text("message")
+
+    def work() -> Iterator[dict[str, Any]]:
+        image = call.services.images.import_tar(
+            file, reference=reference, changes=changes, message=message, platform=platform
+        )
+        yield {"status": str(image.id)}
+
+    return await _progress(call, work)
+
+
+def _not_pullable(name: str, tag: str) -> NotFound:
+    reference = parse_reference(f"{name}{'@' if ':' in tag else ':'}{tag}" if tag else name)
+    return NotFound(
+        f"pull access denied for {reference.familiar_repository}, repository does not exist or may require "
+        f"'docker login': {_NO_REGISTRY}",
+        hint=_HINT,
+    )
+
+
+def _platform(call: Call) -> Platform | None:
+    text = call.text("platform")
+    if text.startswith("{"):
+        found = call.document("platform")
+        text = "/".join(filter(None, (found.get("os"), found.get("architecture"), found.get("variant"))))
+    return parse_platform(text) if text else None
+
+
+def _reference(call: Call) -> Reference | None:
+    repository, tag = call.text("repo"), call.text("tag")
+    if not repository:
+        return None
+    return parse_reference(f"{repository}:{tag}" if tag else repository)
+
+
+@routes.add("GET", "/images/search")
+async def search(call: Call) -> web.StreamResponse:
+    """Searching is a registry's service."""
+    raise Unavailable(f"cannot search: {_NO_REGISTRY}")
+
+
+@routes.add("GET", "/distribution/{name:path}/json")
+async def distribution(call: Call) -> web.StreamResponse:
+    """What a registry has under a name."""
+    raise Unavailable(f"cannot look up {call.names['name']}: {_NO_REGISTRY}")
+
+
+@routes.add("POST", "/images/{name:path}/push")
+async def push(call: Call) -> web.StreamResponse:
+    """Pushing needs a registry client."""
+    await offload(call.services.images.get, call.names["name"])
+    raise Unavailable(f"cannot push {call.names['name']}: {_NO_REGISTRY}")
+
+
+@routes.add("POST", "/images/prune")
+async def prune(call: Call) -> web.StreamResponse:
+    """Delete images that nothing uses, and what only they held."""
+    services = call.services
+    report = await offload(services.images.prune, True, call.filters(), services.image_users, services.runs)
+    await services.collect()
+    return json_answer(report)
+
+
+@routes.add("GET", "/images/{name:path}/json")
+async def inspect(call: Call) -> web.StreamResponse:
+    """One image."""
+
+    def work() -> dict[str, Any]:
+        images = call.services.images
+        return images.inspect(images.get(call.names["name"]))
+
+    return json_answer(_with_virtual_size(call, await offload(work)))
+
+
+@routes.add("GET", "/images/{name:path}/history")
+async def history(call: Call) -> web.StreamResponse:
+    """The steps that made the image."""
+
+    def work() -> list[dict[str, Any]]:
+        images = call.services.images
+        return images.history(images.get(call.names["name"]))
+
+    return json_answer(await offload(work))
+
+
+@routes.add("GET", "/images/{name:path}/attestations")
+async def attestations(call: Call) -> web.StreamResponse:
+    """Images made here carry none."""
+    raise Unavailable("attestations are not supported")
+
+
+@routes.add("POST", "/images/{name:path}/tag")
+async def tag(call: Call) -> web.StreamResponse:
+    """Give the image one more name."""
+    reference = _reference(call)
+    if reference is None:
+        raise InvalidInput("the parameter repo is missing")
+
+    def work() -> None:
+        images = call.services.images
+        images.tag(images.get(call.names["name"]).id, reference)
+
+    await offload(work)
+    return nothing(201)
+
+
+@routes.add("DELETE", "/images/{name:path}")
+async def delete(call: Call) -> web.StreamResponse:
+    """Remove a name, and the image with its last one."""
+    services = call.services
+    records = await offload(
+        services.images.delete,
+        call.names["name"],
+        force=call.flag("force"),
+        noprune=call.flag("noprune"),
+        in_use=services.image_users,
+        running=services.runs,
+    )
+    if any("Deleted" in record for record in records):
+        services.collect_soon()
+    return json_answer(records)
+
+
+def _with_virtual_size(call: Call, document: dict[str, Any]) -> dict[str, Any]:
+    """Clients before API 1.44 read VirtualSize."""
+    if call.version < (1, 44):
+        document["VirtualSize"] = document["Size"]
+    return document

@@ -1,0 +1,232 @@
+"""/buildtool/v1: builds with our own events, the store's check and garbage collection, base images."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from buildtool.aio import offload
+from buildtool.daemon import usage
+from buildtool.daemon.answers import NDJSON, Stream, json_answer, message_of
+from buildtool.daemon.build_text import TextDecoder
+from buildtool.daemon.building import RunningBuild
+from buildtool.daemon.call import JSON_LIMIT, Call
+from buildtool.daemon.context import build_directory, unpack
+from buildtool.daemon.routes_build import UPLOADED
+from buildtool.daemon.routing import Routes
+from buildtool.daemon.threads import body_file, in_own_thread
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput, Span, StepFailed
+
+if TYPE_CHECKING:
+    from buildtool.solve import BuildRequest, BuildResult
+
+routes = Routes()
+
+TAR = "application/vnd.buildtool.build+tar"
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+class ContextNotVisible(Conflict):
+    """The daemon does not see the client's directory: the client sends its content instead."""
+
+    code = "context-not-visible"
+
+
+class ContextPlace(msgspec.Struct, forbid_unknown_fields=True):
+    """A directory, as the client sees it."""
+
+    path: str
+    dev: int
+    ino: int
+
+
+class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The request's JSON. Names are those of BuildRequest, which has the meanings."""
+
+    dockerfile: str
+    context: ContextPlace | None = None
+    dockerfile_name: str = "Buildfile"
+    ignore: str | None = None
+    ignore_name: str = ".dockerignore"
+    tags: list[str] = []
+    build_args: dict[str, str | None] = {}
+    target: str = ""
+    no_cache: bool = False
+    pull: bool = False
+    labels: dict[str, str] = {}
+    platform: str | None = ""
+    network_mode: str = "default"
+    extra_hosts: list[str] = []
+    shm_size: int = 0
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    ulimits: list[dict[str, Any]] = []
+    cgroup_parent: str = ""
+    epoch: int | None = None
+    explain: bool = False
+
+
+class GcBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The request of a garbage collection."""
+
+    max_cache_bytes: int | None = None
+    unused_since: float | None = None
+    actions: Literal["keep", "unused", "all"] = "keep"
+
+
+@routes.add("POST", "/buildtool/v1/build", stream=True)
+async def build(call: Call) -> web.StreamResponse:
+    """Build from a directory of this machine, or from a tar after the options."""
+    directory: Path | None
+    async with AsyncExitStack() as stack:
+        if call.request.headers.get("Content-Type", "").startswith(TAR):
+            line, rest = await _first_line(call)
+            body = _decode(line, BuildBody)
+            uploaded = stack.enter_context(build_directory(call.services.root))
+            await in_own_thread(partial(unpack, body_file(call.request, rest), uploaded), "context")
+            directory, key = uploaded, UPLOADED
+        else:
+            body = _decode(await call.body(), BuildBody)
+            place = body.context
+            directory = None if place is None else await offload(_visible, place)
+            key = str(directory or "")
+        running = await stack.enter_async_context(RunningBuild(call.services, _request(body, directory, key)))
+        stream = Stream(call, NDJSON)
+        await stream.open()
+        await _tell(stream, running)
+    return stream.response
+
+
+async def _tell(stream: Stream, running: RunningBuild) -> None:
+    decoder = TextDecoder()
+    tags: list[str] = []
+    async for event in running:
+        tags = list(getattr(event, "tags", tags))
+        await stream.line(_event_document(event, decoder))
+    try:
+        result = await running.result()
+    except Exception as error:  # noqa: BLE001 - the stream has begun: its last line tells what went wrong
+        await stream.line(_failure(error))
+    else:
+        await stream.line(_success(result, tags))
+
+
+def _request(body: BuildBody, directory: Path | None, key: str) -> BuildRequest:
+    from buildtool.solve import BuildRequest
+
+    values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "context"}
+    for name in ("tags", "extra_hosts", "ulimits"):
+        values[name] = tuple(values[name])
+    values["platform"] = body.platform or ""
+    return BuildRequest(context=directory, context_key=key, **values)
+
+
+def _visible(place: ContextPlace) -> Path:
+    """The directory, when it is the one the client sees and can be read. Raises ContextNotVisible."""
+    path = Path(place.path)
+    if not path.is_absolute():
+        raise InvalidInput(f"the context's path must be absolute: {place.path}")
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ContextNotVisible(f"the daemon cannot see {path}: {error.strerror}") from None
+    if (found.st_dev, found.st_ino) != (place.dev, place.ino):
+        raise ContextNotVisible(f"the daemon sees another directory at {path} than the client")
+    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+        raise ContextNotVisible(f"the daemon cannot read the directory {path}")
+    return path
+
+
+async def _first_line(call: Call) -> tuple[bytes, bytes]:
+    """The options before the tar, and what has come of the tar with them."""
+    data = bytearray()
+    async for part in call.request.content.iter_any():
+        data += part
+        if b"\n" in part:
+            line, _, rest = bytes(data).partition(b"\n")
+            return line, rest
+        if len(data) > JSON_LIMIT:
+            break
+    raise InvalidInput("the body does not begin with a line of JSON")
+
+
+def _decode(body: bytes, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"invalid request: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"invalid JSON: {error}") from None
+
+
+def _event_document(event: Any, decoder: TextDecoder) -> dict[str, Any]:
+    document: dict[str, Any] = {"event": _CAPITAL.sub("_", type(event).__name__).lower()}
+    for each in dataclasses.fields(event):
+        document[each.name] = _value(getattr(event, each.name))
+    if isinstance(document.get("data"), bytes):
+        document["data"] = decoder.decode((event.index, event.stream), event.data)
+    return document
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Span):
+        return {
+            "file": value.file,
+            "line": value.line,
+            "column": value.column,
+            "length": value.length,
+            "line_text": value.line_text,
+        }
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _success(result: BuildResult, tags: list[str]) -> dict[str, Any]:
+    return {
+        "event": "result",
+        "image_id": result.image.id,
+        "tags": tags,
+        "steps": [dataclasses.asdict(step) for step in result.steps],
+        "warnings": [str(warning) for warning in result.warnings],
+    }
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    step = error if isinstance(error, StepFailed) else None
+    return {
+        "event": "error",
+        "message": message_of(error),
+        "exit_code": step.exit_code_of_step if step else None,
+        "oom_killed": step.oom_killed if step else False,
+        "status": error.http_status if isinstance(error, BuildtoolError) else 500,
+    }
+
+
+@routes.add("GET", "/buildtool/v1/check")
+async def check(call: Call) -> web.StreamResponse:
+    """Whether the store is whole."""
+    problems = await offload(call.services.store.check, repair=call.flag("repair"))
+    found = [{"kind": each.kind, "subject": each.subject, "message": each.message} for each in problems]
+    return json_answer({"ok": not found, "problems": found})
+
+
+@routes.add("POST", "/buildtool/v1/gc")
+async def gc(call: Call) -> web.StreamResponse:
+    """Remove what nothing refers to."""
+    body = _decode(await call.body() or b"{}", GcBody)
+    report = await call.services.collect(
+        max_cache_bytes=body.max_cache_bytes, unused_since=body.unused_since, actions=body.actions
+    )
+    return json_answer({"report": usage.report_shape(report)})

@@ -1,0 +1,94 @@
+"""Ping, version, info, events, disk usage, build cache prune, login."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+
+from buildtool.aio import offload
+from buildtool.daemon import info, usage
+from buildtool.daemon.answers import Stream, json_answer, text_answer
+from buildtool.daemon.call import Call
+from buildtool.daemon.negotiate import BUILDER_VERSION
+from buildtool.daemon.routing import Routes
+from buildtool.errors import InvalidInput, Unavailable
+
+routes = Routes()
+
+_PING_HEADERS = {
+    "Builder-Version": BUILDER_VERSION,
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+    "Ostype": "linux",
+    "Swarm": "inactive",
+}
+
+
+@routes.add("GET", "/_ping")
+async def ping(call: Call) -> web.StreamResponse:
+    """`OK`, and the versions in the header."""
+    return text_answer("OK", _PING_HEADERS)
+
+
+@routes.add("HEAD", "/_ping")
+async def ping_head(call: Call) -> web.StreamResponse:
+    """The header of `ping`."""
+    return text_answer("", {**_PING_HEADERS, "Content-Length": "0"})
+
+
+@routes.add("GET", "/version")
+async def version(call: Call) -> web.StreamResponse:
+    """What this daemon is."""
+    return json_answer(info.version())
+
+
+@routes.add("GET", "/info")
+async def system_info(call: Call) -> web.StreamResponse:
+    """What this daemon has and can."""
+    services = call.services
+    containers = await services.containers.list(all=True, limit=None, size=False, filters={})
+    states = Counter(str(container["State"]) for container in containers)
+    return json_answer(await offload(info.info, services, dict(states)))
+
+
+@routes.add("GET", "/events", stream=True)
+async def events(call: Call) -> web.StreamResponse:
+    """What happens, one JSON object a line."""
+    subscription = call.services.events.subscribe(call.text("since"), call.text("until"), call.filters())
+    async with subscription:
+        stream = Stream(call, "application/json")
+        await stream.open()
+        async for event in subscription:
+            await stream.line(event)
+    return stream.response
+
+
+@routes.add("GET", "/system/df")
+async def disk_usage(call: Call) -> web.StreamResponse:
+    """What takes how much space."""
+    types = set(call.texts("type"))
+    if unknown := types - usage.TYPES:
+        raise InvalidInput(f"unknown object type: {min(unknown)}")
+    return json_answer(await usage.disk_usage(call.services, types or usage.TYPES))
+
+
+@routes.add("POST", "/build/prune")
+async def build_prune(call: Call) -> web.StreamResponse:
+    """Forget build results that no image needs, and free their space."""
+    until = call.filters().get("until", [])
+    report = await call.services.collect(
+        max_cache_bytes=call.number("max-used-space") or call.number("keep-storage"),
+        unused_since=usage.moment(until[0]) if until else None,
+        actions="all" if call.flag("all") else "unused",
+    )
+    return json_answer(usage.prune_shape(report))
+
+
+@routes.add("POST", "/auth")
+async def auth(call: Call) -> web.StreamResponse:
+    """Checking credentials needs a registry client."""
+    body: dict[str, Any] = await call.json()
+    server = body.get("serveraddress") or "the registry"
+    raise Unavailable(f"cannot log in to {server}: this daemon has no registry client")
