@@ -7,11 +7,14 @@ from memory, and the times of use are written in batches.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import msgspec
 
 from buildtool.cache.disk import FullDisk, is_disk_full, remove_tree
-from buildtool.errors import Forbidden
+from buildtool.errors import Forbidden, StoreFull
 from buildtool.oci.digest import Digest
 
 _IN_MEMORY = 4096
@@ -78,25 +81,25 @@ class ActionCache:
         """Insert or replace."""
         self._writable()
         body = msgspec.json.encode(record)
-        with self._lock, FullDisk(self.directory):
+        with self._lock, self._guard():
             self._touched.pop(key, None)
             self._memory.pop(key, None)
-            self._open().set(key, {"used": time.time(), "record": msgspec.json.decode(body)}, retry=True)
+            self._open().set(key, {"used": time.time(), "record": msgspec.json.decode(body)})
             self._remember(key, body)
 
     def delete(self, key: Digest) -> bool:
         """Remove; tells whether it was there."""
         self._writable()
-        with self._lock, FullDisk(self.directory):
+        with self._lock, self._guard():
             self._touched.pop(key, None)
             self._memory.pop(key, None)
-            return bool(self._open().delete(key, retry=True))
+            return bool(self._open().delete(key))
 
     def __iter__(self) -> Iterator[Digest]:
         """The keys as they were when the iteration began."""
         with self._lock:
             index = self._open_existing()
-            return iter([] if index is None else [Digest(key) for key in index])
+            return iter([] if index is None else [Digest(key) for key in index if isinstance(key, str)])
 
     def entries(self) -> list[ActionEntry]:
         """All records with their times of use. One that cannot be read is left out (and removed when writable)."""
@@ -118,11 +121,11 @@ class ActionCache:
                 self._touched.clear()
                 return
             touched, self._touched = self._touched, {}
-            with FullDisk(self.directory), self._open().transact(retry=True):
+            with self._guard(), self._open().transact():
                 for key, used in touched.items():
                     entry = self._read(key)
                     if entry is not None:
-                        self._index.set(key, {"used": used, "record": entry.record}, retry=True)
+                        self._index.set(key, {"used": used, "record": entry.record})
 
     def exists(self) -> bool:
         """Whether there is an index on disk at all."""
@@ -154,11 +157,8 @@ class ActionCache:
         """Write what is pending and close the index; it opens again on use."""
         with self._lock:
             if flush:
-                try:
+                with suppress(StoreFull):  # only the times of use are lost
                     self.flush()
-                except sqlite3.Error as error:
-                    if not is_disk_full(error, self.directory):
-                        raise
             self._touched.clear()
             if self._index is not None:
                 self._index.close()
@@ -169,7 +169,7 @@ class ActionCache:
         if index is None:
             return None
         try:
-            value = index.get(key, retry=True)
+            value = index.get(key)
         except (ValueError, Forbidden):
             return None
         if not isinstance(value, dict) or not isinstance(value.get("record"), dict):
@@ -196,6 +196,19 @@ class ActionCache:
                 self._index = _open_index(self.directory)
         return self._index
 
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """A full disk as StoreFull. diskcache hides it behind its Timeout, which we cannot get: we are the only
+        process.
+        """
+        import diskcache
+
+        with FullDisk(self.directory):
+            try:
+                yield
+            except diskcache.Timeout as error:
+                raise OSError(errno.ENOSPC, f"the index of action records cannot be written: {error}") from error
+
     def _writable(self) -> None:
         if self.readonly:
             raise Forbidden(f"{self.directory} is open for reading only")
@@ -207,16 +220,17 @@ def _open_index(directory: Path) -> Any:
 
     class RefusingPickles(diskcache.JSONDisk):  # type: ignore[misc]
         def get(self, key: Any, raw: Any) -> Any:
-            if not raw:
-                raise Forbidden(f"{directory}: a key is a pickle")
-            return super().get(key, raw)
+            try:
+                return super().get(key, raw) if raw else None
+            except (ValueError, TypeError, zlib.error):
+                return None
 
         def fetch(self, mode: Any, filename: Any, value: Any, read: Any) -> Any:
             if mode != diskcache.core.MODE_RAW or not isinstance(value, bytes):
                 raise Forbidden(f"{directory}: a record is not JSON")
             try:
                 return super().fetch(mode, filename, value, read)
-            except Exception as error:  # zlib.error and friends: all mean that it is no record
+            except zlib.error as error:
                 raise ValueError(f"{directory}: {error}") from error
 
     return diskcache.Cache(

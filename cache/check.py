@@ -47,16 +47,18 @@ def check(store: Store, *, repair: bool) -> list[Problem]:
 
 
 def _findings(store: Store) -> Iterator[_Finding]:
-    faults = store.state.integrity_faults()
-    for fault in faults:
-        yield _Finding(Problem("database", str(store.state.path), fault))
-    faults = store.actions.integrity_faults()
-    for fault in faults:
-        yield _Finding(Problem("database", str(store.actions.directory), fault), store.actions.clear)
     yield from _check_layout(store)
     yield from _check_blobs(store)
+    damaged = store.state.integrity_faults()
+    for fault in damaged:
+        yield _Finding(Problem("database", str(store.state.path), fault))
+    index_faults = store.actions.integrity_faults()
+    for fault in index_faults:
+        yield _Finding(Problem("database", str(store.actions.directory), fault), store.actions.clear)
+    if damaged:
+        return  # what refers to what cannot be told
     yield from _check_snapshots(store)
-    if not faults:
+    if not index_faults:
         yield from _check_actions(store)
     for path in store.leftovers():
         yield _Finding(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import urllib.parse
 import zlib
 from collections.abc import Iterator
@@ -168,10 +169,10 @@ def padding(size: int) -> int:
 
 
 def _verify(header: bytes, offset: int) -> None:
-    recorded = _number(header[148:156], "checksum")
-    halves = (header[:256], header[256:])
+    field_ = header[148:156]
+    recorded = _number(field_, "checksum")
     # Adler-32's low half is 1 + the sum of the bytes modulo 65521, which 256 bytes cannot reach.
-    actual = sum((zlib.adler32(half) & 0xFFFF) - 1 for half in halves) - sum(header[148:156]) + 8 * 32
+    actual = (zlib.adler32(header[:256]) & 0xFFFF) + (zlib.adler32(header[256:]) & 0xFFFF) - 2 - sum(field_) + 8 * 32
     if recorded == actual:
         return
     signed = actual - 256 * sum(byte > 127 for byte in header[:148] + header[156:])
@@ -179,6 +180,7 @@ def _verify(header: bytes, offset: int) -> None:
         raise InvalidInput(f"not a tar header at byte {offset}: bad checksum")
 
 
+@functools.lru_cache(maxsize=2048)  # modes, owners and the like repeat
 def _number(field_: bytes, what: str) -> int:
     """Octal text, or GNU's base-256 for what is too large or negative."""
     if field_[0] & 0x80:
@@ -188,12 +190,12 @@ def _number(field_: bytes, what: str) -> int:
     text = field_.split(b"\0", 1)[0].strip(b" ")
     if not text:
         return 0
-    if not text.isdigit():
-        raise InvalidInput(f"bad {what} {text!r} in a tar header")
     try:
-        return int(text, 8)
+        if text.isdigit():
+            return int(text, 8)
     except ValueError:
-        raise InvalidInput(f"bad {what} {text!r} in a tar header") from None
+        pass
+    raise InvalidInput(f"bad {what} {text!r} in a tar header")
 
 
 def _size(header: bytes) -> int:
@@ -307,13 +309,16 @@ def _decimal(value: bytes, what: str) -> int:
 
 
 def _time(value: bytes) -> int:
+    seconds, _, fraction = value.partition(b".")
+    if seconds.isdigit() and len(seconds) <= 12 and (fraction.isdigit() or not fraction):
+        return int(seconds) * _SECOND + int(fraction[:9].ljust(9, b"0"))
     try:
-        seconds = Decimal(value.decode("ascii"))
-        if not seconds.is_finite() or abs(seconds) >= 1 << 40:
-            raise InvalidInput(f"bad time {value[:40]!r} in a PAX header")
-        return int((seconds * _SECOND).to_integral_value(rounding="ROUND_FLOOR"))
+        number = Decimal(value.decode("ascii"))
+        if number.is_finite() and abs(number) < 1 << 40:
+            return int((number * _SECOND).to_integral_value(rounding="ROUND_FLOOR"))
     except (InvalidOperation, ValueError):
-        raise InvalidInput(f"bad time {value[:40]!r} in a PAX header") from None
+        pass
+    raise InvalidInput(f"bad time {value[:40]!r} in a PAX header")
 
 
 def _read_gnu_sparse(entry: TarEntry, header: bytes, source: ByteSource) -> None:
