@@ -1,0 +1,161 @@
+"""The entry: global flags, the verb, its handler, and what an error looks like.
+
+Nothing is imported before the verb is known but the parser and the table's index; see
+docs/decisions/0001-cli-table.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from buildtool.cli import table
+from buildtool.cli.parse import ArgumentCountError, Flag, HelpAsked, UsageError, check_count, parse_flags, suggestion
+from buildtool.errors import BuildtoolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from buildtool.cli.parse import Command, Parsed
+
+PROGRAM = "buildtool"
+GLOBAL_FLAGS = (
+    Flag("config", "", "string", "Folder of the client's configuration", hidden=True),
+    Flag("context", "c", "string", "Accepted for Docker's sake; only `default` exists", hidden=True),
+    Flag("debug", "D", "bool", "Show where in the program an error came from"),
+    Flag("host", "H", "string", "Daemon to talk to (unix:///path or tcp://host:port)"),
+    Flag("log-level", "l", "string", "Accepted for Docker's sake", hidden=True),
+    Flag("root", "", "string", "Data root of the daemon"),
+    Flag("version", "v", "bool", "Show the version and end"),
+)
+
+
+def main() -> None:
+    """The console script: run the command line and end the process with its exit code.
+
+    The interpreter's own clean-up is skipped: there is nothing to clean, and it takes a tenth of a hot command's
+    time.
+    """
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or 1
+    os._exit(code)
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line and return its exit code; everything that goes wrong is told on stderr."""
+    if "_BUILDTOOL_COMPLETE" in os.environ:
+        return _typer(argv)
+    debug = False
+    try:
+        options = parse_flags(GLOBAL_FLAGS, argv, interspersed=False)
+        debug = bool(options.values.get("debug"))
+        words = options.arguments
+        if options.values.get("version"):
+            from buildtool import __version__
+
+            print(f"buildtool version {__version__}")
+            return 0
+        if not words or words[0] == "help":
+            return _typer([*words[1:], "--help"])
+        if words[0] in ("--install-completion", "--show-completion"):
+            return _typer(words)
+        return _dispatch(words, options.values)
+    except HelpAsked:
+        return _typer(["--help"])
+    except UsageError as error:
+        return _usage_error(error, PROGRAM, "[OPTIONS] COMMAND [ARG...]")
+    except BuildtoolError as error:
+        if debug:
+            raise
+        _complain(error)
+        return error.exit_code
+    except BrokenPipeError:
+        _silence_stdout()
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(words: list[str], options: dict[str, object]) -> int:
+    name, rest, shown = _find(words)
+    if not name:
+        return _typer([*shown.split()[1:], "--help"])
+    command = table.load(name)
+    try:
+        parsed = parse_flags(command.flags, rest, interspersed=command.interspersed)
+        check_count(command, shown, len(parsed.arguments))
+    except HelpAsked:
+        return _typer([*shown.split()[1:], "--help"])
+    except UsageError as error:
+        return _usage_error(error, shown, command.usage)
+    return handle(shown, command, parsed, host=str(options.get("host", "")), root=str(options.get("root", "")))
+
+
+def handle(name: str, command: Command, parsed: Parsed, *, host: str = "", root: str = "") -> int:
+    """Call the command's handler and return its exit code. `name` is how the command was called."""
+    from buildtool.cli.call import Call
+
+    call = Call(name, command, parsed, host=host, root=root)
+    module, _, function = command.handler.partition(":")
+    handler = getattr(import_module(f"buildtool.cli.handlers.{module}"), function)
+    try:
+        code: int = handler(call)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        return _usage_error(error, name, command.usage)
+
+
+def _find(words: list[str]) -> tuple[str, list[str], str]:
+    """The command's canonical name ("" for a bare group), the words after it, and its name as it was called."""
+    verb = words[0]
+    if verb in table.TOP_LEVEL:
+        return table.TOP_LEVEL[verb], words[1:], f"{PROGRAM} {verb}"
+    group = table.GROUPS.get(verb)
+    if group is None:
+        known = [*table.TOP_LEVEL, *table.GROUPS]
+        raise _unknown(f"{PROGRAM} {verb}", PROGRAM, suggestion(verb, known, f"{PROGRAM} "))
+    if len(words) == 1 or words[1] in ("--help", "-h", "help"):
+        return "", [], f"{PROGRAM} {verb}"
+    if words[1] not in group:
+        hint = suggestion(words[1], list(group), f"{PROGRAM} {verb} ")
+        raise _unknown(f"{PROGRAM} {verb} {words[1]}", f"{PROGRAM} {verb}", hint)
+    return group[words[1]], words[2:], f"{PROGRAM} {verb} {words[1]}"
+
+
+def _unknown(what: str, where: str, hint: str) -> BuildtoolError:
+    help_hint = f"Run '{where} --help' for more information"
+    return BuildtoolError(f"unknown command: {what}", hint=f"{hint}\n\n{help_hint}" if hint else f"\n{help_hint}")
+
+
+def _usage_error(error: UsageError, name: str, usage: str) -> int:
+    message = f"{PROGRAM}: {error}" if isinstance(error, ArgumentCountError) else str(error)
+    more = f"Run '{name} --help' for more information"
+    print(f"{message}\n\nUsage:  {name} {usage}\n\n{more}", file=sys.stderr)
+    return error.exit_code
+
+
+def _complain(error: BuildtoolError) -> None:
+    from buildtool.client import EngineError
+
+    sys.stdout.flush()
+    prefix = "Error response from daemon: " if isinstance(error, EngineError) else f"{PROGRAM}: "
+    print(f"{prefix}{error}", file=sys.stderr)
+
+
+def _silence_stdout() -> None:
+    """Nobody reads stdout any more: keep the interpreter from complaining of it at the end."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)
+
+
+def _typer(argv: list[str]) -> int:
+    """Help and completion: the Typer app generated from the same table."""
+    from buildtool.cli.typer_app import run_typer
+
+    return run_typer(argv)

@@ -1,0 +1,203 @@
+"""Commands about images: building, listing, moving in and out."""
+
+from __future__ import annotations
+
+from buildtool.cli.parse import Command, Flag
+from buildtool.cli.table.shared import FILTER, FORCE_YES, FORMAT, FORMAT_F, NO_TRUNC
+
+_CHANGE = Flag("change", "c", "list", "Apply a Buildfile instruction to the image")
+_PLATFORM = Flag("platform", "", "string", "Platform of the image (os/arch)")
+_TRUST = Flag("disable-content-trust", "", "bool", "Skip the check of signatures", default=True)
+
+COMMANDS = {
+    "build": Command(
+        "build:build",
+        "[OPTIONS] PATH | -",
+        "Build an image from a Buildfile",
+        (
+            Flag("add-host", "", "list", "Add a line to /etc/hosts of the RUN steps (host:ip)"),
+            Flag("build-arg", "", "list", "Value of an ARG (NAME=value, or NAME to pass this environment's on)"),
+            Flag("cgroup-parent", "", "string", "Parent cgroup of the RUN steps"),
+            Flag("cpu-period", "", "int", "Period of the CPU quota, in microseconds"),
+            Flag("cpu-quota", "", "int", "CPU time a period, in microseconds"),
+            Flag("cpu-shares", "c", "int", "Relative weight in CPU time"),
+            Flag("cpuset-cpus", "", "string", "CPUs to run on (0-3, 0,1)"),
+            Flag("cpuset-mems", "", "string", "Memory nodes to use (0-3, 0,1)"),
+            Flag("explain", "", "bool", "Say for each step why the cache did not have it"),
+            Flag("file", "f", "string", "The Buildfile (PATH/Buildfile, else PATH/Dockerfile; - for STDIN)"),
+            Flag("force-rm", "", "bool", "Accepted for Docker's sake: nothing is left behind anyway", hidden=True),
+            Flag("iidfile", "", "string", "Write the image's id to this file"),
+            Flag("label", "", "list", "Set a label of the image"),
+            Flag("load", "", "bool", "Accepted for Docker's sake: the image is always loaded", hidden=True),
+            Flag("memory", "m", "bytes", "Memory limit of the RUN steps"),
+            Flag("memory-swap", "", "bytes-or-unlimited", "Limit of memory and swap together; -1 = unlimited swap"),
+            Flag("network", "", "string", "Network of the RUN steps (none|host|default)", default="default"),
+            Flag("no-cache", "", "bool", "Do not use the cache"),
+            _PLATFORM,
+            Flag(
+                "progress",
+                "",
+                "string",
+                "How progress is shown (auto|plain|tty|quiet)",
+                default="auto",
+                choices=("auto", "plain", "tty", "quiet"),
+            ),
+            Flag("pull", "", "bool", "Always ask the registry for newer base images"),
+            Flag("quiet", "q", "bool", "Print only the image's id"),
+            Flag(
+                "rm",
+                "",
+                "bool",
+                "Accepted for Docker's sake: nothing is left behind anyway",
+                hidden=True,
+                default=True,
+            ),
+            Flag("shm-size", "", "bytes", "Size of /dev/shm of the RUN steps"),
+            Flag("tag", "t", "list", "Name of the image (name:tag)"),
+            Flag("target", "", "string", "Stage to build"),
+            Flag("ulimit", "", "ulimit", "Resource limit of the RUN steps (name=soft[:hard])"),
+        ),
+        minimum=1,
+        maximum=1,
+    ),
+    "images": Command(
+        "images:images",
+        "[OPTIONS] [REPOSITORY[:TAG]]",
+        "List images",
+        (
+            Flag("all", "a", "bool", "Show all images, intermediate ones too"),
+            Flag("digests", "", "bool", "Show digests"),
+            FILTER,
+            FORMAT,
+            NO_TRUNC,
+            Flag("quiet", "q", "bool", "Show only ids"),
+        ),
+        maximum=1,
+    ),
+    "tag": Command(
+        "image_ops:tag",
+        "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]",
+        "Give an image a further name",
+        minimum=2,
+        maximum=2,
+    ),
+    "rmi": Command(
+        "image_ops:rmi",
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Remove one or more images",
+        (
+            Flag("force", "f", "bool", "Remove it even if it is in use or has several names"),
+            Flag("no-prune", "", "bool", "Keep untagged parents"),
+            Flag("platform", "", "string", "Remove only this platform", hidden=True),
+        ),
+        minimum=1,
+    ),
+    "history": Command(
+        "history:history",
+        "[OPTIONS] IMAGE",
+        "Show how an image was made",
+        (
+            FORMAT,
+            Flag("human", "H", "bool", "Print sizes and times for human eyes", default=True),
+            NO_TRUNC,
+            Flag("quiet", "q", "bool", "Show only ids"),
+        ),
+        minimum=1,
+        maximum=1,
+    ),
+    "image inspect": Command(
+        "inspect:inspect_image",
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Show all that is known of one or more images",
+        (FORMAT_F,),
+        minimum=1,
+    ),
+    "save": Command(
+        "image_ops:save",
+        "[OPTIONS] IMAGE [IMAGE...]",
+        "Write images to a tar archive",
+        (Flag("output", "o", "string", "Write to a file instead of STDOUT"), _PLATFORM),
+        minimum=1,
+    ),
+    "load": Command(
+        "image_ops:load",
+        "[OPTIONS]",
+        "Read images from a tar archive",
+        (
+            Flag("input", "i", "string", "Read from a file instead of STDIN"),
+            Flag("quiet", "q", "bool", "Do not show progress"),
+            _PLATFORM,
+        ),
+        maximum=0,
+    ),
+    "import": Command(
+        "image_ops:import_",
+        "[OPTIONS] FILE|- [REPOSITORY[:TAG]]",
+        "Make an image of the tar archive of a file system",
+        (_CHANGE, Flag("message", "m", "string", "Message in the image's history"), _PLATFORM),
+        minimum=1,
+        maximum=2,
+    ),
+    "image prune": Command(
+        "prune:images",
+        "[OPTIONS]",
+        "Remove unused images",
+        (
+            Flag("all", "a", "bool", "Remove all images that no container uses, not only untagged ones"),
+            Flag("filter", "", "filter", "Only what fulfils the condition (until=…, label=…)"),
+            FORCE_YES,
+        ),
+        maximum=0,
+    ),
+    "image bootstrap": Command(
+        "bootstrap:bootstrap",
+        "[OPTIONS] busybox|debian:SUITE",
+        "Make a base image from Debian's packages",
+        (
+            Flag("host-ca", "", "bool", "Put this machine's own CA certificates in"),
+            Flag("include", "", "list", "Further package (may be repeated; commas separate too)"),
+            Flag("tag", "t", "string", "Name of the image (the base's own by default)"),
+        ),
+        minimum=1,
+        maximum=1,
+    ),
+    "pull": Command(
+        "registry:pull",
+        "[OPTIONS] NAME[:TAG|@DIGEST]",
+        "Download an image from a registry",
+        (
+            Flag("all-tags", "a", "bool", "Download all tags of the repository"),
+            _TRUST,
+            _PLATFORM,
+            Flag("quiet", "q", "bool", "Do not show progress"),
+        ),
+        minimum=1,
+        maximum=1,
+    ),
+    "push": Command(
+        "registry:push",
+        "[OPTIONS] NAME[:TAG]",
+        "Upload an image to a registry",
+        (
+            Flag("all-tags", "a", "bool", "Upload all tags of the repository"),
+            _TRUST,
+            _PLATFORM,
+            Flag("quiet", "q", "bool", "Do not show progress"),
+        ),
+        minimum=1,
+        maximum=1,
+    ),
+    "login": Command(
+        "registry:login",
+        "[OPTIONS] [SERVER]",
+        "Log in to a registry",
+        (
+            Flag("password", "p", "string", "Password"),
+            Flag("password-stdin", "", "bool", "Read the password from STDIN"),
+            Flag("username", "u", "string", "User name"),
+        ),
+        maximum=1,
+    ),
+    "logout": Command("registry:logout", "[SERVER]", "Log out from a registry", maximum=1),
+    "search": Command("registry:search", "TERM", "Search a registry for images", minimum=1, maximum=1),
+}

@@ -1,0 +1,112 @@
+"""Commands about the daemon, volumes and networks."""
+
+from __future__ import annotations
+
+from buildtool.cli.parse import Command, Flag
+from buildtool.cli.table.shared import FILTER, FORCE_YES, FORMAT, FORMAT_F, NO_TRUNC
+
+_QUIET = Flag("quiet", "q", "bool", "Show only names")
+
+COMMANDS = {
+    "version": Command(
+        "version:version", "[OPTIONS]", "Show the versions of client and daemon", (FORMAT_F,), maximum=0
+    ),
+    "info": Command("info:info", "[OPTIONS]", "Show what the daemon says of itself", (FORMAT_F,), maximum=0),
+    "events": Command(
+        "events:events",
+        "[OPTIONS]",
+        "Show what happens, as it happens",
+        (
+            FILTER,
+            FORMAT,
+            Flag("since", "", "string", "Begin at this time"),
+            Flag("until", "", "string", "End at this time"),
+        ),
+        maximum=0,
+    ),
+    "system df": Command(
+        "df:df",
+        "[OPTIONS]",
+        "Show what takes how much room on disk",
+        (FORMAT, Flag("verbose", "v", "bool", "Show each object")),
+        maximum=0,
+    ),
+    "system prune": Command(
+        "prune:system",
+        "[OPTIONS]",
+        "Remove what nothing uses",
+        (
+            Flag("all", "a", "bool", "Remove all unused images, not only untagged ones"),
+            Flag("filter", "", "filter", "Only what fulfils the condition (until=…, label=…)"),
+            FORCE_YES,
+            Flag("volumes", "", "bool", "Remove anonymous volumes too"),
+        ),
+        maximum=0,
+    ),
+    "system check": Command(
+        "check:check",
+        "[OPTIONS]",
+        "Check the store: every blob, every reference",
+        (Flag("repair", "", "bool", "Mend what can be mended"),),
+        maximum=0,
+    ),
+    "builder prune": Command(
+        "prune:build_cache",
+        "[OPTIONS]",
+        "Remove the build cache",
+        (
+            Flag("all", "a", "bool", "Remove all of it, not only what nothing uses"),
+            Flag("filter", "", "filter", "Only what fulfils the condition"),
+            FORCE_YES,
+        ),
+        maximum=0,
+    ),
+    "daemon": Command("daemon:daemon", "[OPTIONS]", "Run the daemon in the foreground", interspersed=False),
+    "volume ls": Command("volumes:list_", "[OPTIONS]", "List volumes", (FILTER, FORMAT, _QUIET), maximum=0),
+    "volume create": Command(
+        "volumes:create",
+        "[OPTIONS] [VOLUME]",
+        "Create a volume",
+        (
+            Flag("driver", "d", "string", "Driver of the volume", default="local"),
+            Flag("label", "", "list", "Set a label"),
+            Flag("opt", "o", "map", "Option of the driver"),
+        ),
+        maximum=1,
+    ),
+    "volume inspect": Command(
+        "inspect:inspect_volume",
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Show all that is known of one or more volumes",
+        (FORMAT_F,),
+        minimum=1,
+    ),
+    "volume rm": Command(
+        "volumes:rm",
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Remove one or more volumes",
+        (Flag("force", "f", "bool", "Do not complain of a volume that is not there"),),
+        minimum=1,
+    ),
+    "volume prune": Command(
+        "prune:volumes",
+        "[OPTIONS]",
+        "Remove unused volumes",
+        (
+            Flag("all", "a", "bool", "Remove named ones too, not only anonymous ones"),
+            Flag("filter", "", "filter", "Only what fulfils the condition (label=…)"),
+            FORCE_YES,
+        ),
+        maximum=0,
+    ),
+    "network ls": Command(
+        "networks:list_", "[OPTIONS]", "List networks", (FILTER, FORMAT, NO_TRUNC, _QUIET), maximum=0
+    ),
+    "network inspect": Command(
+        "inspect:inspect_network",
+        "[OPTIONS] NETWORK [NETWORK...]",
+        "Show all that is known of one or more networks",
+        (FORMAT_F, Flag("verbose", "v", "bool", "Show more")),
+        minimum=1,
+    ),
+}
