@@ -22,6 +22,7 @@ from buildtool.buildfile.instructions import (
     Instruction,
     Label,
     Maintainer,
+    Shell,
     Stage,
     Warning,
     Word,
@@ -134,16 +135,17 @@ def _all(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) 
     yield from _froms(global_args, stages)
     for arg in global_args:
         yield from _secrets(arg)
-    workdir_set: dict[str, bool] = {}
+    known: dict[str, frozenset[type]] = {}
     for stage in stages:
-        inherited = workdir_set.get(stage.from_.image.text.lower(), False)
-        yield from _stage(stage, workdir_set, inherited)
+        yield from _stage(stage, known)
 
 
 def _lines(scanned: Scanned) -> Iterator[Warning]:
-    keywords = [line.keyword for line in scanned.lines]
-    lower = sum(word == word.lower() for word in keywords)
-    upper = sum(word == word.upper() for word in keywords)
+    stages = [line.keyword for line in scanned.lines]
+    while stages and stages[0].upper() == "ARG":
+        del stages[0]
+    lower = sum(word == word.lower() for word in stages)
+    upper = sum(word == word.upper() for word in stages)
     style, convert = ("lowercase", str.lower) if lower > upper else ("uppercase", str.upper)
     for line in scanned.lines:
         where = line.span(0, len(line.keyword))
@@ -245,18 +247,23 @@ def _variables(word: Word) -> frozenset[str]:
         return frozenset()
 
 
-def _stage(stage: Stage, workdir_set: dict[str, bool], inherited: bool) -> Iterator[Warning]:
-    is_set = inherited
+def _stage(stage: Stage, known: dict[str, frozenset[type]]) -> Iterator[Warning]:
+    """Rules that depend on what was set before: `known` tells which of WORKDIR and SHELL a named stage has set."""
+    seen: set[type] = set(known.get(stage.from_.image.text.lower(), ()))
     for instruction in stage.instructions:
-        if isinstance(instruction, Workdir):
-            if not is_set and not instruction.path.text.startswith(("/", "$", '"/', "'/", '"$')):
-                path = instruction.path.text.strip("\"'")
+        if isinstance(instruction, Workdir) and Workdir not in seen:
+            path = instruction.path.text.strip("\"'")
+            if not path.startswith(("/", "$")):
                 text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
                 yield Warning("WorkdirRelativePath", text, instruction.path.span)
-            is_set = True
+        if isinstance(instruction, Cmd | Entrypoint) and instruction.command.shell is not None and Shell not in seen:
+            text = f"JSON arguments recommended for {instruction.keyword} {_SIGNALS}"
+            yield Warning("JSONArgsRecommended", text, instruction.span)
+        if isinstance(instruction, Workdir | Shell):
+            seen.add(type(instruction))
         yield from _instruction(instruction)
     if stage.name:
-        workdir_set[stage.name] = is_set
+        known[stage.name] = frozenset(seen)
     yield from _repeated(stage)
 
 
@@ -278,9 +285,6 @@ def _instruction(instruction: Instruction) -> Iterator[Warning]:
     if isinstance(instruction, Maintainer):
         text = "Maintainer instruction is deprecated in favor of using label"
         yield Warning("MaintainerDeprecated", text, where)
-    elif isinstance(instruction, Cmd | Entrypoint) and instruction.command.shell is not None:
-        text = f"JSON arguments recommended for {instruction.keyword} {_SIGNALS}"
-        yield Warning("JSONArgsRecommended", text, where)
     elif isinstance(instruction, Env | Label) and instruction.legacy:
         keyword = instruction.keyword
         text = f'"{keyword} key=value" should be used instead of legacy "{keyword} key value" format'

@@ -6,6 +6,7 @@ Source: the documentation of Go's path/filepath; ../shared/reference/build.md, s
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 META = re.compile(r"[*?\[\\]")
@@ -62,29 +63,41 @@ def _closure(patterns: tuple[str, ...], indexes: set[int]) -> set[int]:
     return result
 
 
+def star_regex(chunks: Sequence[str], gap: str, *, shortest: bool = False) -> str:
+    """A regular expression for chunks with a star between them; a star is any run of `gap` characters.
+
+    All stars but the last take the first place where the chunk behind them fits and never come back to it (atomic
+    groups), as Go does. So hostile patterns stay cheap. `shortest` is about the last star.
+    """
+    first, *rest = chunks
+    if not rest:
+        return first
+    middle = "".join(f"(?>{gap}*?{chunk})" for chunk in rest[:-1] if chunk)
+    return f"{first}{middle}{gap}*{'?' if shortest else ''}{rest[-1]}"
+
+
 @lru_cache(maxsize=1024)
 def _compile(pattern: str) -> re.Pattern[str]:
-    parts: list[str] = []
+    chunks = [""]
     index = 0
     while index < len(pattern):
         character = pattern[index]
         index += 1
         if character == "*":
-            if parts[-1:] != ["[^/]*"]:
-                parts.append("[^/]*")
+            chunks.append("")
         elif character == "?":
-            parts.append("[^/]")
+            chunks[-1] += "[^/]"
         elif character == "[":
             text, index = character_class(pattern, index)
-            parts.append(text)
+            chunks[-1] += text
         elif character == "\\":
             if index == len(pattern):
                 raise ValueError(f"syntax error in pattern {pattern!r}: it ends with a backslash")
-            parts.append(re.escape(pattern[index]))
+            chunks[-1] += re.escape(pattern[index])
             index += 1
         else:
-            parts.append(re.escape(character))
-    return re.compile("".join(parts), re.DOTALL)
+            chunks[-1] += re.escape(character)
+    return re.compile(star_regex(chunks, "[^/]"), re.DOTALL)
 
 
 def character_class(pattern: str, index: int) -> tuple[str, int]:

@@ -9,7 +9,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-from buildtool.buildfile.glob import character_class, go_match, has_meta
+from buildtool.buildfile.glob import character_class, go_match, has_meta, star_regex
 from buildtool.errors import InvalidInput, Span
 
 
@@ -123,7 +123,8 @@ def _regex(pattern: str) -> re.Pattern[str] | None:
         suffix = pattern[2:]
         tail = rf"(?:.*/)?{re.escape(suffix[1:])}" if suffix.startswith("/") else f".*{re.escape(suffix)}"
         return re.compile(tail, re.DOTALL)
-    parts: list[str] = []
+    parts: list[str] = []  # what stands before the last `**`
+    chunks = [""]  # and behind it, split at single stars
     index = 0
     while index < len(pattern):
         character = pattern[index]
@@ -131,20 +132,26 @@ def _regex(pattern: str) -> re.Pattern[str] | None:
         if character == "*" and pattern.startswith("*", index):
             index += 1
             index += pattern.startswith("/", index)
-            parts.append(".*" if index == len(pattern) else "(?:.*/)?")
+            parts += [_stars(chunks), ".*" if index == len(pattern) else "(?:.*/)?"]
+            chunks = [""]
         elif character == "*":
-            parts.append("[^/]*")
+            chunks.append("")
         elif character == "?":
-            parts.append("[^/]")
+            chunks[-1] += "[^/]"
         elif character == "[":
             text, index = character_class(pattern, index)
-            parts.append(text)
+            chunks[-1] += text
         elif character == "\\" and index < len(pattern):
-            parts.append(re.escape(pattern[index]))
+            chunks[-1] += re.escape(pattern[index])
             index += 1
         else:
-            parts.append(re.escape(character))
-    return re.compile("".join(parts), re.DOTALL)
+            chunks[-1] += re.escape(character)
+    return re.compile("".join(parts) + _stars(chunks), re.DOTALL)
+
+
+def _stars(chunks: list[str]) -> str:
+    """Chunks with single stars between. A class may match a `/`: behind one the first place need not be the best."""
+    return "[^/]*".join(chunks) if any("[" in c.replace("[^/]", "") for c in chunks) else star_regex(chunks, "[^/]")
 
 
 def _may_match_below(pattern: str, directory: str) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from buildtool.buildfile.glob import star_regex
+
 
 def trim_prefix(value: str, pattern: str, *, longest: bool) -> str:
     """`value` without the shortest or longest match of `pattern` at its start.
@@ -30,8 +32,13 @@ def replace(value: str, pattern: str, replacement: str, *, every: bool) -> str:
 
 
 def _regex(tokens: list[str], *, longest: bool) -> str:
-    star = ".*" if longest else ".*?"
-    return "".join(star if t == "*" else "." if t == "?" else re.escape(t[-1]) for t in tokens)
+    chunks = [""]
+    for token in tokens:
+        if token == "*":
+            chunks.append("")
+        else:
+            chunks[-1] += "." if token == "?" else re.escape(token[-1])
+    return star_regex(chunks, ".", shortest=not longest)
 
 
 def _tokens(pattern: str) -> list[str]:

@@ -17,7 +17,7 @@ from buildtool.buildfile.instructions import Heredoc
 from buildtool.errors import InvalidInput, Span
 
 SPACES = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-_DIRECTIVE = re.compile(r"#[^\S\n]*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
 _KEYWORD = re.compile(r"([^\t\v\f\r ]+)[\t\v\f\r ]*")
 _DIRECTIVES = ("syntax", "escape", "check")
 
@@ -217,7 +217,7 @@ def _read_directives(scanned: Scanned) -> int:
     while number < len(source.lines):
         raw = source.lines[number].rstrip("\r")
         stripped = raw.lstrip(SPACES)
-        match = _DIRECTIVE.match(stripped)
+        match = _DIRECTIVE.match(stripped.rstrip())
         name = match[1].lower() if match else ""
         if match is None or name not in _DIRECTIVES:
             return number

@@ -21,7 +21,6 @@ from buildtool.grammar import load
 
 Undefined = Callable[[str, Span], None]
 _SPECIAL = re.compile(r"""[$'"\\`]""")
-_NAME = re.compile(r"\d+|[@*#?!$-]|[^\W\d]\w*")
 
 
 def expand_word(word: Word, env: Mapping[str, str], *, undefined: Undefined | None = None) -> str:
@@ -190,19 +189,19 @@ class _Evaluator:
         first, *rest = tree.children
         if not rest:
             name = str(first)[1:]
-            return self._get(name)[0] if name else "$"
+            return self._get(name) if name else "$"
         name = str(rest[0])
         operator = str(rest[1])
         if operator == "}":
-            return self._get(name)[0]
+            return self._get(name)
         try:
             if operator in ("/", "//"):
                 pattern = self._operand(rest[2], raw=True)
                 replacement = self._operand(rest[4], raw=True)
-                return replace(self._get(name)[0], pattern, replacement, every=operator == "//")
+                return replace(self._get(name), pattern, replacement, every=operator == "//")
             if operator in ("#", "%"):
                 pattern = self._operand(rest[2], raw=True)
-                value = self._get(name)[0]
+                value = self._get(name)
                 longest = pattern.startswith(operator)
                 pattern = pattern[1:] if longest else pattern
                 return (trim_prefix if operator == "#" else trim_suffix)(value, pattern, longest=longest)
@@ -214,7 +213,7 @@ class _Evaluator:
         if operator in (":#", ":%"):
             raise self._error(f"unsupported modifier ({operator}) in substitution")
         word = self._operand(operand, raw=False)
-        value = self.env.get(name)
+        value = self._lookup(name)
         present = value is not None and (value != "" or operator[0] != ":")
         if operator[-1] == "+":
             return word if present else ""
@@ -225,13 +224,14 @@ class _Evaluator:
         state = "unset" if value is None else "empty"
         raise self._error(f"{name}: {word or f'is not allowed to be {state}'}")
 
-    def _get(self, name: str) -> tuple[str, bool]:
+    def _get(self, name: str) -> str:
+        return self._lookup(name) or ""
+
+    def _lookup(self, name: str) -> str | None:
         value = self.env.get(name)
-        if value is None:
-            if self.undefined is not None:
-                self.undefined(name, self.word.span)
-            return "", False
-        return value, True
+        if value is None and self.undefined is not None:
+            self.undefined(name, self.word.span)
+        return value
 
     def _error(self, reason: str) -> InvalidInput:
         return InvalidInput(f"failed to process {_shorten(self.word.text)!r}: {reason}", where=self.word.span)
