@@ -97,10 +97,10 @@ class Stream:
 
 
 @asynccontextmanager
-async def json_lines(call: Call) -> AsyncIterator[Stream]:
+async def json_lines(call: Call, content_type: str = "application/json") -> AsyncIterator[Stream]:
     """A progress stream as Docker's: an error after the first line becomes the last line; before it, an error
     answer."""
-    stream = Stream(call, "application/json")
+    stream = Stream(call, content_type)
     try:
         yield stream
     except (asyncio.CancelledError, ConnectionError):

@@ -15,14 +15,14 @@ from aiohttp import web
 
 from buildtool.aio import offload
 from buildtool.daemon import usage
-from buildtool.daemon.answers import NDJSON, Stream, json_answer, message_of
+from buildtool.daemon.answers import NDJSON, Stream, json_answer, json_lines, message_of
 from buildtool.daemon.build_text import TextDecoder
 from buildtool.daemon.building import RunningBuild
 from buildtool.daemon.call import JSON_LIMIT, Call
 from buildtool.daemon.context import build_directory, unpack
 from buildtool.daemon.routes_build import UPLOADED
 from buildtool.daemon.routing import Routes
-from buildtool.daemon.threads import body_file, in_own_thread
+from buildtool.daemon.threads import body_file, in_own_thread, iterate
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput, Span, StepFailed
 
 if TYPE_CHECKING:
@@ -77,6 +77,15 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cgroup_parent: str = ""
     epoch: int | None = None
     explain: bool = False
+
+
+class BootstrapBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The request of a base image."""
+
+    base: str
+    include: list[str] = []
+    host_ca: bool = False
+    tag: str = ""
 
 
 class GcBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -212,6 +221,31 @@ def _failure(error: Exception) -> dict[str, Any]:
         "oom_killed": step.oom_killed if step else False,
         "status": error.http_status if isinstance(error, BuildtoolError) else 500,
     }
+
+
+@routes.add("POST", "/buildtool/v1/bootstrap", stream=True)
+async def bootstrap(call: Call) -> web.StreamResponse:
+    """Make a base image with this machine's apt tools."""
+    from buildtool.images.bootstrap import Cancel, bootstrap
+
+    body = _decode(await call.body(), BootstrapBody)
+    cancel = Cancel()
+    progress = await offload(
+        bootstrap,
+        call.services.images,
+        body.base,
+        include=body.include,
+        host_ca=body.host_ca,
+        tag=body.tag,
+        cancel=cancel,
+    )
+    try:
+        async with json_lines(call, NDJSON) as stream:
+            async for item in iterate(lambda: progress):
+                await stream.line(item)
+    finally:
+        cancel()
+    return stream.response
 
 
 @routes.add("GET", "/buildtool/v1/check")
