@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +15,7 @@ from buildtool.containers.inotify import Watch
 from buildtool.containers.logs import BLOCK, LogOptions, Renderer, log_files, read_blocks
 
 
-async def stream(path: Path, options: LogOptions, stopped: Awaitable[object] | None) -> AsyncIterator[bytes]:
+async def stream(path: Path, options: LogOptions, stopped: Awaitable[object] | None) -> AsyncGenerator[bytes]:
     """The log as blocks of frames (raw bytes with `options.raw`).
 
     With `stopped`, goes on after the end of the file until that is done and everything written before is delivered.

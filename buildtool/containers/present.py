@@ -43,7 +43,9 @@ def network_id(name: str) -> str:
 def inspect(record: Record, directory: Path, exec_ids: Sequence[str], pid: int) -> Json:
     """The answer to GET /containers/{id}/json. `directory` is the container's bundle directory."""
     started = record.state.started_at > 0
-    log_path = str(directory / "log.json") if record.host.log_config.type in ("json-file", "local") else ""
+    log_path = (
+        str(directory / f"{record.id}-json.log") if record.host.log_config.type in ("json-file", "local") else ""
+    )
     return {
         "Id": record.id,
         "Created": times.rfc3339nano(record.created),

@@ -1,0 +1,200 @@
+"""From a container's record to the bundle that the runtime starts: files, mounts, user, limits, the OCI spec."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from buildtool.aio import offload
+from buildtool.cache.disk import FullDisk
+from buildtool.cache.trees import Tree
+from buildtool.containers import body, etcfiles, limits, mounts
+from buildtool.containers.base import Base, Bases
+from buildtool.containers.container import Container
+from buildtool.containers.model import DeviceMapping, Record
+from buildtool.containers.registry import Registry
+from buildtool.errors import Conflict, InvalidInput, NotFound
+from buildtool.images import Images
+from buildtool.runtime import Bundle, LogConfig, ResolvedUser, Rootfs, SpecOptions, container_spec, resolve_user
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Preparer:
+    """Prepares bundles; everything that touches files happens in one worker thread call."""
+
+    def __init__(self, images: Images, registry: Registry, bases: Bases) -> None:
+        self._images, self._registry, self._bases = images, registry, bases
+
+    async def bundle(self, container: Container) -> Bundle:
+        """The bundle for the next start. Raises InvalidInput (user, mounts, devices), Conflict (joined container)."""
+        namespaces = self._namespaces(container.record)
+        return await offload(self._prepare, container, namespaces)
+
+    def _prepare(self, container: Container, namespaces: dict[str, str]) -> Bundle:
+        record, directory = container.record, container.directory
+        base = self._bases.get(record.snapshots)
+        with FullDisk(directory):
+            etcfiles.write(record, directory)
+            points = mounts.runtime_mounts(record, directory, self._layers)
+            _clear_volatile(directory / "work")
+        user = self.user(container, record.config.user, base)
+        spec = container_spec(_options(record, user, points, namespaces))
+        return Bundle(
+            id=record.id,
+            directory=directory,
+            spec=spec,
+            rootfs=Rootfs(
+                lower=base.lower,
+                upper=directory / "upper",
+                work=directory / "work",
+                volatile=record.host.auto_remove,
+            ),
+            log=_log(container),
+            tty=record.config.tty,
+            stdin=record.config.open_stdin,
+            stdin_once=record.config.stdin_once,
+        )
+
+    def user(self, container: Container, text: str, base: Base | None = None) -> ResolvedUser:
+        """Look a user up in the container's own passwd and group files (blocking). Raises InvalidInput."""
+        base = base or self._bases.get(container.record.snapshots)
+        passwd, group = base.passwd, base.group
+        upper = container.directory / "upper"
+        if (upper / "etc").exists():
+            tree = Tree([*base.lower, upper])
+            passwd, group = _text(tree, "/etc/passwd"), _text(tree, "/etc/group")
+        return resolve_user(text, passwd, group, container.host.group_add or ())
+
+    def _layers(self, image: str) -> list[Path]:
+        store = self._images.store
+        return [store.snapshots.fs(number) for number in self._images.snapshots(self._images.get(image))]
+
+    def _namespaces(self, record: Record) -> dict[str, str]:
+        """The namespace files of other containers that this one joins, by kind (network, ipc, pid)."""
+        host = record.host
+        joined = {}
+        for kind, mode in (("network", host.network_mode), ("ipc", host.ipc_mode), ("pid", host.pid_mode)):
+            if not mode.startswith("container:"):
+                continue
+            other = self._registry.get(mode.partition(":")[2])
+            if not other.alive:
+                what = {"network": "network namespace", "ipc": "IPC", "pid": "PID namespace"}[kind]
+                raise Conflict(f"cannot join {what} of a non running container: {other.id}")
+            file = {"network": "net", "ipc": "ipc", "pid": "pid"}[kind]
+            joined[kind] = f"/proc/{other.state.pid}/ns/{file}"
+        return joined
+
+
+def environment(record: Record, home: str = "") -> list[str]:
+    """PATH, HOSTNAME, TERM with a terminal, then the container's own (without `=`: unset); HOME unless given."""
+    values = {"PATH": DEFAULT_PATH, "HOSTNAME": record.config.hostname}
+    if record.config.tty:
+        values["TERM"] = "xterm"
+    return merge_environment(values, record.config.env or [], home)
+
+
+def merge_environment(values: dict[str, str], entries: list[str], home: str) -> list[str]:
+    """Put entries over values; HOME is added where nobody set it."""
+    merged = dict(values)
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if equals:
+            merged[name] = value
+        else:
+            merged.pop(name, None)
+    if home and "HOME" not in merged:
+        merged["HOME"] = home
+    return [f"{name}={value}" for name, value in merged.items()]
+
+
+def _options(
+    record: Record, user: ResolvedUser, points: list[dict[str, Any]], namespaces: dict[str, str]
+) -> SpecOptions:
+    config, host = record.config, record.host
+    security = body.security(host.security_opt)
+    return SpecOptions(
+        args=[record.path, *record.args],
+        env=environment(record, user.home),
+        cwd=config.working_dir or "/",
+        user=user,
+        hostname=config.hostname,
+        domainname=config.domainname,
+        network=namespaces.get("network", host.network_mode),
+        mounts=points,
+        cap_add=host.cap_add or [],
+        cap_drop=host.cap_drop or [],
+        privileged=host.privileged,
+        readonly_rootfs=host.readonly_rootfs,
+        seccomp="unconfined" if host.privileged and security.seccomp == "default" else security.seccomp,
+        no_new_privileges=security.no_new_privileges,
+        resources=limits.resources(host),
+        shm_size=host.shm_size,
+        tty=config.tty,
+    )
+
+
+def devices(mappings: list[DeviceMapping] | None) -> list[dict[str, Any]]:
+    """OCI devices of `HostConfig.Devices`; a directory means all devices in it. Raises InvalidInput."""
+    found: list[dict[str, Any]] = []
+    for mapping in mappings or ():
+        source = Path(mapping.path_on_host)
+        target = mapping.path_in_container or mapping.path_on_host
+        access = mapping.cgroup_permissions or "rwm"
+        if source.is_dir():
+            members = [path for path in sorted(source.rglob("*")) if path.is_block_device() or path.is_char_device()]
+            found += [_device(path, f"{target}/{path.relative_to(source)}", access) for path in members]
+        else:
+            found.append(_device(source, target, access))
+    return found
+
+
+def _device(source: Path, target: str, access: str) -> dict[str, Any]:
+    try:
+        status = source.stat()
+    except OSError as error:
+        raise InvalidInput(
+            f'error gathering device information while adding custom device "{source}": no such file or '
+            f"directory ({error.strerror})"
+        ) from None
+    if not stat.S_ISCHR(status.st_mode) and not stat.S_ISBLK(status.st_mode):
+        raise InvalidInput(
+            f'error gathering device information while adding custom device "{source}": not a device node'
+        )
+    return {
+        "type": "c" if stat.S_ISCHR(status.st_mode) else "b",
+        "path": target,
+        "major": os.major(status.st_rdev),
+        "minor": os.minor(status.st_rdev),
+        "fileMode": stat.S_IMODE(status.st_mode),
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "access": access,
+    }
+
+
+def _log(container: Container) -> LogConfig:
+    settings = container.host.log_config
+    if settings.type == "none":
+        return LogConfig("none")
+    size = limits.parse_size(settings.config.get("max-size", "-1"), "max-size")
+    files = settings.config.get("max-file", "1")
+    if not files.isdecimal() or int(files) < 1:
+        raise InvalidInput(f"invalid max-file: {files}: it is 1 or more")
+    return LogConfig("json-file", container.log_path, size if size > 0 else None, int(files))
+
+
+def _clear_volatile(work: Path) -> None:
+    """A volatile overlay leaves a mark that forbids its next mount; the layer is ours, and as good as it is."""
+    mark = work / "work" / "incompat" / "volatile"
+    if mark.is_dir():
+        mark.rmdir()
+
+
+def _text(tree: Tree, path: str) -> str:
+    try:
+        return tree.read_text(path)
+    except (NotFound, OSError):
+        return ""

@@ -1,0 +1,489 @@
+"""The container service: one door to everything the Engine API does with containers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from buildtool.aio import offload
+from buildtool.cache import Pins, Store
+from buildtool.cache.trees import Tree
+from buildtool.containers import changes, commit, follow, limits, listing, present, stats, top, updates
+from buildtool.containers.archive import Archives
+from buildtool.containers.attach import Attachment
+from buildtool.containers.base import Bases
+from buildtool.containers.bridge import Drain
+from buildtool.containers.container import Container
+from buildtool.containers.creation import Creator
+from buildtool.containers.detach import parse_detach_keys
+from buildtool.containers.events import Events
+from buildtool.containers.execs import Execs, process
+from buildtool.containers.health import Prober
+from buildtool.containers.lifecycle import Lifecycle
+from buildtool.containers.logs import LogOptions
+from buildtool.containers.model import Record
+from buildtool.containers.names import check_name
+from buildtool.containers.preparation import Preparer
+from buildtool.containers.registry import Registry
+from buildtool.containers.tarwalk import tar_merged
+from buildtool.containers.volumes import Volumes, disk_usage
+from buildtool.containers.waiters import WaitResult, check_condition
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput, Unavailable
+from buildtool.images import Images
+from buildtool.oci import parse_platform
+from buildtool.runtime import ExecTask, Runtime, Task
+
+Json = dict[str, Any]
+Jsons = list[Json]
+Strings = list[str]
+Records = list[Record]
+
+
+class Containers:
+    """Use it from one event loop. A container is named by its id, its name or a unique prefix of its id."""
+
+    def __init__(self, store: Store, images: Images, runtime: Runtime, events: Events, run_root: Path) -> None:
+        self._store, self._images, self._runtime, self._events = store, images, runtime, events
+        self._run_root = run_root
+        self._registry = Registry(store)
+        self._bases = Bases(store, self._registry.directory / ".init")
+        self.volumes = Volumes(store, events)
+        self.volumes.users = self._volume_users
+        self._preparer = Preparer(images, self._registry, self._bases)
+        self._prober = Prober(self._start_probe, self._health_changed)
+        self._lifecycle = Lifecycle(self._registry, runtime, events, self._preparer, self.volumes, self._prober)
+        self._creator = Creator(images, self._registry, self._bases, self.volumes)
+        self._execs = Execs(self._registry, self._lifecycle, self._preparer)
+        self._archives = Archives(self._bases, self._preparer)
+
+    # Opening and closing
+
+    async def open(self) -> None:
+        """Read the records, find running containers again, finish what ended meanwhile, apply restart policies."""
+        records = await offload(self._load)
+        for record in records:
+            self._registry.add(Container(record, self._registry.directory_of(record.id)))
+        await asyncio.gather(*(self._lifecycle.resume(container) for container in self._registry))
+
+    def _load(self) -> Records:
+        directory = self._registry.directory
+        directory.mkdir(mode=0o710, exist_ok=True)
+        records = self._registry.load()
+        kept = {record.id for record in records}
+        for path in directory.iterdir():
+            if path.is_dir() and path.name not in kept and not path.name.startswith("."):
+                shutil.rmtree(path, ignore_errors=True)
+        whole = []
+        for record in records:
+            if record.state.removing or not self._registry.directory_of(record.id).is_dir():
+                self._registry.delete(record.id)
+                shutil.rmtree(self._registry.directory_of(record.id), ignore_errors=True)
+            else:
+                whole.append(record)
+        self._bases.sweep({tuple(record.snapshots) for record in whole})
+        return whole
+
+    async def close(self) -> None:
+        """Stop looking after containers (they go on running) and write what is pending."""
+        await self._execs.close()
+        await self._lifecycle.close()
+        await self._registry.flush()
+
+    # Looking
+
+    def get(self, reference: str) -> Container:
+        """Raises NotFound ("No such container: x"), InvalidInput (ambiguous prefix)."""
+        return self._registry.get(reference)
+
+    def running(self) -> int:
+        """How many containers run."""
+        return sum(container.state.running for container in self._registry)
+
+    async def list(
+        self, *, all: bool = False, limit: int | None = None, size: bool = False, filters: Any = None
+    ) -> Jsons:
+        """GET /containers/json."""
+        chosen = listing.select(self._registry, all=all, limit=limit, filters=filters, ancestry=self._ancestry)
+        names: dict[tuple[str, str], str] = {}
+        documents = []
+        for container in chosen:
+            record = container.record
+            key = (record.config.image, record.image_id)
+            if key not in names:
+                names[key] = self._image_name(*key)
+            document = present.summary(record, names[key])
+            if size:
+                document |= await offload(self._sizes, container)
+            documents.append(document)
+        return documents
+
+    def _image_name(self, reference: str, image_id: str) -> str:
+        """The reference as given, or the id when it means another image by now."""
+        image = self._images.find(reference)
+        return reference if image is not None and image.id == image_id else image_id
+
+    def _ancestry(self, name: str) -> listing.Test:
+        image = self._images.find(name)
+        if image is None:
+            return lambda image_id: False
+        wanted, layers = image.id, image.diff_ids
+
+        def test(image_id: str) -> bool:
+            if image_id == wanted:
+                return True
+            other = self._images.find(image_id)
+            return other is not None and other.diff_ids[: len(layers)] == layers
+
+        return test
+
+    def _sizes(self, container: Container) -> Json:
+        own = disk_usage(container.directory / "upper")
+        image = self._images.find(container.record.image_id)
+        return {"SizeRw": own, "SizeRootFs": own + (image.size if image else 0)}
+
+    async def inspect(self, reference: str, *, size: bool = False) -> Json:
+        """GET /containers/{id}/json."""
+        container = self.get(reference)
+        running = [exec.id for exec in container.execs.values() if exec.running]
+        document = present.inspect(container.record, container.directory, running, container.state.pid)
+        if size:
+            document |= await offload(self._sizes, container)
+        return document
+
+    # From create to remove
+
+    async def create(self, body: Any, *, name: str | None = None, platform: str | None = None) -> tuple[str, Strings]:
+        """The id and warnings of a new container."""
+        wanted = parse_platform(platform) if platform else None
+        container, warnings = await self._creator.create(body, name, wanted)
+        self._lifecycle.publish(container, "create")
+        return container.id, warnings
+
+    async def start(self, reference: str) -> None:
+        """POST /containers/{id}/start. Raises NotModified, Conflict, CommandNotFound, CommandNotExecutable…"""
+        await self._lifecycle.start(self.get(reference))
+
+    async def stop(self, reference: str, *, signal: str | None = None, timeout: int | None = None) -> None:
+        """POST /containers/{id}/stop. Raises NotModified."""
+        await self._lifecycle.stop(self.get(reference), timeout, signal)
+
+    async def restart(self, reference: str, *, signal: str | None = None, timeout: int | None = None) -> None:
+        """POST /containers/{id}/restart."""
+        await self._lifecycle.restart(self.get(reference), timeout, signal)
+
+    async def kill(self, reference: str, *, signal: str | None = None) -> None:
+        """POST /containers/{id}/kill. Raises Conflict."""
+        await self._lifecycle.kill(self.get(reference), signal or "")
+
+    async def pause(self, reference: str) -> None:
+        """POST /containers/{id}/pause. Raises Conflict."""
+        await self._lifecycle.pause(self.get(reference))
+
+    async def unpause(self, reference: str) -> None:
+        """POST /containers/{id}/unpause. Raises Conflict."""
+        await self._lifecycle.unpause(self.get(reference))
+
+    async def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
+        """DELETE /containers/{id}. Raises Conflict."""
+        await self._lifecycle.remove(self.get(reference), force=force, volumes=volumes)
+
+    async def rename(self, reference: str, name: str) -> None:
+        """POST /containers/{id}/rename. Raises InvalidInput, Conflict."""
+        container = self.get(reference)
+        if not name:
+            raise InvalidInput("Neither old nor new names may be empty")
+        name = check_name(name)
+        old = container.name
+        if name == old:
+            raise InvalidInput("Renaming a container with the same name as its current name")
+        self._registry.reserve(name, container.id)
+        self._registry.release(old, container.id)
+        container.record.name = name
+        self._registry.changed(container)
+        self._lifecycle.publish(container, "rename", oldName="/" + old)
+
+    async def resize(self, reference: str, height: int, width: int) -> None:
+        """Set the terminal's size. Raises Conflict when it does not run."""
+        container = self.get(reference)
+        task = self._task(container)
+        await task.resize(height, width)
+        self._lifecycle.publish(container, "resize", height=str(height), width=str(width))
+
+    async def waiter(self, reference: str, condition: str = "") -> Awaitable[WaitResult]:
+        """Subscribed when this returns: await the result for the end. Raises NotFound, InvalidInput."""
+        container = self.get(reference)
+        condition = check_condition(condition)
+        if condition == "not-running" and not container.state.running:
+            future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
+            future.set_result(WaitResult(container.state.exit_code, container.state.error))
+            return future
+        return container.waiters.subscribe(condition)
+
+    async def wait(self, reference: str, condition: str = "") -> WaitResult:
+        """Wait for the condition: `not-running`, `next-exit` or `removed`."""
+        return await (await self.waiter(reference, condition))
+
+    async def update(self, reference: str, body: Any) -> Strings:
+        """POST /containers/{id}/update: the warnings."""
+        container = self.get(reference)
+        changed = updates.parse(body, container.host)
+        if container.alive and changed.limits:
+            await self._task(container).update(limits.resources(changed.host))
+        container.record.host = changed.host
+        policy = changed.host.restart_policy
+        container.policy.name, container.policy.maximum_retry_count = policy.name, policy.maximum_retry_count
+        self._registry.changed(container)
+        self._lifecycle.publish(container, "update")
+        return []
+
+    async def prune(self, filters: Any = None) -> Json:
+        """POST /containers/prune."""
+        removed, freed = [], 0
+        for container in listing.to_prune(self._registry, filters):
+            size = await offload(disk_usage, container.directory / "upper")
+            try:
+                await self._lifecycle.remove(container, force=False, volumes=False)
+            except Conflict:
+                continue
+            removed.append(container.id)
+            freed += size
+        self._events.publish("container", "prune", "", {"reclaimed": str(freed)})
+        return {"ContainersDeleted": removed or None, "SpaceReclaimed": freed}
+
+    # Streams
+
+    async def attach(
+        self,
+        reference: str,
+        *,
+        stdin: bool = False,
+        stdout: bool = False,
+        stderr: bool = False,
+        logs: bool = False,
+        stream: bool = True,
+        detach_keys: str = "",
+    ) -> Attachment:
+        """Connect to the streams, before or after the start. Raises Conflict (paused, restarting), InvalidInput."""
+        container = self.get(reference)
+        keys = parse_detach_keys(detach_keys)
+        if container.state.paused:
+            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+        if container.state.restarting:
+            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+        history = self._history(container, stdout, stderr) if logs and (stdout or stderr) else None
+        attachment = Attachment(
+            stdin=stdin and container.config.open_stdin,
+            stdout=stdout,
+            stderr=stderr,
+            tty=container.tty,
+            history=history,
+            detach_keys=keys,
+            on_close=lambda closed: self._detached(container, closed),
+        )
+        if not stream:
+            attachment.bind(None)
+        else:
+            container.attachments.add(attachment)
+            if container.alive:
+                await self._lifecycle.bind(attachment, self._task(container))
+        self._lifecycle.publish(container, "attach")
+        return attachment
+
+    def _detached(self, container: Container, attachment: Attachment) -> None:
+        container.attachments.discard(attachment)
+        if attachment.detached:
+            self._lifecycle.publish(container, "detach")
+
+    def _history(self, container: Container, stdout: bool, stderr: bool) -> AsyncIterator[bytes]:
+        options = LogOptions(stdout=stdout, stderr=stderr, raw=container.tty)
+        return follow.stream(container.log_path, options, None)
+
+    async def logs(
+        self,
+        reference: str,
+        *,
+        stdout: bool = True,
+        stderr: bool = True,
+        follow: bool = False,
+        since: str = "",
+        until: str = "",
+        timestamps: bool = False,
+        tail: str | int | None = "all",
+        details: bool = False,
+    ) -> AsyncIterator[bytes]:
+        """The log as blocks of frames (raw with a terminal); with `follow` until the container stops.
+
+        Raises InvalidInput, NotFound, Unavailable (the driver keeps nothing to read).
+        """
+        container = self.get(reference)
+        if container.host.log_config.type == "none":
+            raise Unavailable("configured logging driver does not support reading")
+        options = LogOptions.parse(
+            stdout=stdout,
+            stderr=stderr,
+            since=since,
+            until=until,
+            timestamps=timestamps,
+            tail=tail,
+            raw=container.tty,
+        )
+        stopped = self._stopped(container) if follow and container.state.running else None
+        async with contextlib.aclosing(_follow(container.log_path, options, stopped)) as blocks:
+            async for block in blocks:
+                yield block
+
+    async def _stopped(self, container: Container) -> None:
+        """Wait until the container neither runs nor waits for a restart."""
+        while container.state.running and not container.removed:
+            await container.waiters.subscribe("next-exit")
+
+    async def stats(self, reference: str, *, stream: bool = True, one_shot: bool = False) -> AsyncIterator[Json]:
+        """What it uses: once (after a second, for the rates; at once with `one_shot`), or every second."""
+        container = self.get(reference)
+        async for sample in stats.samples(container, stream=stream, one_shot=one_shot):
+            yield sample
+
+    # Processes
+
+    async def exec_create(self, reference: str, body: Any) -> str:
+        """POST /containers/{id}/exec: the exec's id."""
+        return self._execs.create(self.get(reference), body)
+
+    async def exec_start(self, exec_id: str, body: Any) -> Attachment | None:
+        """POST /exec/{id}/start: the streams; None when the body says `Detach`."""
+        return await self._execs.start(exec_id, body)
+
+    async def exec_inspect(self, exec_id: str) -> Json:
+        """GET /exec/{id}/json."""
+        return self._execs.get(exec_id).inspect()
+
+    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        """POST /exec/{id}/resize."""
+        await self._execs.resize(exec_id, height, width)
+
+    async def top(self, reference: str, ps_args: str = "-ef") -> Json:
+        """GET /containers/{id}/top. Raises Conflict when it does not run."""
+        container = self.get(reference)
+        if container.state.restarting:
+            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
+        return await top.top(await self._task(container).pids(), ps_args)
+
+    def _task(self, container: Container) -> Task:
+        if container.task is None or not container.alive:
+            raise Conflict(f"container {container.id} is not running")
+        return container.task
+
+    async def _start_probe(self, container: Container, task: Task, command: list[str]) -> ExecTask:
+        document = await process(self._preparer, container, command)
+        return await task.exec(document, tty=False, stdin=False, id=f"health-{id(object())}")
+
+    def _health_changed(self, container: Container, new_status: bool) -> None:
+        self._registry.changed(container)
+        health = container.state.health
+        if new_status and health is not None:
+            self._lifecycle.publish(container, f"health_status: {health.status}")
+
+    # Files
+
+    async def changes(self, reference: str) -> Jsons | None:
+        """GET /containers/{id}/changes; None when there are none, as Docker says it."""
+        container = self.get(reference)
+        base = self._bases.get(container.record.snapshots)
+        return await offload(changes.changes, base.tree, container.directory / "upper") or None
+
+    async def archive_stat(self, reference: str, path: str) -> Json:
+        """What a path is: the X-Docker-Container-Path-Stat object. Raises NotFound."""
+        return await self._archives.head(self.get(reference), path)
+
+    async def archive_get(self, reference: str, path: str) -> tuple[Json, Drain]:
+        """What a path is, and its tar (an async iterator with aclose). Raises NotFound."""
+        container = self.get(reference)
+        found = await self._archives.get(container, path)
+        self._lifecycle.publish(container, "archive-path")
+        return found
+
+    async def archive_put(
+        self, reference: str, path: str, source: BinaryIO, *, no_overwrite: bool = False, copy_ids: bool = False
+    ) -> None:
+        """Unpack a tar, plain or compressed, into a directory. Raises NotFound, InvalidInput, Forbidden."""
+        container = self.get(reference)
+        await self._archives.put(
+            container, path, source, no_overwrite_dir_non_dir=no_overwrite, copy_uid_gid=copy_ids
+        )
+        self._lifecycle.publish(container, "extract-to-dir")
+
+    async def export(self, reference: str) -> Drain:
+        """The whole file system as a tar (an async iterator with aclose), mounts left out."""
+        container = self.get(reference)
+        base = self._bases.get(container.record.snapshots)
+        tree = Tree([*base.lower, container.directory / "upper"])
+        self._lifecycle.publish(container, "export")
+        return Drain.of(lambda: tar_merged(tree))
+
+    async def commit(
+        self,
+        reference: str,
+        *,
+        repo: str = "",
+        tag: str = "",
+        comment: str = "",
+        author: str = "",
+        pause: bool = True,
+        changes: Strings | None = None,
+        config: Any = None,
+    ) -> str:
+        """POST /commit: the new image's id. The container is paused meanwhile unless told otherwise."""
+        container = self.get(reference)
+        request = await offload(
+            lambda: commit.parse_request(
+                container.record,
+                repo=repo,
+                tag=tag,
+                comment=comment,
+                author=author,
+                changes=changes or [],
+                config=config,
+            )
+        )
+        base = self._images.get(container.record.image_id)
+        frozen = pause and container.alive and not container.state.paused
+        if frozen:
+            await self._task(container).pause()
+        try:
+            upper = container.directory / "upper"
+            image = await offload(commit.commit, self._store, self._images, base, container.record, upper, request)
+        finally:
+            if frozen:
+                await self._task(container).resume()
+        self._lifecycle.publish(container, "commit", comment=comment, imageID=image.id, imageRef=repo)
+        return image.id
+
+    # For others
+
+    def pins(self) -> Pins:
+        """What gc must keep for the containers' sake."""
+        return self._registry.pins()
+
+    def images_in_use(self) -> dict[str, Strings]:
+        """The ids of the containers of each image, by the image's id."""
+        users: dict[str, Strings] = {}
+        for container in self._registry:
+            users.setdefault(container.record.image_id, []).append(container.id)
+        return users
+
+    def is_running(self, reference: str) -> bool:
+        """Whether there is such a container and it runs."""
+        try:
+            return self.get(reference).state.running
+        except BuildtoolError:
+            return False
+
+    def _volume_users(self, name: str) -> Strings:
+        return [c.id for c in self._registry if any(p.type == "volume" and p.name == name for p in c.record.mounts)]
+
+
+_follow = follow.stream
