@@ -1,0 +1,96 @@
+"""Every example builds and runs, as README says: real Debian, apt, pip, gcc and npm inside RUN."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+Cli = Callable[..., CompletedProcess[str]]
+
+pytestmark = [pytest.mark.xdist_group("debian"), pytest.mark.network, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def debian(cli: Cli) -> str:
+    """`debian:bookworm` in the daemon's store, with the certificates this machine trusts."""
+    cli("image", "bootstrap", "debian:bookworm", "--include", "ca-certificates", "--host-ca", timeout=300)
+    return "debian:bookworm"
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def service(cli: Cli, port: int) -> Iterator[Callable[[str], str]]:
+    """Starts a container of an image in the background on `port`; removed at the end."""
+    started: list[str] = []
+
+    def start(image: str) -> str:
+        started.append(cli("run", "-d", "-e", f"PORT={port}", image).stdout.strip())
+        return started[-1]
+
+    yield start
+    for container in started:
+        cli("rm", "-f", container)
+
+
+def ask(port: int) -> dict[str, object]:
+    """The JSON that the service answers, once it listens."""
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                document: dict[str, object] = json.load(answer)
+                return document
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"nothing answers on port {port}")
+
+
+def test_hello_greets_and_its_second_build_is_cached(cli: Cli, busybox_image: str) -> None:
+    cli("build", "-t", "hello", str(EXAMPLES / "hello"))
+    assert cli("run", "--rm", "hello").stdout == "hello, world\n"
+    assert cli("run", "--rm", "-e", "NAME=you", "hello").stdout == "hello, you\n"
+
+    again = cli("build", "--progress", "plain", "-t", "hello", str(EXAMPLES / "hello"))
+    assert (again.stdout + again.stderr).count("CACHED") == 3
+
+
+def test_web_serves_as_its_own_user_and_becomes_healthy(
+    cli: Cli, debian: str, port: int, service: Callable[[str], str]
+) -> None:
+    cli("build", "-t", "web", str(EXAMPLES / "web"), timeout=300)
+    container = service("web")
+    assert ask(port) == {"greeting": "hello", "user": 1000}
+    for _ in range(100):
+        health = cli("inspect", "-f", "{{.State.Health.Status}}", container).stdout.strip()
+        if health == "healthy":
+            break
+        time.sleep(0.1)
+    assert health == "healthy"
+    assert "listening on" in cli("logs", container).stdout
+
+
+def test_c_program_runs_from_scratch_with_nothing_beside_it(cli: Cli, debian: str) -> None:
+    cli("build", "-t", "primes", str(EXAMPLES / "c"), timeout=300)
+    assert cli("run", "--rm", "primes").stdout.split() == ["2", "3", "5", "7", "11", "13", "17", "19", "23", "29"]
+    assert len(json.loads(cli("inspect", "primes").stdout)[0]["RootFS"]["Layers"]) == 1
+
+
+def test_node_service_installs_its_lock_file_and_serves(
+    cli: Cli, debian: str, port: int, service: Callable[[str], str]
+) -> None:
+    cli("build", "-t", "node-service", str(EXAMPLES / "node"), timeout=300)
+    service("node-service")
+    assert ask(port)["greeting"] == "hello"
