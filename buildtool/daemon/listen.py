@@ -69,15 +69,14 @@ class Listener:
 
     address: Address
     socket: socket.socket
-    inode: tuple[int, int] = (0, 0)
+    identity: tuple[int, int, int] = (0, 0, 0)
 
     def remove_name(self) -> None:
         """Remove the name if it still is this socket's, so that new clients look for another daemon."""
         if not self.address.path:
             return
         with contextlib.suppress(FileNotFoundError):
-            found = os.lstat(self.address.path)
-            if (found.st_dev, found.st_ino) == self.inode:
+            if _identity(self.address.path) == self.identity:
                 os.unlink(self.address.path)  # noqa: PTH108
 
     def close(self) -> None:
@@ -108,11 +107,11 @@ def bind(address: Address) -> Listener:
         _give_to_docker_group(fresh)
         listener.listen(_BACKLOG)
         os.rename(fresh, path)  # noqa: PTH104
-        found = path.lstat()
+        identity = _identity(address.path)
     except BaseException:
         listener.close()
         raise
-    return Listener(address, listener, (found.st_dev, found.st_ino))
+    return Listener(address, listener, identity)
 
 
 def passed_sockets() -> list[Listener]:
@@ -127,6 +126,12 @@ def passed_sockets() -> list[Listener]:
         os.set_inheritable(fd, False)
         sockets.append(Listener(Address(), socket.socket(fileno=fd)))
     return sockets
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    """Which file a name means; the time is in it because inode numbers are used again."""
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _remove_stale(path: Path) -> None:

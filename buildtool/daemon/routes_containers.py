@@ -78,6 +78,7 @@ async def logs(call: Call) -> web.StreamResponse:
         until=call.text("until"),
         timestamps=call.flag("timestamps"),
         tail=call.text("tail"),
+        details=call.flag("details"),
     )
     return await byte_stream(call, RAW if tty else MULTIPLEXED, chunks)
 

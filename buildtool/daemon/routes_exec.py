@@ -29,6 +29,7 @@ async def start(call: Call) -> web.StreamResponse:
         return nothing(200)
     raw = call.hijack()
     attachment = await containers.exec_start(call.names["id"], body)
+    assert attachment is not None  # only a detached one has no streams
     return await attach.serve(raw, attachment, tty=attachment.tty, stdin=attachment.stdin)
 
 

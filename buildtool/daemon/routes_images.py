@@ -153,7 +153,8 @@ async def push(call: Call) -> web.StreamResponse:
 async def prune(call: Call) -> web.StreamResponse:
     """Delete images that nothing uses, and what only they held."""
     services = call.services
-    report = await offload(services.images.prune, True, call.filters(), services.image_users, services.runs)
+    in_use, running = services.image_users(), services.containers.is_running
+    report = await offload(services.images.prune, True, call.filters(), in_use, running)
     await services.collect()
     return json_answer(report)
 
@@ -210,8 +211,8 @@ async def delete(call: Call) -> web.StreamResponse:
         call.names["name"],
         force=call.flag("force"),
         noprune=call.flag("noprune"),
-        in_use=services.image_users,
-        running=services.runs,
+        in_use=services.image_users(),
+        running=services.containers.is_running,
     )
     if any("Deleted" in record for record in records):
         services.collect_soon()

@@ -116,13 +116,10 @@ class Services:
             except BuildtoolError as error:
                 log.warning("garbage collection failed: %s", error)
 
-    def runs(self, container_id: str) -> bool:
-        """Whether the container runs (or is paused)."""
-        return self.containers.get(container_id).record.state.running
-
-    def image_users(self, image_id: str) -> list[str]:
-        """The ids of the containers that were made from this image."""
-        return list(self.containers.images_in_use().get(image_id, ()))
+    def image_users(self) -> Callable[[str], list[str]]:
+        """A function that gives the ids of the containers made from an image, as of now; for any thread."""
+        users = self.containers.images_in_use()
+        return lambda image_id: users.get(image_id, [])
 
 
 def _image_events(events: Events) -> Callable[[str, str, dict[str, Any]], None]:

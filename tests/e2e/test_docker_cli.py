@@ -30,6 +30,11 @@ def named(docker: Docker, unique: str) -> Iterator[str]:
     docker("rm", "-f", "-v", unique, check=False)
 
 
+def names_in(tar: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return archive.getnames()
+
+
 def test_version_and_info_are_complete(docker: Docker) -> None:
     version = json.loads(docker("version", "--format", "{{json .Server}}").stdout)
     assert version["ApiVersion"] == "1.50"
@@ -218,7 +223,7 @@ def test_cp_both_ways_and_diff(docker: Docker, container: Callable[..., str], tm
     docker("cp", f"{identity}:/root/d/f", str(tmp_path / "back"))
     assert (tmp_path / "back").read_text() == "content"
     piped = docker("cp", f"{identity}:/root/d", "-", text=False).stdout
-    assert sorted(tarfile.open(fileobj=io.BytesIO(piped)).getnames()) == ["d", "d/f"]
+    assert sorted(names_in(piped)) == ["d", "d/f"]
     missing = docker("cp", f"{identity}:/nope", str(tmp_path / "x"), check=False)
     assert missing.returncode == 1
     assert "Could not find the file /nope in container" in missing.stderr
@@ -305,7 +310,7 @@ def test_save_load_import_export_commit(
     assert docker("run", "--rm", f"{unique}:c").stdout == "changed\n"
 
     rootfs = docker("export", identity, text=False).stdout
-    assert "changed" in tarfile.open(fileobj=io.BytesIO(rootfs)).getnames()
+    assert "changed" in names_in(rootfs)
     (tmp_path / "rootfs.tar").write_bytes(rootfs)
     imported = docker("import", "-c", "ENV A=b", str(tmp_path / "rootfs.tar"), f"{unique}:i").stdout.strip()
     assert imported.startswith("sha256:")

@@ -1,0 +1,199 @@
+"""docker-py, the library behind much automation, against our daemon."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker as docker_py
+import pytest
+from docker.errors import APIError, BuildError, ContainerError, ImageNotFound, NotFound
+from docker.models.containers import Container
+
+
+@pytest.fixture(scope="module")
+def client(daemon: Any, busybox_image: str) -> Iterator[docker_py.DockerClient]:
+    client = docker_py.DockerClient(base_url=daemon.host, timeout=30)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def sleeper(client: docker_py.DockerClient) -> Iterator[Container]:
+    container = client.containers.run("busybox", ["sleep", "60"], detach=True)
+    yield container
+    container.remove(force=True)
+
+
+def test_ping_version_and_info(client: docker_py.DockerClient) -> None:
+    assert client.ping()
+    assert client.version()["ApiVersion"] == "1.50"
+    assert client.info()["OSType"] == "linux"
+    assert set(client.df()) >= {"LayersSize", "Images", "Containers", "Volumes", "BuildCache"}
+
+
+def test_run_returns_the_output(client: docker_py.DockerClient) -> None:
+    output = client.containers.run(
+        "busybox",
+        ["sh", "-c", "echo $A; pwd; id -u"],
+        environment={"A": "b"},
+        working_dir="/tmp",
+        user="1000",
+        remove=True,
+    )
+    assert output == b"b\n/tmp\n1000\n"
+
+
+def test_run_that_fails_raises_with_stderr(client: docker_py.DockerClient) -> None:
+    with pytest.raises(ContainerError) as error:
+        client.containers.run("busybox", ["sh", "-c", "echo no >&2; exit 3"], remove=True)
+    assert (error.value.exit_status, error.value.stderr) == (3, b"no\n")
+    with pytest.raises(ImageNotFound):
+        client.containers.create("no-such-image")
+    with pytest.raises(APIError, match="executable file not found"):
+        client.containers.run("busybox", ["no-such-command"], remove=True)
+
+
+def test_life_and_attributes(client: docker_py.DockerClient, unique: str) -> None:
+    container = client.containers.create("busybox", ["sleep", "60"], name=unique, labels={"l": unique})
+    assert container.status == "created"
+    container.start()
+    container.reload()
+    assert (container.status, container.name, container.labels["l"]) == ("running", unique, unique)
+    assert [found.id for found in client.containers.list(filters={"label": f"l={unique}"})] == [container.id]
+    container.pause()
+    container.unpause()
+    assert container.top()["Processes"]
+    assert container.stats(stream=False)["pids_stats"]["current"] == 1
+    container.stop(timeout=0)
+    assert container.wait() == {"StatusCode": 137}
+    container.rename(f"{unique}-b")
+    container.remove()
+    with pytest.raises(NotFound):
+        client.containers.get(unique)
+
+
+def test_logs_stream(client: docker_py.DockerClient) -> None:
+    container = client.containers.run(
+        "busybox", ["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.05; done"], detach=True
+    )
+    assert b"".join(container.logs(stream=True, follow=True)) == b"1\n2\n3\n"
+    assert container.logs(tail=1) == b"3\n"
+    container.remove()
+
+
+def test_exec_run_in_its_forms(sleeper: Container) -> None:
+    assert sleeper.exec_run(["sh", "-c", "echo o; echo e >&2; exit 2"], demux=True) == (2, (b"o\n", b"e\n"))
+    assert sleeper.exec_run("tty", tty=True).output == b"/dev/pts/0\r\n"
+    _, stream = sleeper.exec_run(["sh", "-c", "echo a; sleep 0.1; echo b"], stream=True)
+    assert b"".join(stream) == b"a\nb\n"
+    assert sleeper.exec_run("true", detach=True).output is not None
+
+
+def test_exec_socket_half_close(client: docker_py.DockerClient, sleeper: Container) -> None:
+    identity = client.api.exec_create(sleeper.id, ["sh", "-c", "cat; echo end"], stdin=True)["Id"]
+    connection = client.api.exec_start(identity, socket=True)
+    connection._sock.sendall(b"in\n")
+    connection._sock.shutdown(1)
+    received = b""
+    while data := connection._sock.recv(4096):
+        received += data
+    assert received.startswith(b"\x01\0\0\0\0\0\0\x03in\n")
+    assert received.endswith(b"end\n")
+    assert client.api.exec_inspect(identity)["ExitCode"] == 0
+
+
+def test_attach_socket(client: docker_py.DockerClient) -> None:
+    container = client.containers.create("busybox", ["cat"], stdin_open=True)
+    attached = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+    container.start()
+    attached._sock.sendall(b"echo\n")
+    assert attached._sock.recv(13) == b"\x01\0\0\0\0\0\0\x05echo\n"
+    attached.close()
+    container.remove(force=True)
+
+
+def test_archives(sleeper: Container) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        member = tarfile.TarInfo("hello")
+        member.size = 5
+        archive.addfile(member, io.BytesIO(b"world"))
+    assert sleeper.put_archive("/root", out.getvalue())
+    chunks, stat = sleeper.get_archive("/root/hello")
+    assert (stat["name"], stat["size"]) == ("hello", 5)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        assert archive.getnames() == ["hello"]
+    assert {"Path": "/root/hello", "Kind": 1} in sleeper.diff()
+
+
+def test_build(client: docker_py.DockerClient, tmp_path: Path, unique: str) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM busybox\nRUN echo {unique}\nLABEL l={unique}\n")
+    image, log = client.images.build(path=str(tmp_path), tag=unique, rm=True)
+    lines = [line["stream"] for line in log if "stream" in line]
+    assert f"{unique}\n" in lines
+    assert f"Successfully tagged {unique}:latest\n" in lines
+    assert image.tags == [f"{unique}:latest"]
+    assert image.labels["l"] == unique
+    assert image.history()
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN exit 4\n")
+    with pytest.raises(BuildError, match="returned a non-zero code: 4"):
+        client.images.build(path=str(tmp_path))
+    client.images.remove(unique)
+
+
+def test_images_save_load_tag_prune(client: docker_py.DockerClient, unique: str) -> None:
+    image = client.images.get("busybox")
+    assert image.tag(unique, "v1")
+    archive = b"".join(client.images.get(f"{unique}:v1").save(named=True))
+    client.images.remove(f"{unique}:v1")
+    loaded = client.images.load(archive)
+    assert [one.id for one in loaded] == [image.id]
+    assert f"{unique}:v1" in loaded[0].tags
+    client.images.remove(f"{unique}:v1")
+    assert "SpaceReclaimed" in client.images.prune()
+    with pytest.raises(NotFound, match="pull access denied"):
+        client.images.pull("no/such")
+
+
+def test_events(client: docker_py.DockerClient, unique: str) -> None:
+    seen: list[str] = []
+    done = threading.Event()
+    stream = client.events(decode=True, filters={"container": unique})
+
+    def listen() -> None:
+        for event in stream:
+            seen.append(event["Action"])
+            if event["Action"] == "destroy":
+                break
+        done.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    time.sleep(0.2)
+    client.containers.run("busybox", ["true"], name=unique, remove=True)
+    assert done.wait(10)
+    stream.close()
+    assert [action for action in seen if action != "attach"] == ["create", "start", "die", "destroy"]
+
+
+def test_volumes_networks_and_what_is_absent(client: docker_py.DockerClient, unique: str) -> None:
+    volume = client.volumes.create(unique, labels={"a": "b"})
+    assert volume.attrs["Labels"] == {"a": "b"}
+    assert client.containers.run("busybox", ["ls", "/v"], volumes={unique: {"bind": "/v"}}, remove=True) == b""
+    volume.remove()
+    assert {network.name for network in client.networks.list()} >= {"host", "none"}
+    with pytest.raises(APIError, match="not a swarm manager"):
+        client.services.list()
+
+
+@pytest.mark.parametrize("version", ["1.24", "1.41", "1.50"])
+def test_old_api_versions_work(daemon: Any, busybox_image: str, version: str) -> None:
+    client = docker_py.DockerClient(base_url=daemon.host, version=version)
+    assert client.containers.run("busybox", ["echo", "hi"], remove=True) == b"hi\n"
+    assert client.images.get("busybox").attrs["Size"] > 0
+    client.close()
