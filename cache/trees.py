@@ -57,6 +57,24 @@ class Tree:
         """The sorted names in a directory (symlinks followed)."""
         return sorted(self._names(self._merged(self.resolve(path, strict=True), path)))
 
+    def directories(self, path: str) -> tuple[str, ...]:
+        """The host directories that make up the directory at the path (symlinks followed), topmost first.
+
+        They are what an overlay of this directory alone needs as lower directories.
+        """
+        return self._merged(self.resolve(path, strict=True), path)
+
+    def children(self, path: str) -> list[tuple[str, os.stat_result, str]]:
+        """Name, status and host directory of every entry of the directory at the path, sorted by name."""
+        found: dict[str, tuple[os.stat_result, str] | None] = {}
+        for directory in self.directories(path):
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.name not in found:
+                        status = entry.stat(follow_symlinks=False)
+                        found[entry.name] = None if _is_whiteout(status) else (status, directory)
+        return [(name, *found[name]) for name in sorted(found) if found[name] is not None]  # type: ignore[misc]
+
     def open(self, path: str) -> BinaryIO:
         """The regular file at the path (symlinks followed), for reading."""
         real = self._entry(self.resolve(path, strict=True))

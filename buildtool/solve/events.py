@@ -1,0 +1,79 @@
+"""What a build tells while it goes: a stream of frozen values.
+
+Indexes count the build's visible steps from 1 to `total`, in the order of the Buildfile. A step gives StepStarted
+once, then StepCached, or any number of StepOutput and one of StepDone or StepFailed. Independent steps interleave.
+Steps that nothing needs because a later step was found in the cache are reported as cached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from buildtool.errors import Span
+from buildtool.oci import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step is looked at. `name` is like `[builder 2/4] RUN make`."""
+
+    index: int
+    total: int
+    name: str
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepCached:
+    """The step's result was there already; nothing else follows for it."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Bytes that the step's command wrote, as they came: they may begin or end inside a line or a character."""
+
+    index: int
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """The step was executed. `image_id_short` are 12 hex digits that name its result (its key, not an image)."""
+
+    index: int
+    seconds: float
+    image_id_short: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """The step failed; the build ends with the error of the same message."""
+
+    index: int
+    message: str
+    span: Span | None
+    exit_code: int | None
+    oom_killed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """Something the user should know; the build goes on."""
+
+    message: str
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The image exists and is tagged. `tags` are familiar names."""
+
+    image_id: Digest
+    tags: tuple[str, ...]
+
+
+Event: TypeAlias = StepStarted | StepCached | StepOutput | StepDone | StepFailed | Warning | Built

@@ -1,0 +1,82 @@
+"""What a build is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from buildtool.errors import Span
+from buildtool.images import Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """One build. Only `dockerfile` is needed.
+
+    `context` is a directory this process may read (None: nothing can be copied from it); `context_key` names it
+    over time, for the index of file digests (empty: its path). `ignore` is the text of the ignore file that
+    applies. `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
+    empty. `network_mode`: default, host or none. `memory` and its kin limit each RUN step and are no part of any
+    cache key. `epoch` is SOURCE_DATE_EPOCH in seconds.
+    """
+
+    dockerfile: str
+    dockerfile_name: str = "Buildfile"
+    context: Path | None = None
+    context_key: str = ""
+    ignore: str | None = None
+    ignore_name: str = ".dockerignore"
+    tags: tuple[str, ...] = ()
+    build_args: dict[str, str | None] = field(default_factory=dict)
+    target: str = ""
+    no_cache: bool = False
+    pull: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    platform: str = ""
+    network_mode: str = "default"
+    extra_hosts: tuple[str, ...] = ()
+    shm_size: int = 0
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    ulimits: tuple[dict[str, Any], ...] = ()
+    cgroup_parent: str = ""
+    secrets: dict[str, bytes] = field(default_factory=dict)
+    epoch: int | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What became of one step. `miss_reason` is empty for a hit, else why the cache did not have it."""
+
+    name: str
+    key: str
+    cached: bool
+    seconds: float
+    miss_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildWarning:
+    """A build check that fired, or something the daemon noticed."""
+
+    message: str
+    where: Span | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A finished build: the registered image, its steps in the order of the Buildfile, the warnings."""
+
+    image: Image
+    steps: list[StepRecord]
+    warnings: list[BuildWarning]
