@@ -249,25 +249,26 @@ def _is_attestation(descriptor: Descriptor) -> bool:
 
 def _choose(archive: Archive, offered: list[Descriptor], platform: Platform | None, name: str) -> Descriptor:
     candidates = [descriptor for descriptor in offered if not _is_attestation(descriptor)]
-    platforms = [_platform_of(archive, descriptor) for descriptor in candidates]
-    place = best_platform(platform or host_platform(), platforms)
+    wanted = platform or host_platform()
+    platforms = [_platform_of(archive, descriptor, wanted) for descriptor in candidates]
+    place = best_platform(wanted, platforms)
     if place is None and platform is None and len(candidates) == 1:
         place = 0
     if place is None:
         has = ", ".join(sorted(str(p) for p in platforms if p is not None)) or "none that is known"
         raise InvalidInput(
-            f"the archive's image {name or '(without a name)'} does not provide {platform or host_platform()}",
+            f"the archive's image {name or '(without a name)'} does not provide {wanted}",
             hint=f"it is for: {has}",
         )
     return candidates[place]
 
 
-def _platform_of(archive: Archive, descriptor: Descriptor) -> Platform | None:
-    """The descriptor's own platform, else its image config's. An index has none: it is taken to have the host's."""
+def _platform_of(archive: Archive, descriptor: Descriptor, wanted: Platform) -> Platform | None:
+    """The descriptor's own platform, else its image config's. An index has none: it may well have what is wanted."""
     if descriptor.platform is not None:
         return descriptor.platform
     if descriptor.media_type in media_types.INDEXES:
-        return host_platform()
+        return wanted
     manifest = archive.find(_blob_name(descriptor.digest))
     if manifest is None:
         return None

@@ -108,9 +108,7 @@ class Images:
         document = decode_config(config)
         diff_ids = [layer.diff_id for layer in layers]
         if document.rootfs.diff_ids != diff_ids:
-            raise InvalidInput(
-                f"the image config names {len(document.rootfs.diff_ids)} layers, not the given {diff_ids}"
-            )
+            raise InvalidInput(f"the image config names other layers than the given {diff_ids}")
         for layer in layers:
             if layer.snapshot is None and layer.blob is None:
                 raise InvalidInput(f"layer {layer.diff_id} has neither a snapshot nor a blob")
