@@ -363,7 +363,7 @@ CONFIG = f"{hex_of(sha256(config_of(make_tar(A), make_tar(B))))}.json"
         (gzip.compress(good())[:-20], InvalidInput, "gzip stream is (truncated|damaged)"),
         (repack(good(), {layer_name(1): None}), InvalidInput, "names the layer '0*1/layer.tar' and does not contain"),
         (repack(good(), {CONFIG: None}), InvalidInput, "names the config .* and does not contain it"),
-        (repack(good(), {layer_name(0): make_tar(B)}), Corrupt, "has diff_id sha256:.*, the config says"),
+        (repack(good(), {layer_name(0): make_tar(B)}), Corrupt, "has the diff_id sha256:.*, the config says"),
         (repack(good(), {CONFIG: config_of(make_tar(A))}), Corrupt, "is damaged: its bytes have the digest"),
         (repack(good(), {CONFIG: b"{}", "manifest.json": table(Config="c")}), InvalidInput, "does not contain it"),
         (repack(good(), {"c": b"{}", "manifest.json": table(Config="c")}), Corrupt, "invalid image config"),
@@ -456,7 +456,7 @@ def test_a_wrong_layout_is_refused_and_leaves_nothing(
 ) -> None:
     with pytest.raises(error, match=message):
         load(other, oci(change))  # type: ignore[arg-type]
-    assert [digest for digest in other.store.blobs.list()] == []
+    assert list(other.store.blobs.list()) == []
     assert nothing_left(other)
 
 
@@ -473,7 +473,7 @@ def test_a_hostile_layer_is_refused_by_name(other: Images, name: str, tmp_path: 
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.addfile(tarfile.TarInfo(name))
-    with pytest.raises(InvalidInput, match="layer .*evil"):
+    with pytest.raises(InvalidInput, match=r"layer .*evil"):
         load(other, docker_archive(make_tar(A), buffer.getvalue()))
     assert nothing_left(other)
 
