@@ -31,7 +31,8 @@ from buildtool.buildfile.instructions import (
 from buildtool.buildfile.scanner import Comment, Logical, Scanned
 from buildtool.buildfile.suggest import closest
 from buildtool.buildfile.words import expand_word, variables
-from buildtool.errors import BuildtoolError, InvalidInput, Span
+from buildtool.errors import InvalidInput, Span
+from buildtool.oci.reference import parse_reference
 
 RULES = frozenset({
     "StageNameCasing", "FromAsCasing", "NoEmptyContinuation", "ConsistentInstructionCasing", "DuplicateStageName",
@@ -46,8 +47,8 @@ PLATFORM_ARGS = frozenset(
 ) | {"TARGETSTAGE"}  # fmt: skip
 _SECRET = re.compile(r"(?i)(_|^)(apikey|auth|credentials?|key|password|pword|passwd|secret|token)(_|$)")
 _NOT_SECRET = re.compile(r"(?i)(_|^)(public|file|version)(_|$)")
+_ABSOLUTE = re.compile(r"/|\$|[A-Za-z]:[\\/]")
 _SIGNALS = "to prevent unintended behavior related to OS signals"
-_REFERENCE = re.compile(r"[a-zA-Z0-9][\w.\-:/@+]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def _local_config(line: Logical) -> CheckConfig | None:
         if match := re.match(r"check\s*=\s*(.+)", comment.text, re.IGNORECASE):
             try:
                 return parse_config(match[1], line.source.span(comment.line))
-            except BuildtoolError:
+            except InvalidInput:
                 return None
     return None
 
@@ -207,9 +208,17 @@ def _froms(global_args: Sequence[Arg], stages: Sequence[Stage]) -> Iterator[Warn
         image = stage.from_.image
         if _variables(image) and _variables(image) <= known:
             value = _expand(image, defaults)
-            if value is not None and not _REFERENCE.fullmatch(value):
+            if value is not None and not _is_reference(value):
                 text = f"Default value for ARG {image.text} results in empty or invalid base image name"
                 yield Warning("InvalidDefaultArgInFrom", text, image.span)
+
+
+def _is_reference(text: str) -> bool:
+    try:
+        parse_reference(text)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _platform(stage: Stage) -> Iterator[Warning]:
@@ -253,7 +262,7 @@ def _stage(stage: Stage, known: dict[str, frozenset[type]]) -> Iterator[Warning]
     for instruction in stage.instructions:
         if isinstance(instruction, Workdir) and Workdir not in seen:
             path = instruction.path.text.strip("\"'")
-            if not path.startswith(("/", "$")):
+            if not _ABSOLUTE.match(path):
                 text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
                 yield Warning("WorkdirRelativePath", text, instruction.path.span)
         if isinstance(instruction, Cmd | Entrypoint) and instruction.command.shell is not None and Shell not in seen:
