@@ -18,7 +18,7 @@ from buildtool.containers.model import decode
 from buildtool.containers.preparation import Preparer, environment, merge_environment
 from buildtool.containers.registry import Registry
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound
-from buildtool.runtime import privileged_capabilities
+from buildtool.runtime.capabilities import NUMBERS
 
 if TYPE_CHECKING:
     from buildtool.runtime import ExecTask
@@ -241,9 +241,7 @@ async def process(
     base = await offload(_own_process, container)
     values = dict(entry.partition("=")[::2] for entry in environment(container.record))
     if tty:
-        values["TERM"] = "xterm"
-    else:
-        values.pop("TERM", None) if not container.tty else None
+        values.setdefault("TERM", "xterm")
     document = {
         **base,
         "args": args,
@@ -253,7 +251,8 @@ async def process(
         "user": {"uid": resolved.uid, "gid": resolved.gid, "additionalGids": list(resolved.additional_gids)},
     }
     if privileged:
-        document["capabilities"] = privileged_capabilities()
+        every = list(NUMBERS)
+        document["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), every)
     document.pop("consoleSize", None)
     if tty and console_size and len(console_size) == 2:
         document["consoleSize"] = {"height": console_size[0], "width": console_size[1]}

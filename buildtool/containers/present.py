@@ -43,9 +43,7 @@ def network_id(name: str) -> str:
 def inspect(record: Record, directory: Path, exec_ids: Sequence[str], pid: int) -> Json:
     """The answer to GET /containers/{id}/json. `directory` is the container's bundle directory."""
     started = record.state.started_at > 0
-    log_path = (
-        str(directory / f"{record.id}-json.log") if record.host.log_config.type in ("json-file", "local") else ""
-    )
+    logged = record.host.log_config.type != "none"
     return {
         "Id": record.id,
         "Created": times.rfc3339nano(record.created),
@@ -56,7 +54,7 @@ def inspect(record: Record, directory: Path, exec_ids: Sequence[str], pid: int) 
         "ResolvConfPath": str(directory / "resolv.conf") if started else "",
         "HostnamePath": str(directory / "hostname") if started else "",
         "HostsPath": str(directory / "hosts") if started else "",
-        "LogPath": log_path,
+        "LogPath": str(directory / f"{record.id}-json.log") if logged else "",
         "Name": "/" + record.name,
         "RestartCount": record.restart_count,
         "Driver": "overlay2",
