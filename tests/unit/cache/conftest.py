@@ -36,7 +36,7 @@ class Tar:
 
     def __init__(self, format: int = tarfile.PAX_FORMAT) -> None:
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=format)
+        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w", format=format)
 
     def add(self, name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **attributes: object) -> Tar:
         info = tarfile.TarInfo(name)
