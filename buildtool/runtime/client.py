@@ -1,0 +1,238 @@
+"""The runtime as the daemon sees it: starts the spawner, makes containers, finds them again."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import buildtool
+from buildtool.errors import BuildtoolError
+from buildtool.runtime.bundle import Bundle, ExitStatus, Rootfs
+from buildtool.runtime.cgroups import Cgroup, Hierarchies
+from buildtool.runtime.control import Connection, connect_shim
+from buildtool.runtime.task import Task, exit_status
+
+_CONFIG_NAME, _EXIT_NAME, _SOCKET_NAME = "config.json", "exit.json", "shim.sock"
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from buildtool.runtime.spawner import main; sys.exit(main())"
+)
+
+
+class Runtime:
+    """Makes containers through a spawner process that is started anew when it dies.
+
+    Containers do not depend on this object: after `close`, or a crash, `reattach` finds them from their bundle's
+    directory.
+    """
+
+    def __init__(self, run_dir: Path, state_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._state_dir = state_dir
+        self._spawner: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._launching = asyncio.Lock()
+        self._filters: dict[bytes, str] = {}
+
+    @classmethod
+    async def launch(cls, run_dir: Path, *, state_dir: Path) -> Runtime:
+        """Start the spawner. `run_dir` gets its log; `state_dir` is where bundles usually live."""
+        runtime = cls(run_dir, state_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        state_dir.mkdir(parents=True, exist_ok=True)
+        await runtime._ensure_spawner()
+        return runtime
+
+    @property
+    def spawner_pid(self) -> int | None:
+        """The spawner's pid while it lives."""
+        return self._spawner.pid if self._spawner is not None and self._spawner.poll() is None else None
+
+    async def close(self) -> None:
+        """Let the spawner end; containers go on."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._spawner is not None:
+            process, self._spawner = self._spawner, None
+            await asyncio.to_thread(_reap, process)
+
+    async def create(self, bundle: Bundle) -> Task:
+        """Make the container up to the moment before its program is executed.
+
+        Raises CommandNotFound, CommandNotExecutable or BuildtoolError with the texts that clients know; nothing is
+        left then but the bundle's directory.
+        """
+        request = self._prepare(bundle)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        try:
+            with theirs:
+                await self._send(request, theirs)
+            connection = await Connection.open(ours)
+        except BaseException:
+            ours.close()
+            raise
+        try:
+            state = await connection.first_answer()
+        except BaseException:
+            connection.close()
+            raise
+        return Task(bundle.id, bundle.directory, connection, state)
+
+    async def reattach(self, bundle_dir: Path) -> Task | ExitStatus | None:
+        """Find a container again: a Task while it lives (or waits for its start), else how it ended.
+
+        None when it died with its shim without a record; what was left of it is killed and cleaned up then.
+        """
+        for _attempt in range(3):
+            connection = await connect_shim(bundle_dir)
+            if connection is not None:
+                try:
+                    state = await connection.call("state")
+                except BuildtoolError:
+                    connection.close()
+                    continue
+                return Task(bundle_dir.name, bundle_dir, connection, state)
+            record = bundle_dir / _EXIT_NAME
+            if record.exists():
+                return exit_status(json.loads(record.read_bytes()))
+        _clean_up(bundle_dir)
+        return None
+
+    def _prepare(self, bundle: Bundle) -> dict[str, Any]:
+        directory = bundle.directory
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _EXIT_NAME).unlink(missing_ok=True)
+        encoded = msgspec.json.encode(bundle.spec)
+        (directory / _CONFIG_NAME).write_bytes(encoded)
+        spec = dict(bundle.spec)
+        linux = dict(spec.get("linux") or {})
+        seccomp = linux.pop("seccomp", None)
+        spec["linux"] = linux
+        spec["process"] = {**spec["process"], "terminal": bundle.tty}
+        rootfs: dict[str, Any] = {"target": str(directory / "rootfs")}
+        if isinstance(bundle.rootfs, Rootfs):
+            rootfs["lower"] = [str(path) for path in reversed(bundle.rootfs.lower)]
+            rootfs["upper"] = str(bundle.rootfs.upper) if bundle.rootfs.upper else None
+            rootfs["work"] = str(bundle.rootfs.work) if bundle.rootfs.work else None
+            rootfs["volatile"] = bundle.rootfs.volatile
+        else:
+            rootfs["path"] = str(bundle.rootfs)
+        log = bundle.log
+        return {
+            "id": bundle.id,
+            "directory": str(directory),
+            "spec": spec,
+            "rootfs": rootfs,
+            "seccomp": self._filter(seccomp),
+            "log": {
+                "driver": log.driver,
+                "path": str(log.path) if log.path else str(directory / f"{bundle.id}-json.log"),
+                "max_size": log.max_size,
+                "max_file": log.max_file,
+            },
+            "stdin": bundle.stdin,
+            "stdin_once": bundle.stdin_once,
+            "detached": bundle.detached,
+        }
+
+    def _filter(self, seccomp: dict[str, Any] | None) -> str:
+        """The BPF program of an OCI `linux.seccomp`, in hex; the last ones are remembered."""
+        if not seccomp:
+            return ""
+        key = msgspec.json.encode(seccomp)
+        program = self._filters.get(key)
+        if program is None:
+            from buildtool.runtime.seccomp import assemble
+
+            program = assemble(seccomp).hex()
+            if len(self._filters) >= 16:
+                self._filters.pop(next(iter(self._filters)))
+            self._filters[key] = program
+        return program
+
+    async def _send(self, request: dict[str, Any], control: socket.socket) -> None:
+        memory = os.memfd_create("request", os.MFD_CLOEXEC)
+        try:
+            data = msgspec.json.encode(request)
+            os.write(memory, data)
+            os.lseek(memory, 0, os.SEEK_SET)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [control.fileno(), memory]))]
+            for _attempt in range(2):
+                await self._ensure_spawner()
+                assert self._socket is not None
+                try:
+                    self._socket.sendmsg([b"create"], rights)
+                    return
+                except OSError:
+                    self._socket.close()
+                    self._socket = None
+            raise BuildtoolError("the spawner does not take requests; see spawner.log in the run directory")
+        finally:
+            os.close(memory)
+
+    async def _ensure_spawner(self) -> None:
+        async with self._launching:
+            if self._socket is not None and self._spawner is not None and self._spawner.poll() is None:
+                return
+            if self._socket is not None:
+                self._socket.close()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            package = str(Path(buildtool.__file__).resolve().parent.parent)
+            with theirs, (self._run_dir / "spawner.log").open("ab") as log:
+                self._spawner = subprocess.Popen(  # noqa: ASYNC220 - a few ms, before anything is served
+                    [sys.executable, "-S", "-E", "-c", _BOOT, package, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    cwd="/",
+                )
+            ours.setblocking(False)
+            loop = asyncio.get_running_loop()
+            try:
+                greeting = await asyncio.wait_for(loop.sock_recv(ours, 16), 30)
+            except (TimeoutError, OSError):
+                greeting = b""
+            if greeting != b"ready":
+                ours.close()
+                raise BuildtoolError(f"the spawner does not start; see {self._run_dir / 'spawner.log'}")
+            ours.setblocking(True)  # sends are one small message and must not fail for a full queue
+            self._socket = ours
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _clean_up(bundle_dir: Path) -> None:
+    """A shim died: its container's processes (killed with it, or about to be) and control groups go."""
+    (bundle_dir / _SOCKET_NAME).unlink(missing_ok=True)
+    try:
+        spec = json.loads((bundle_dir / _CONFIG_NAME).read_bytes())
+    except (OSError, ValueError):
+        return
+    path = (spec.get("linux") or {}).get("cgroupsPath")
+    if path:
+        group = Cgroup.find(Hierarchies.find(), path)
+        with contextlib.suppress(OSError):
+            group.freeze(False)
+        with contextlib.suppress(OSError):
+            group.kill(signal.SIGKILL)
+        group.remove()

@@ -1,0 +1,51 @@
+"""A further process in a running container, from its fork to its exec.
+
+The shim's children are born in the container's pid namespace; the other namespaces are joined from its init process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from buildtool.runtime import process as program
+from buildtool.runtime import syscalls as sc
+from buildtool.runtime.cgroups import Cgroup
+from buildtool.runtime.init import open_terminal, report, take_terminal, wait_for_start
+from buildtool.runtime.process import Identity, StartError
+
+_JOINED = sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC | sc.CLONE_NEWNET | sc.CLONE_NEWCGROUP
+
+
+def exec_init(
+    process: dict[str, Any],
+    init_pid: int,
+    seccomp: bytes,
+    channel: socket.socket,
+    stdio: tuple[int, int, int] | None,
+    cgroup: Cgroup,
+    identity: Identity,
+) -> None:
+    """Join the container and become `process`. Returns only by raising; StartError carries the text for the user."""
+    program.reset_signals()
+    os.setsid()
+    cgroup.join()
+    pidfd = os.pidfd_open(init_pid)
+    try:
+        sc.setns(pidfd, _JOINED)
+    except OSError as error:
+        raise StartError(program.OTHER, f"cannot join the container's namespaces: {error.strerror}") from error
+    os.close(pidfd)
+    uid = (process.get("user") or {}).get("uid", 0)
+    if stdio is None:
+        ptmx = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        master, slave = open_terminal(ptmx, process)
+        take_terminal(slave, process, uid)
+        report(channel, {}, master)
+        os.close(master)
+    else:
+        program.take_stdio(*stdio, uid)
+    sc.close_on_exec_from(3)
+    program.set_limits(process, identity)
+    program.run(process, identity, seccomp, lambda: wait_for_start(channel), prepare_directory=False)
