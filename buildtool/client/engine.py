@@ -6,6 +6,7 @@ Paths are sent without an API version: every engine serves those with its newest
 from __future__ import annotations
 
 import json
+import os
 
 from buildtool.client.address import Address
 from buildtool.client.http import Connection, ConnectionLost, Response, unreachable
@@ -68,13 +69,14 @@ class Client:
     """A caller of one daemon. Not thread-safe: give each thread its own.
 
     One connection is kept and reused; a call made while an earlier answer is still being read opens another. With
-    `autostart`, a daemon of our own is started when nobody listens.
+    `autostart`, a daemon of our own is started when nobody listens, unless BUILDTOOL_AUTOSTART=0.
     """
 
     def __init__(self, address: Address, *, autostart: bool = True) -> None:
         self.address = address
         socket_name = address.path.rpartition("/")[2]
-        self._autostart = autostart and not address.foreign and socket_name not in _FOREIGN_SOCKETS
+        allowed = autostart and os.environ.get("BUILDTOOL_AUTOSTART", "1") != "0"
+        self._autostart = allowed and not address.foreign and socket_name not in _FOREIGN_SOCKETS
         self._last: Response | None = None
 
     def close(self) -> None:

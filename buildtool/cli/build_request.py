@@ -1,0 +1,78 @@
+"""The flags of `build` as the request of POST /buildtool/v1/build (docs/api.md)."""
+
+from __future__ import annotations
+
+import os
+
+from buildtool.cli.container_config import extra_host
+from buildtool.cli.container_resources import parse_ulimit
+from buildtool.cli.values import key_value_map
+from buildtool.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from buildtool.cli.build_input import BuildInput
+    from buildtool.cli.call import Call
+
+_NUMBERS = (
+    ("shm_size", "shm-size"),
+    ("memory", "memory"),
+    ("memory_swap", "memory-swap"),
+    ("cpu_shares", "cpu-shares"),
+    ("cpu_period", "cpu-period"),
+    ("cpu_quota", "cpu-quota"),
+)
+_TEXTS = (("cpuset_cpus", "cpuset-cpus"), ("cpuset_mems", "cpuset-mems"), ("cgroup_parent", "cgroup-parent"))
+
+
+def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
+    """The JSON object; `context` is the directory with its device and inode, or null."""
+    document: dict[str, Any] = {
+        "context": _context(source.directory) if source.directory else None,
+        "dockerfile": source.text,
+        "dockerfile_name": source.name,
+        "ignore": source.ignore,
+        "tags": call.texts("tag"),
+        "build_args": build_arguments(call.texts("build-arg")),
+        "target": call.text("target"),
+        "no_cache": call.switch("no-cache"),
+        "pull": call.switch("pull"),
+        "labels": key_value_map(call.texts("label")),
+        "network_mode": call.text("network"),
+        "extra_hosts": [extra_host(item) for item in call.texts("add-host")],
+        "ulimits": [parse_ulimit(item) for item in call.texts("ulimit")],
+        "epoch": source_date_epoch(),
+        "explain": call.switch("explain"),
+    }
+    if call.given("platform"):
+        document["platform"] = call.text("platform")
+    document |= {field: call.number(flag) for field, flag in _NUMBERS if call.given(flag)}
+    return document | {field: call.text(flag) for field, flag in _TEXTS if call.given(flag)}
+
+
+def _context(directory: str) -> dict[str, Any]:
+    found = os.stat(directory)
+    return {"path": directory, "dev": found.st_dev, "ino": found.st_ino}
+
+
+def build_arguments(items: list[str]) -> dict[str, str | None]:
+    """`--build-arg NAME=value`; a bare NAME takes this environment's value, null when there is none."""
+    arguments: dict[str, str | None] = {}
+    for item in items:
+        name, separator, value = item.partition("=")
+        if not name:
+            raise InvalidInput(f"invalid --build-arg {item!r}: write NAME=value")
+        arguments[name] = value if separator else os.environ.get(name)
+    return arguments
+
+
+def source_date_epoch() -> int | None:
+    """SOURCE_DATE_EPOCH of the environment, None when it is not set. Raises InvalidInput when it is no number."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise InvalidInput(f"SOURCE_DATE_EPOCH is {text!r}: it must be a number of seconds since 1970")
+    return int(text)

@@ -1,0 +1,139 @@
+"""`build`: an image from a Buildfile."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from buildtool.cli.build_input import BuildInput, read_input
+from buildtool.cli.build_request import request_document
+from buildtool.client import EngineError
+from buildtool.errors import BuildtoolError, InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from buildtool.cli.build_progress import Display
+    from buildtool.cli.call import Call
+    from buildtool.client import Response
+
+_PATH = "/buildtool/v1/build"
+_WITH_TAR = "application/vnd.buildtool.build+tar"
+
+
+class BuildFailed(BuildtoolError):
+    """The build's own failure, as the daemon tells it."""
+
+
+def build(call: Call) -> int:
+    """Build, show how it goes on stderr, and print the image's id on stdout when --quiet is given."""
+    progress = "quiet" if call.switch("quiet") else call.text("progress")
+    if progress not in ("auto", "plain", "tty", "quiet", "rawjson"):
+        raise InvalidInput(f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty and quiet.")
+    source = read_input(call.arguments[0], call.text("file"))
+    try:
+        if source.archive is not None:
+            return _finish(call, *_classic(call, source, progress))
+        response = _ask(call, source)
+        if response is None:
+            return _finish(call, *_classic(call, source, progress))
+        display = _display(progress)
+        return _finish(call, _follow(call, response, display), progress)
+    except BuildFailed as error:
+        sys.stdout.flush()
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+
+
+def _ask(call: Call, source: BuildInput) -> Response | None:
+    """The answer of our own build call; None when this daemon is another engine and has only Docker's.
+
+    A context that the daemon cannot see under the same path is sent as a tar.
+    """
+    document = request_document(call, source)
+    if call.client.address.path:
+        try:
+            return call.client.call("POST", _PATH, document=document)
+        except EngineError as error:
+            if _is_unknown_path(error):
+                return None
+            if error.document.get("code") != "context-not-visible":
+                raise
+    from buildtool.cli.build_context import headed_tar
+
+    try:
+        return call.client.call("POST", _PATH, body=headed_tar(document, source), headers={"Content-Type": _WITH_TAR})
+    except EngineError as error:
+        if _is_unknown_path(error):
+            return None
+        raise
+
+
+def _is_unknown_path(error: EngineError) -> bool:
+    """Whether the engine does not know our call at all, as opposed to not finding something the build names."""
+    return error.status == 404 and error.message.lower().removeprefix("404").strip() in (
+        "page not found",
+        "not found",
+    )
+
+
+def _display(progress: str) -> Display:
+    if progress == "tty" or (progress == "auto" and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"):
+        from buildtool.cli.build_tty import TtyDisplay
+
+        return TtyDisplay()
+    from buildtool.cli.build_progress import PlainDisplay, QuietDisplay
+
+    return QuietDisplay() if progress == "quiet" else PlainDisplay()
+
+
+def _follow(call: Call, response: Response, display: Display) -> str:
+    """Show the events of a build and return the image's id. Raises BuildFailed with the daemon's words."""
+    result: dict[str, Any] | None = None
+    try:
+        for event in response.objects():
+            kind = event["event"]
+            if kind == "error":
+                display.finish(None)
+                raise BuildFailed(event["message"])
+            if kind == "result":
+                result = event
+            else:
+                display.show(event)
+    except KeyboardInterrupt:
+        display.finish(None)
+        response.connection.close()
+        print("ERROR: canceled", file=sys.stderr)
+        raise
+    if result is None:
+        display.finish(None)
+        raise BuildFailed("the daemon ended the connection in the middle of the build: it was stopped or it died")
+    display.finish(result)
+    if call.switch("explain"):
+        _explain(result)
+    identifier: str = result["image_id"]
+    return identifier
+
+
+def _explain(result: dict[str, Any]) -> None:
+    """Say for each step why it was executed."""
+    print("\nCache:", file=sys.stderr)
+    for number, step in enumerate(result["steps"], 1):
+        reason = "cached" if step["cached"] else step.get("miss_reason") or "executed"
+        print(f"  #{number} {step['name']}: {reason}", file=sys.stderr)
+
+
+def _classic(call: Call, source: BuildInput, progress: str) -> tuple[str, str]:
+    from buildtool.cli.build_classic import build_classic
+
+    return build_classic(call, source, quiet=progress == "quiet"), progress
+
+
+def _finish(call: Call, identifier: str, progress: str) -> int:
+    if call.text("iidfile"):
+        with open(call.text("iidfile"), "w", encoding="ascii") as file:
+            file.write(identifier)
+    if progress == "quiet":
+        print(identifier)
+    return 0

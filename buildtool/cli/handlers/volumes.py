@@ -1,0 +1,71 @@
+"""`volume ls`, `volume create`, `volume rm`."""
+
+from __future__ import annotations
+
+from buildtool.cli.handlers.many import for_each
+from buildtool.cli.human import decimal_size
+from buildtool.cli.listing import labels_text, print_rows
+from buildtool.cli.values import filters_document, key_value_map
+from buildtool.client import quote_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from buildtool.cli.call import Call
+
+_HEADERS = {
+    "Driver": "DRIVER",
+    "Name": "VOLUME NAME",
+    "Labels": "LABELS",
+    "Links": "LINKS",
+    "Mountpoint": "MOUNTPOINT",
+    "Scope": "SCOPE",
+    "Size": "SIZE",
+}
+
+
+def list_(call: Call) -> int:
+    """List volumes."""
+    answer = call.client.get("/volumes", {"filters": filters_document(call.texts("filter")) or None})
+    found = sorted(answer.get("Volumes") or (), key=lambda volume: str(volume["Name"]))
+    quiet = "Name" if call.switch("quiet") else ""
+    print_rows(map(_row, found), call.text("format"), ("Driver", "Name"), _HEADERS, quiet=quiet)
+    return 0
+
+
+def _row(volume: dict[str, Any]) -> dict[str, Any]:
+    labels = volume.get("Labels") or {}
+    usage = volume.get("UsageData")
+    return {
+        "Driver": volume.get("Driver", ""),
+        "Name": volume["Name"],
+        "Labels": labels_text(labels),
+        "Label": lambda name: labels.get(name, ""),
+        "Links": str(usage["RefCount"]) if usage else "N/A",
+        "Mountpoint": volume.get("Mountpoint", ""),
+        "Scope": volume.get("Scope", ""),
+        "Size": decimal_size(usage["Size"]) if usage else "N/A",
+    }
+
+
+def create(call: Call) -> int:
+    """Create a volume and print its name."""
+    body = {
+        "Name": call.arguments[0] if call.arguments else "",
+        "Driver": call.text("driver"),
+        "DriverOpts": key_value_map(call.texts("opt")),
+        "Labels": key_value_map(call.texts("label")),
+    }
+    print(call.client.post("/volumes/create", None, body)["Name"])
+    return 0
+
+
+def rm(call: Call) -> int:
+    """Remove volumes."""
+    query = {"force": call.switch("force")}
+
+    def remove(name: str) -> None:
+        call.client.call("DELETE", f"/volumes/{quote_path(name)}", query).read()
+
+    return for_each(call.arguments, remove)
