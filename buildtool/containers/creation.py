@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from buildtool.aio import offload
@@ -21,6 +22,7 @@ from buildtool.errors import InvalidInput, NotFound
 from buildtool.images import Image, Images
 from buildtool.oci import Platform, host_platform
 
+_UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers").exists()
 _BRIDGES = ("", "default", "bridge")
 
 
@@ -102,7 +104,7 @@ class Creator:
         host.log_config.type = host.log_config.type or "json-file"
         host.shm_size = host.shm_size or limits.SHM_SIZE
         host.ipc_mode = host.ipc_mode or "private"
-        host.cgroupns_mode = host.cgroupns_mode or "private"
+        host.cgroupns_mode = host.cgroupns_mode or ("private" if _UNIFIED else "host")
         host.runtime = host.runtime or "buildtool"
         if host.memory and not host.memory_swap:
             host.memory_swap = host.memory * 2

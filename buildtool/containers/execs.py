@@ -11,14 +11,16 @@ import msgspec
 from buildtool.aio import offload
 from buildtool.containers import names
 from buildtool.containers.attach import Attachment
+from buildtool.containers.body import security
 from buildtool.containers.container import Container
 from buildtool.containers.detach import parse_detach_keys
 from buildtool.containers.lifecycle import Lifecycle
+from buildtool.containers.limits import rlimits
 from buildtool.containers.model import decode
 from buildtool.containers.preparation import Preparer, environment, merge_environment
 from buildtool.containers.registry import Registry
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound
-from buildtool.runtime.capabilities import NUMBERS
+from buildtool.runtime.spec import capability_set, process_spec
 
 if TYPE_CHECKING:
     from buildtool.runtime import ExecTask
@@ -238,28 +240,21 @@ async def process(
 ) -> dict[str, Any]:
     """The OCI process of a further command: what the container's own has, but for what is given."""
     resolved = await offload(preparer.user, container, user or container.config.user)
-    base = await offload(_own_process, container)
+    host = container.host
     values = dict(entry.partition("=")[::2] for entry in environment(container.record))
     if tty:
         values.setdefault("TERM", "xterm")
-    document = {
-        **base,
-        "args": args,
-        "cwd": cwd or container.config.working_dir or "/",
-        "env": merge_environment(values, env or [], resolved.home),
-        "terminal": tty,
-        "user": {"uid": resolved.uid, "gid": resolved.gid, "additionalGids": list(resolved.additional_gids)},
-    }
-    if privileged:
-        every = list(NUMBERS)
-        document["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), every)
-    document.pop("consoleSize", None)
-    if tty and console_size and len(console_size) == 2:
-        document["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
-    return document
-
-
-def _own_process(container: Container) -> dict[str, Any]:
-    document = msgspec.json.decode((container.directory / "config.json").read_bytes())
-    process: dict[str, Any] = document["process"]
-    return process
+    sized = tty and console_size is not None and len(console_size) == 2
+    return process_spec(
+        args=args,
+        env=merge_environment(values, env or [], resolved.home),
+        cwd=cwd or container.config.working_dir or "/",
+        user=resolved,
+        capabilities=capability_set(
+            host.cap_add or (), host.cap_drop or (), privileged=privileged or host.privileged
+        ),
+        no_new_privileges=security(host.security_opt).no_new_privileges,
+        ulimits=rlimits(host),
+        console_size=(console_size[0], console_size[1]) if sized and console_size else None,
+        oom_score_adj=host.oom_score_adj or None,
+    )

@@ -11,6 +11,12 @@ from buildtool.errors import InvalidInput
 
 SHM_SIZE = 64 << 20
 _MINIMUM_MEMORY = 6 << 20
+_ULIMITS = frozenset(
+    {
+        *("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss"),
+        *("rtprio", "rttime", "sigpending", "stack"),
+    }
+)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?", re.IGNORECASE)
 _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
 
@@ -39,6 +45,8 @@ def check(host: HostConfig) -> None:
         if not _RULE.fullmatch(rule):
             raise InvalidInput(f"invalid device cgroup rule format: '{rule}'")
     for limit in host.ulimits or ():
+        if limit.name not in _ULIMITS:
+            raise InvalidInput(f"invalid ulimit type: {limit.name}")
         if limit.hard != -1 and (limit.soft == -1 or limit.soft > limit.hard):
             raise InvalidInput(
                 f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
@@ -136,6 +144,14 @@ def resources(host: HostConfig) -> dict[str, Any]:
     if block:
         document["blockIO"] = block
     return document
+
+
+def rlimits(host: HostConfig) -> list[dict[str, Any]]:
+    """`HostConfig.Ulimits` in the OCI form."""
+    return [
+        {"type": f"RLIMIT_{limit.name.upper()}", "soft": limit.soft, "hard": limit.hard}
+        for limit in host.ulimits or ()
+    ]
 
 
 def device_rules(host: HostConfig) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,15 @@ from buildtool.containers.base import Base, Bases
 from buildtool.containers.container import Container
 from buildtool.containers.model import DeviceMapping, Record
 from buildtool.containers.registry import Registry
-from buildtool.errors import Conflict, InvalidInput, NotFound
+from buildtool.errors import Conflict, InvalidInput, NotFound, Unavailable
 from buildtool.images import Images
 from buildtool.runtime import Bundle, LogConfig, ResolvedUser, Rootfs, SpecOptions, container_spec, resolve_user
 
+INIT = "/sbin/docker-init"
+_IPC_SYSCTLS = frozenset(
+    f"kernel.{name}"
+    for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -39,6 +45,8 @@ class Preparer:
         with FullDisk(directory):
             etcfiles.write(record, directory)
             points = mounts.runtime_mounts(record, directory, self._layers)
+            if record.host.init:
+                points.append(_init_mount())
             _clear_volatile(directory / "work")
         user = self.user(container, record.config.user, base)
         spec = container_spec(_options(record, user, points, namespaces))
@@ -115,14 +123,21 @@ def _options(
 ) -> SpecOptions:
     config, host = record.config, record.host
     security = body.security(host.security_opt)
+    check_sysctls(record)
+    height, width = host.console_size
     return SpecOptions(
-        args=[record.path, *record.args],
+        id=record.id,
+        args=[*([INIT, "--"] if host.init else []), record.path, *record.args],
         env=environment(record, user.home),
         cwd=config.working_dir or "/",
         user=user,
         hostname=config.hostname,
         domainname=config.domainname,
         network=namespaces.get("network", host.network_mode),
+        pid=namespaces.get("pid", host.pid_mode),
+        ipc=namespaces.get("ipc", "host" if host.ipc_mode == "host" else ""),
+        uts=host.uts_mode,
+        cgroup=host.cgroupns_mode,
         mounts=points,
         cap_add=host.cap_add or [],
         cap_drop=host.cap_drop or [],
@@ -130,10 +145,48 @@ def _options(
         readonly_rootfs=host.readonly_rootfs,
         seccomp="unconfined" if host.privileged and security.seccomp == "default" else security.seccomp,
         no_new_privileges=security.no_new_privileges,
-        resources=limits.resources(host),
+        resources={**limits.resources(host), "devices": limits.device_rules(host)},
         shm_size=host.shm_size,
+        ulimits=limits.rlimits(host),
+        sysctls=host.sysctls or {},
+        devices=all_devices() if host.privileged else devices(host.devices),
+        masked_paths=[] if security.unmasked else host.masked_paths,
+        readonly_paths=[] if security.unmasked else host.readonly_paths,
         tty=config.tty,
+        console_size=(height, width) if config.tty and height and width else None,
+        oom_score_adj=host.oom_score_adj or None,
+        cgroup_parent=host.cgroup_parent or "/buildtool",
     )
+
+
+def all_devices() -> list[dict[str, Any]]:
+    """What a privileged container gets: the host's devices, but for terminals and what every container has anyway."""
+    found = []
+    for directory, names, files in os.walk("/dev"):
+        names[:] = [name for name in names if name not in ("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts")]
+        for name in files:
+            path = Path(directory, name)
+            if name != "console" and not path.is_symlink() and (path.is_char_device() or path.is_block_device()):
+                found.append(_device(path, str(path), "rwm"))
+    return found
+
+
+def check_sysctls(record: Record) -> None:
+    """Raises InvalidInput for a kernel parameter that would change the host, as runc does."""
+    host = record.host
+    for name in host.sysctls or ():
+        dotted = name.replace("/", ".")
+        if dotted.startswith("net."):
+            if host.network_mode == "host":
+                raise InvalidInput(f'sysctl "{name}" not allowed in host network namespace')
+        elif dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
+            if host.ipc_mode == "host":
+                raise InvalidInput(f'sysctl "{name}" is not allowed in the hosts ipc namespace')
+        elif dotted == "kernel.domainname":
+            if host.uts_mode == "host":
+                raise InvalidInput(f'sysctl "{name}" is not allowed in the hosts uts namespace')
+        else:
+            raise InvalidInput(f'sysctl "{name}" is not in a separate kernel namespace')
 
 
 def devices(mappings: list[DeviceMapping] | None) -> list[dict[str, Any]]:
@@ -191,6 +244,14 @@ def _clear_volatile(work: Path) -> None:
     mark = work / "work" / "incompat" / "volatile"
     if mark.is_dir():
         mark.rmdir()
+
+
+def _init_mount() -> dict[str, Any]:
+    for name in ("docker-init", "tini-static", "tini"):
+        found = shutil.which(name)
+        if found is not None:
+            return {"destination": INIT, "type": "bind", "source": found, "options": ["bind", "rprivate", "ro"]}
+    raise Unavailable("--init needs docker-init or tini on the daemon's machine", hint="install the package tini")
 
 
 def _text(tree: Tree, path: str) -> str:

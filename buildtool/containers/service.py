@@ -26,7 +26,7 @@ from buildtool.containers.health import Prober
 from buildtool.containers.lifecycle import Lifecycle
 from buildtool.containers.logs import LogOptions
 from buildtool.containers.model import Record
-from buildtool.containers.names import check_name
+from buildtool.containers.names import check_name, new_id
 from buildtool.containers.preparation import Preparer
 from buildtool.containers.registry import Registry
 from buildtool.containers.tarwalk import tar_merged
@@ -377,9 +377,9 @@ class Containers:
             raise Conflict(f"container {container.id} is not running")
         return container.task
 
-    async def _start_probe(self, container: Container, task: Task, command: list[str]) -> ExecTask:
+    async def _start_probe(self, container: Container, task: Task, command: Strings) -> ExecTask:
         document = await process(self._preparer, container, command)
-        return await task.exec(document, tty=False, stdin=False, id=f"health-{id(object())}")
+        return await task.exec(document, tty=False, stdin=False, id=f"health-{new_id()[:12]}")
 
     def _health_changed(self, container: Container, new_status: bool) -> None:
         self._registry.changed(container)
