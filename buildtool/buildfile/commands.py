@@ -214,9 +214,9 @@ def _entrypoint(context: Context) -> ast.Entrypoint:
 
 
 def _optional_command(context: Context) -> Command:
-    """CMD and ENTRYPOINT may stand alone: that clears the inherited one, as `[]` does."""
+    """CMD and ENTRYPOINT may stand alone: an empty shell command, as in Docker (`[]` clears the inherited one)."""
     piece, _ = context.arguments.text()
-    return _command(context, piece) if piece is not None else Command(None, ())
+    return _command(context, piece) if piece is not None else Command("", None)
 
 
 def _expose(context: Context) -> ast.Expose:

@@ -133,7 +133,8 @@ def test_an_array_of_other_things_is_refused(array: str) -> None:
 
 
 def test_cmd_and_entrypoint_may_be_empty() -> None:
-    assert one("CMD", Cmd).command.exec_form == ()
+    command = one("CMD", Cmd).command
+    assert (command.shell, command.exec_form) == ("", None)
     assert one("ENTRYPOINT []", Entrypoint).command.exec_form == ()
 
 
