@@ -182,18 +182,29 @@ class ActionCache:
             self._memory.popitem(last=False)
 
     def _open_existing(self) -> Any:
-        return self._open() if self._index is not None or self.exists() else None
+        """The index for reading, or None. Opening diskcache's writes: not for readers, and not on a full disk."""
+        if self._index is not None:
+            return self._index
+        if not self.exists():
+            return None
+        if self.readonly:
+            return _ReadonlyIndex(self.directory)
+        try:
+            return self._open()
+        except StoreFull:
+            return _ReadonlyIndex(self.directory)
 
     def _open(self) -> Any:
         if self._index is None:
-            try:
-                self._index = _open_index(self.directory)
-            except sqlite3.DatabaseError as error:
-                if self.readonly or is_disk_full(error, self.directory):
-                    raise
-                remove_tree(self.directory)
-                self.directory.mkdir(mode=0o700)
-                self._index = _open_index(self.directory)
+            with FullDisk(self.directory):
+                try:
+                    self._index = _open_index(self.directory)
+                except sqlite3.DatabaseError as error:
+                    if is_disk_full(error, self.directory):
+                        raise
+                    remove_tree(self.directory)
+                    self.directory.mkdir(mode=0o700)
+                    self._index = _open_index(self.directory)
         return self._index
 
     @contextmanager
@@ -212,6 +223,37 @@ class ActionCache:
     def _writable(self) -> None:
         if self.readonly:
             raise Forbidden(f"{self.directory} is open for reading only")
+
+
+class _ReadonlyIndex:
+    """diskcache's table as `_open_index` has it written, read without diskcache."""
+
+    def __init__(self, directory: Path) -> None:
+        self._uri = f"{(directory / 'cache.db').absolute().as_uri()}?mode=ro"
+
+    def get(self, key: str) -> Any:
+        for other, value in self._rows():
+            if other == key:
+                return value
+        return None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([key for key, _ in self._rows()])
+
+    def _rows(self) -> list[tuple[Any, Any]]:
+        connection = sqlite3.connect(self._uri, uri=True, timeout=10)
+        try:
+            rows = connection.execute("SELECT key, value FROM Cache WHERE raw = 1 AND mode = 1").fetchall()
+        finally:
+            connection.close()
+        return [(_plain(key), _plain(value)) for key, value in rows]
+
+
+def _plain(value: object) -> Any:
+    try:
+        return msgspec.json.decode(zlib.decompress(value)) if isinstance(value, bytes) else None
+    except (zlib.error, msgspec.DecodeError):
+        return None
 
 
 def _open_index(directory: Path) -> Any:

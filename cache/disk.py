@@ -84,6 +84,38 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
         fsync_directory(path.parent)
 
 
+class Reserve:
+    """A file that only holds space, so that a full disk can still be cleaned: removing takes some room too."""
+
+    SIZE = 1 << 20
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / "reserve"
+
+    def fill(self) -> None:
+        """Take the space if it is not taken and there is some to spare."""
+        if self._path.exists():
+            return
+        status = os.statvfs(self._path.parent)
+        if status.f_bavail * status.f_frsize < 3 * self.SIZE:
+            return
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, self.SIZE)
+        except OSError:
+            self._path.unlink()
+        finally:
+            os.close(fd)
+
+    def spend(self) -> bool:
+        """Give the space back; False when there was none."""
+        try:
+            self._path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+
 def sync_filesystem(path: Path) -> None:
     """syncfs(2): everything written so far to the file system of `path` is durable when this returns."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -12,6 +12,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import NewType
 
 from buildtool.cache.disk import FullDisk, remove_tree, sync_filesystem, tree_usage
 from buildtool.cache.state import StateDB
-from buildtool.errors import Conflict, Forbidden, NotFound
+from buildtool.errors import Conflict, Forbidden, NotFound, StoreFull
 from buildtool.oci.digest import Digest
 
 SnapshotId = NewType("SnapshotId", int)
@@ -138,7 +139,7 @@ class SnapshotStore:
         if size is None:
             size = tree_usage(self.fs(snapshot))
             if not self.readonly:
-                with self._state.transaction() as db:
+                with suppress(StoreFull), self._state.transaction() as db:
                     db.execute("UPDATE snapshots SET size = ? WHERE id = ?", (size, snapshot))
         return size
 

@@ -6,20 +6,21 @@ import fcntl
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from buildtool.cache.actions import ActionCache
 from buildtool.cache.blobs import BlobStore
 from buildtool.cache.check import Problem, check
-from buildtool.cache.disk import FullDisk, boot_id, remove_tree, write_file
+from buildtool.cache.disk import FullDisk, Reserve, boot_id, remove_tree, write_file
 from buildtool.cache.gc import GcReport, Pins, collect
 from buildtool.cache.layers import LayerStore
 from buildtool.cache.leases import LeaseStore
 from buildtool.cache.overlay import in_user_namespace
 from buildtool.cache.snapshots import SnapshotStore
 from buildtool.cache.state import StateDB
-from buildtool.errors import Forbidden, NotFound, StoreLocked
+from buildtool.errors import Forbidden, NotFound, StoreFull, StoreLocked
 
 _LAYOUT = {
     "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
@@ -37,6 +38,7 @@ class Store:
         self.squash_ids = _cannot_chown()
         self._lock = lock
         self._gc_lock = threading.Lock()
+        self._reserve = Reserve(root)
         self.state = StateDB(root / "state.db", readonly=readonly)
         self.blobs = BlobStore(root, readonly=readonly)
         self.snapshots = SnapshotStore(root, self.state, readonly=readonly)
@@ -58,16 +60,27 @@ class Store:
             return cls(root, None, readonly=True)
         with FullDisk(root):
             lock = _take_lock(root)
-            store = None
             try:
-                _create_layout(root)
-                store = cls(root, lock, readonly=False)
-                store._recover()
+                try:
+                    return cls._open_locked(root, lock)
+                except StoreFull:
+                    if not Reserve(root).spend():
+                        raise
+                    return cls._open_locked(root, lock)
             except BaseException:
-                if store is not None:
-                    store.state.close()
                 os.close(lock)
                 raise
+
+    @classmethod
+    def _open_locked(cls, root: Path, lock: int) -> Store:
+        _create_layout(root)
+        store = cls(root, lock, readonly=False)
+        try:
+            store._recover()
+        except BaseException:
+            store.state.close()
+            raise
+        store._reserve.fill()
         return store
 
     def check(self, *, repair: bool = False) -> list[Problem]:
@@ -92,12 +105,23 @@ class Store:
         `actions` says which records go: "keep" none, "unused" those whose snapshots no pin needs, "all" every one.
         `unused_since` (a time) spares what was used after it, and with "keep" drops what was not.
         `max_cache_bytes` drops the least recently used records until the snapshots that only records hold fit.
+        It works on a full disk too.
         What is made while gc runs, or was made since the oldest lease in force when `pins` was taken began, stays.
         """
         if self.readonly:
             raise Forbidden(f"{self.root} is open for reading only")
         with self._gc_lock:
-            return collect(self, pins, max_cache_bytes=max_cache_bytes, unused_since=unused_since, actions=actions)
+            work = partial(
+                collect, self, pins, max_cache_bytes=max_cache_bytes, unused_since=unused_since, actions=actions
+            )
+            try:
+                return work()
+            except StoreFull:
+                if not self._reserve.spend():
+                    raise
+                return work()
+            finally:
+                self._reserve.fill()
 
     def leftovers(self) -> list[Path]:
         """Files and directories of writers that ended early (not of this process)."""

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH118, PTH211
+# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH211
 """Safe tar in: unpack an archive into a directory without ever leaving it.
 
 Names are cleaned as Docker cleans them (leading slashes dropped, "a/../b" is "b") and refused when they still lead
@@ -18,6 +18,18 @@ from pathlib import Path
 
 from buildtool.cache.disk import FullDisk, remove_tree
 from buildtool.cache.overlay import in_user_namespace, opaque_xattr
+from buildtool.cache.tar_entries import (
+    CHUNK,
+    clean,
+    copy_xattrs,
+    directories_below,
+    is_whiteout,
+    set_xattrs,
+    show,
+    write_all,
+    write_pieces,
+    write_sparse,
+)
 from buildtool.cache.tar_read import ByteSource, TarEntry, padding, read_entries
 from buildtool.cache.trees import Tree
 from buildtool.errors import InvalidInput
@@ -26,8 +38,6 @@ WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 _MAX_LINKS = 40
-_CHUNK = 1 << 20
-_ZEROS = bytes(_CHUNK)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTRY_FAULTS = {errno.E2BIG, errno.EEXIST, errno.EFBIG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ELOOP}
 _ENTRY_FAULTS |= {errno.EMLINK, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EOVERFLOW, errno.ERANGE}
@@ -84,7 +94,7 @@ class Unpacker:
                     self._apply(entry, source)
                 except OSError as error:
                     if error.errno in _ENTRY_FAULTS:
-                        raise InvalidInput(f"entry {_show(entry.name)}: {error.strerror}") from error
+                        raise InvalidInput(f"entry {show(entry.name)}: {error.strerror}") from error
                     raise
                 left = entry.stored - (source.consumed - before)
                 source.skip(left + padding(entry.stored))
@@ -114,13 +124,13 @@ class Unpacker:
         elif kind in (b"3", b"4", b"6"):
             self._node(path, entry)
         else:
-            raise InvalidInput(f"entry {_show(entry.name)}: unknown type {kind!r}")
+            raise InvalidInput(f"entry {show(entry.name)}: unknown type {kind!r}")
 
     def _apply_root(self, entry: TarEntry) -> None:
         if entry.kind != b"5":
-            raise InvalidInput(f"entry {_show(entry.name)}: names the root, but is no directory")
+            raise InvalidInput(f"entry {show(entry.name)}: names the root, but is no directory")
         self._own(self._root, entry)
-        self._set_xattrs(self._root, entry.xattrs)
+        set_xattrs(self._root, entry.xattrs)
         self._attributes[self._root] = (entry.mode, entry.mtime_ns)
 
     def _file(self, path: bytes, entry: TarEntry, source: ByteSource) -> None:
@@ -131,16 +141,16 @@ class Unpacker:
             fd = os.open(path, _CREATE, 0o600)
         try:
             if entry.data is not None:
-                _write_sparse(fd, entry, source)
-            elif 0 < entry.stored <= _CHUNK:
-                _write_all(fd, source.take(entry.stored))
+                write_sparse(fd, entry, source)
+            elif 0 < entry.stored <= CHUNK:
+                write_all(fd, source.take(entry.stored))
             elif entry.stored:
-                _write_pieces(fd, source.pieces(entry.stored), entry.size)
+                write_pieces(fd, source.pieces(entry.stored), entry.size)
             if not self._squash:
                 self._chown(fd, entry)
             os.fchmod(fd, entry.mode)
             if entry.xattrs:
-                self._set_xattrs(fd, entry.xattrs)
+                set_xattrs(fd, entry.xattrs)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
@@ -152,7 +162,7 @@ class Unpacker:
         except FileExistsError:
             status = os.lstat(path)
             if not stat.S_ISDIR(status.st_mode):
-                opaque = self._layer and _is_whiteout(status)
+                opaque = self._layer and is_whiteout(status)
                 self._remove(path)
                 os.mkdir(path, 0o700)
         if opaque:
@@ -160,19 +170,19 @@ class Unpacker:
         self._implicit.discard(path)
         self._own(path, entry)
         if entry.xattrs:
-            self._set_xattrs(path, entry.xattrs)
+            set_xattrs(path, entry.xattrs)
         self._attributes[path] = (entry.mode, entry.mtime_ns)
 
     def _symlink(self, path: bytes, entry: TarEntry) -> None:
         if not entry.link:
-            raise InvalidInput(f"entry {_show(entry.name)}: a symlink without target")
+            raise InvalidInput(f"entry {show(entry.name)}: a symlink without target")
         try:
             os.symlink(entry.link, path)
         except FileExistsError:
             self._remove(path)
             os.symlink(entry.link, path)
         self._own(path, entry)
-        self._set_xattrs(path, entry.xattrs)
+        set_xattrs(path, entry.xattrs)
         os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
 
     def _hard_link(self, path: bytes, entry: TarEntry) -> None:
@@ -183,7 +193,7 @@ class Unpacker:
         if target == path:
             return
         if stat.S_ISDIR(os.lstat(target).st_mode):
-            raise InvalidInput(f"entry {_show(entry.name)}: a hard link to the directory {_show(entry.link)}")
+            raise InvalidInput(f"entry {show(entry.name)}: a hard link to the directory {show(entry.link)}")
         try:
             os.link(target, path, follow_symlinks=False)
         except FileExistsError:
@@ -193,7 +203,7 @@ class Unpacker:
     def _node(self, path: bytes, entry: TarEntry) -> None:
         formats = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
         if entry.major >= 1 << 12 or entry.minor >= 1 << 20:
-            raise InvalidInput(f"entry {_show(entry.name)}: bad device number {entry.major}:{entry.minor}")
+            raise InvalidInput(f"entry {show(entry.name)}: bad device number {entry.major}:{entry.minor}")
         device = 0 if entry.kind == b"6" else os.makedev(entry.major, entry.minor)
         mode = formats[entry.kind] | 0o600
         try:
@@ -208,7 +218,7 @@ class Unpacker:
             raise
         self._own(path, entry)
         os.chmod(path, entry.mode)
-        self._set_xattrs(path, entry.xattrs)
+        set_xattrs(path, entry.xattrs)
         os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _whiteout(self, parent: bytes, base: bytes, entry: TarEntry) -> None:
@@ -219,7 +229,7 @@ class Unpacker:
             return
         name = base[len(WHITEOUT) :]
         if name in (b"", b".", b".."):
-            raise InvalidInput(f"entry {_show(entry.name)}: a whiteout of {_show(name)}")
+            raise InvalidInput(f"entry {show(entry.name)}: a whiteout of {show(name)}")
         path = parent + b"/" + name
         try:
             os.mknod(path, stat.S_IFCHR, 0)
@@ -231,7 +241,7 @@ class Unpacker:
         """The host path of a directory of the archive, symlinks confined, missing parts made."""
         path = self._walk(name, create=True)
         if path is None:
-            raise InvalidInput(f"entry {_show(entry.name)}: a component of its path is not a directory")
+            raise InvalidInput(f"entry {show(entry.name)}: a component of its path is not a directory")
         self._known[name] = path
         return path
 
@@ -248,7 +258,7 @@ class Unpacker:
             status = os.lstat(path)
         except FileNotFoundError:
             return None
-        return None if self._layer and _is_whiteout(status) else path
+        return None if self._layer and is_whiteout(status) else path
 
     def _walk(self, name: bytes, *, create: bool) -> bytes | None:
         pending = name.split(b"/")[::-1]
@@ -280,7 +290,7 @@ class Unpacker:
                     current = []
                 pending.extend(target.split(b"/")[::-1])
                 continue
-            if create and self._layer and _is_whiteout(status):
+            if create and self._layer and is_whiteout(status):
                 os.unlink(path)
                 self._make_implicit(path, b"/".join([*current, part]), opaque=True)
             elif not stat.S_ISDIR(status.st_mode):
@@ -302,7 +312,7 @@ class Unpacker:
         self._attributes[path] = (stat.S_IMODE(status.st_mode), status.st_mtime_ns)
         self._implicit.add(path)
         if self._parents is not None:
-            _copy_xattrs(os.fsencode(self._parents.real(os.fsdecode(name))), path)
+            copy_xattrs(os.fsencode(self._parents.real(os.fsdecode(name))), path)
 
     def _below(self, name: bytes) -> os.stat_result | None:
         if self._parents is None:
@@ -321,20 +331,20 @@ class Unpacker:
             source = None
         if source is None or not stat.S_ISREG(os.lstat(source).st_mode):
             raise InvalidInput(
-                f"entry {_show(entry.name)}: a hard link to {_show(entry.link)}, which is no file before it"
+                f"entry {show(entry.name)}: a hard link to {show(entry.link)}, which is no file before it"
             )
         parent_name, _, base = name.rpartition(b"/")
         path = (self._known.get(parent_name) or self._directory(parent_name, entry)) + b"/" + base
         if self._existing(name) is None and os.path.lexists(path):
             raise InvalidInput(
-                f"entry {_show(entry.name)}: a hard link to {_show(entry.link)}, which this layer deletes"
+                f"entry {show(entry.name)}: a hard link to {show(entry.link)}, which this layer deletes"
             )
         shutil.copyfile(source, path, follow_symlinks=False)
         status = os.lstat(source)
         if not self._squash:
             os.chown(path, status.st_uid, status.st_gid)
         os.chmod(path, stat.S_IMODE(status.st_mode))
-        _copy_xattrs(source, path)
+        copy_xattrs(source, path)
         os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
         self._copied_up = True
         return path
@@ -343,7 +353,7 @@ class Unpacker:
         """Make room for an entry that replaces an earlier one."""
         status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
-            for directory in [path, *_directories_below(path)]:
+            for directory in [path, *directories_below(path)]:
                 self._attributes.pop(directory, None)
                 self._implicit.discard(directory)
             remove_tree(os.fsdecode(path))
@@ -366,94 +376,12 @@ class Unpacker:
             if error.errno != errno.EINVAL:
                 raise
             raise InvalidInput(
-                f"entry {_show(entry.name)}: owner {entry.uid}:{entry.gid} does not exist in this user namespace",
+                f"entry {show(entry.name)}: owner {entry.uid}:{entry.gid} does not exist in this user namespace",
                 hint="add a wider range for this user to /etc/subuid and /etc/subgid",
             ) from None
-
-    def _set_xattrs(self, path: bytes | int, xattrs: dict[bytes, bytes]) -> None:
-        for key, value in xattrs.items():
-            if key.startswith((b"trusted.overlay.", b"user.overlay.")):
-                continue  # would redirect or hide other files
-            try:
-                if isinstance(path, int):
-                    os.setxattr(path, key, value)
-                else:
-                    os.setxattr(path, key, value, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL, errno.ERANGE):
-                    raise
 
     def _finish(self) -> None:
         """Modes and times of directories, once nothing is written into them any more."""
         for path, (mode, mtime_ns) in reversed(self._attributes.items()):
             os.chmod(path, mode)
             os.utime(path, ns=(mtime_ns, mtime_ns))
-
-
-def clean(name: bytes) -> bytes:
-    """The name as components joined by "/", b"" for the root. Raises InvalidInput when it leads out."""
-    if name[:2] == b"./":
-        name = name[2:]
-    if b"//" not in name and b"./" not in name and name[:1] not in b"/." and name[-1:] != b".":
-        return name[:-1] if name[-1:] == b"/" else name
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not parts:
-                raise InvalidInput(f"entry {_show(name)}: its path leads out of the archive")
-            parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)
-
-
-def _show(name: bytes) -> str:
-    text = name.decode(errors="backslashreplace")
-    return repr(text if len(text) <= 200 else text[:200] + "…")
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _directories_below(path: bytes) -> list[bytes]:
-    return [os.path.join(top, name) for top, names, _ in os.walk(path) for name in names]
-
-
-def _copy_xattrs(source: bytes, target: bytes) -> None:
-    for key in os.listxattr(source, follow_symlinks=False):
-        if not key.startswith(("trusted.overlay.", "user.overlay.")):
-            try:
-                os.setxattr(target, key, os.getxattr(source, key, follow_symlinks=False))
-            except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                    raise
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    written = os.write(fd, data)
-    if written != len(data):
-        view = memoryview(data)[written:]
-        while view:
-            view = view[os.write(fd, view) :]
-
-
-def _write_pieces(fd: int, pieces: Iterator[bytes | memoryview], size: int) -> None:
-    """Write a large file; whole chunks of zeros become holes."""
-    hole = False
-    for piece in pieces:
-        hole = isinstance(piece, bytes) and len(piece) == _CHUNK and piece == _ZEROS
-        if hole:
-            os.lseek(fd, _CHUNK, os.SEEK_CUR)
-        else:
-            _write_all(fd, piece)
-    if hole:
-        os.ftruncate(fd, size)
-
-
-def _write_sparse(fd: int, entry: TarEntry, source: ByteSource) -> None:
-    os.ftruncate(fd, entry.size)
-    for offset, length in entry.data or ():
-        os.lseek(fd, offset, os.SEEK_SET)
-        for piece in source.pieces(length):
-            _write_all(fd, piece)

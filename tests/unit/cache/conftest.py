@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from buildtool.cache import Store
+from buildtool.cache import Store, Tree
+from buildtool.cache.tar_in import Unpacker
+from tests.unit.cache.trees import contents
 
 
 @pytest.fixture
@@ -66,3 +69,24 @@ class Tar:
 
     def stream(self) -> io.BytesIO:
         return io.BytesIO(self.bytes())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[Path]:
+    """A directory to unpack into, next to things that must not change."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "victim").write_text("untouched")
+    before = contents(outside)
+    path = tmp_path / "target"
+    path.mkdir(mode=0o755)
+    yield path
+    assert contents(outside) == before
+    assert sorted(os.listdir(tmp_path)) == ["outside", "target"]
+
+
+def unpack(tar: Tar | bytes, target: Path, *, squash_ids: bool = False, parents: Tree | None = None) -> Unpacker:
+    """Unpack a layer."""
+    unpacker = Unpacker(target, squash_ids=squash_ids, parents=parents)
+    unpacker.unpack(iter([tar if isinstance(tar, bytes) else tar.bytes()]))
+    return unpacker

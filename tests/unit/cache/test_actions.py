@@ -175,3 +175,17 @@ def test_many_threads_share_it(actions: ActionCache) -> None:
 
     assert faults == []
     assert len(list(actions)) == 7
+
+
+def test_a_reader_writes_nothing(tmp_path: Path, actions: ActionCache) -> None:
+    actions.put(KEY, {"x": 1})
+    reader = ActionCache(tmp_path, readonly=True)
+    before = {path.name: path.read_bytes() for path in actions.directory.iterdir() if path.suffix == ".db"}
+
+    assert reader.get(KEY) == {"x": 1}
+    assert reader.get(OTHER) is None
+    assert list(reader) == [KEY]
+    assert [entry.record for entry in reader.entries()] == [{"x": 1}]
+    reader.close()
+
+    assert {path.name: path.read_bytes() for path in actions.directory.iterdir() if path.suffix == ".db"} == before
