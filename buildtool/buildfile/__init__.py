@@ -5,8 +5,7 @@ The names below load their module on first use: ignore rules do not pay for the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # `typing` would cost the client more than the ignore rules
 if TYPE_CHECKING:
     from buildtool.buildfile.glob import go_match, match_glob
     from buildtool.buildfile.ignore import IgnoreRules
@@ -33,7 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     from importlib import import_module
 
     if name not in _MODULES:

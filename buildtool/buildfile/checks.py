@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from buildtool.buildfile.instructions import (
     Arg,
+    CheckPolicy,
     Cmd,
     Entrypoint,
     Env,
@@ -27,7 +27,7 @@ from buildtool.buildfile.instructions import (
     Warning,
     Word,
     Workdir,
-)  # fmt: skip
+)
 from buildtool.buildfile.scanner import Comment, Logical, Scanned
 from buildtool.buildfile.suggest import closest
 from buildtool.buildfile.words import expand_word, variables
@@ -41,93 +41,60 @@ RULES = frozenset({
     "RedundantTargetPlatform", "SecretsUsedInArgOrEnv", "InvalidDefaultArgInFrom", "FromPlatformFlagConstDisallowed",
     "CopyIgnoredFile", "InvalidDefinitionDescription", "ExposeProtoCasing", "ExposeInvalidFormat",
 })  # fmt: skip
-EXPERIMENTAL = frozenset({"CopyIgnoredFile", "InvalidDefinitionDescription"})
 PLATFORM_ARGS = frozenset(
     f"{side}{part}" for side in ("BUILD", "TARGET") for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
 ) | {"TARGETSTAGE"}  # fmt: skip
 _SECRET = re.compile(r"(?i)(_|^)(apikey|auth|credentials?|key|password|pword|passwd|secret|token)(_|$)")
 _NOT_SECRET = re.compile(r"(?i)(_|^)(public|file|version)(_|$)")
+_CHECK_COMMENT = re.compile(r"check\s*=\s*(.+)", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"/|\$|[A-Za-z]:[\\/]")
 _SIGNALS = "to prevent unintended behavior related to OS signals"
 
 
-@dataclass(frozen=True, slots=True)
-class CheckConfig:
-    """What a `check=` directive or comment says."""
-
-    skip: frozenset[str] = frozenset()
-    skip_all: bool = False
-    error: bool = False
-    experimental: frozenset[str] = frozenset()
-    experimental_all: bool = False
-
-    def allows(self, rule: str) -> bool:
-        if rule in EXPERIMENTAL and not (self.experimental_all or rule in self.experimental):
-            return False
-        return not self.skip_all and rule not in self.skip
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    warnings: tuple[Warning, ...]
-    are_errors: bool
+def read_policy(scanned: Scanned) -> CheckPolicy:
+    """What the `check` directive and `# check=` comments say. Raises InvalidInput for a bad directive."""
+    skips: list[tuple[int, int, frozenset[str]]] = []
+    error, experimental = False, frozenset[str]()
+    if "check" in scanned.directives:
+        where = scanned.source.span(scanned.directive_lines["check"])
+        skip, error, experimental = _read_options(scanned.directives["check"], where)
+        skips.append((1, 0, skip))
+    for line in scanned.lines:
+        for comment in line.comments:
+            if match := _CHECK_COMMENT.match(comment.text):
+                try:
+                    skip, _, _ = _read_options(match[1], line.source.span(comment.line))
+                except InvalidInput:
+                    continue  # a comment, after all
+                skips.append((line.first_line, line.last_line, skip))
+    return CheckPolicy(tuple(skips), error, experimental)
 
 
-def parse_config(text: str, where: Span) -> CheckConfig:
-    """Read `skip=A,B;error=true;experimental=all`. Raises InvalidInput."""
-    skip: set[str] = set()
-    experimental: set[str] = set()
+def _read_options(text: str, where: Span) -> tuple[frozenset[str], bool, frozenset[str]]:
+    """Read `skip=A,B;error=true;experimental=all`."""
+    rules: dict[str, set[str]] = {"skip": set(), "experimental": set()}
     error = False
     for part in filter(None, (part.strip() for part in text.split(";"))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or key not in ("skip", "error", "experimental"):
+        if equals and key in rules:
+            rules[key].update(name.strip() for name in value.split(","))
+        elif equals and key == "error" and value.lower() in ("true", "1", "t", "false", "0", "f"):
+            error = value.lower() in ("true", "1", "t")
+        else:
             raise InvalidInput(
                 f"invalid check option {part!r}",
                 where=where,
-                hint="options are skip=RULES, error=true, experimental=RULES",
+                hint="options are skip=RULES, error=true (or false) and experimental=RULES",
             )
-        if key == "error":
-            if value.lower() not in ("true", "false", "1", "0", "t", "f"):
-                raise InvalidInput(f"check: error is true or false, not {value!r}", where=where)
-            error = value.lower() in ("true", "1", "t")
-        else:
-            (skip if key == "skip" else experimental).update(name.strip() for name in value.split(","))
-    return CheckConfig(frozenset(skip), "all" in skip, error, frozenset(experimental), "all" in experimental)
+    return frozenset(rules["skip"]), error, frozenset(rules["experimental"])
 
 
-def check(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) -> CheckResult:
+def check(
+    scanned: Scanned, policy: CheckPolicy, global_args: Sequence[Arg], stages: Sequence[Stage]
+) -> tuple[Warning, ...]:
     """Run the rules over a parsed file; warnings come in the order of their lines."""
-    config = CheckConfig()
-    if "check" in scanned.directives:
-        where = scanned.source.span(scanned.directive_lines["check"])
-        config = parse_config(scanned.directives["check"], where)
-    local = {line.first_line: skipped for line in scanned.lines if (skipped := _local_config(line)) is not None}
-    firsts = [line.first_line for line in scanned.lines]
-    found = [
-        warning
-        for warning in _all(scanned, global_args, stages)
-        if config.allows(warning.rule) and _allowed_here(warning, local, firsts)
-    ]
-    found.sort(key=lambda warning: (warning.span.line, warning.span.column))
-    return CheckResult(tuple(found), config.error)
-
-
-def _local_config(line: Logical) -> CheckConfig | None:
-    for comment in line.comments:
-        if match := re.match(r"check\s*=\s*(.+)", comment.text, re.IGNORECASE):
-            try:
-                return parse_config(match[1], line.source.span(comment.line))
-            except InvalidInput:
-                return None
-    return None
-
-
-def _allowed_here(warning: Warning, local: dict[int, CheckConfig], firsts: Sequence[int]) -> bool:
-    if not local:
-        return True
-    owner = max((first for first in firsts if first <= warning.span.line), default=0)
-    config = local.get(owner)
-    return config is None or not (config.skip_all or warning.rule in config.skip)
+    found = [w for w in _all(scanned, global_args, stages) if policy.allows(w.rule, w.span.line)]
+    return tuple(sorted(found, key=lambda warning: (warning.span.line, warning.span.column)))
 
 
 def _all(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) -> Iterator[Warning]:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 
 from buildtool.buildfile.glob import character_class, go_match, has_meta, star_regex
 from buildtool.errors import InvalidInput, Span
 
 
-@dataclass(frozen=True, slots=True)
 class Rule:
     """One line: its cleaned pattern, whether `!` negates it, and the pattern compiled (None = plain text)."""
 
-    pattern: str
-    negated: bool
-    regex: re.Pattern[str] | None
+    __slots__ = ("negated", "pattern", "regex")
+
+    def __init__(self, pattern: str, negated: bool, regex: re.Pattern[str] | None) -> None:
+        self.pattern = pattern
+        self.negated = negated
+        self.regex = regex
 
     def matches(self, path: str) -> bool:
         return path == self.pattern if self.regex is None else self.regex.fullmatch(path) is not None

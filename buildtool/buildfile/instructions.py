@@ -242,11 +242,36 @@ class Warning:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckPolicy:
+    """What `# check=` says, at the top of the file and above single instructions.
+
+    A skip is (first line, last line, rules), last line 0 = to the end of the file; "all" stands for every rule.
+    `error` asks to fail when a check fires. Experimental rules are off unless named.
+    """
+
+    skips: tuple[tuple[int, int, frozenset[str]], ...] = ()
+    error: bool = False
+    experimental: frozenset[str] = frozenset()
+
+    def allows(self, rule: str, line: int) -> bool:
+        """Whether a rule may fire at a line."""
+        if rule in EXPERIMENTAL_RULES and not self.experimental & {rule, "all"}:
+            return False
+        return not any(
+            first <= line and (line <= last or not last) and skipped & {rule, "all"}
+            for first, last, skipped in self.skips
+        )
+
+
+EXPERIMENTAL_RULES = frozenset({"CopyIgnoredFile", "InvalidDefinitionDescription"})
+
+
+@dataclass(frozen=True, slots=True)
 class Buildfile:
     """A parsed Buildfile: the ARGs before the first FROM, the stages in order, directives, warnings.
 
-    `warnings` are those not skipped by `# check=`; `checks_are_errors` tells that `# check=error=true` asks to fail
-    when there are any. `escape` is the file's escape character.
+    `warnings` are those that `checks` allows; warnings made later must ask it too. `escape` is the file's escape
+    character.
     """
 
     file: str
@@ -255,4 +280,4 @@ class Buildfile:
     directives: dict[str, str] = field(default_factory=dict)
     warnings: tuple[Warning, ...] = ()
     escape: str = "\\"
-    checks_are_errors: bool = False
+    checks: CheckPolicy = CheckPolicy()

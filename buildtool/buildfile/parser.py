@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from buildtool.buildfile.arguments import Arguments
-from buildtool.buildfile.checks import check
+from buildtool.buildfile.checks import check, read_policy
 from buildtool.buildfile.commands import Context, build
 from buildtool.buildfile.instructions import Arg, Buildfile, From, Instruction, OnBuild, Stage
 from buildtool.buildfile.scanner import Logical, scan
@@ -50,10 +50,9 @@ def parse(text: str, file: str = "Buildfile") -> Buildfile:
             hint="a Buildfile needs at least one stage: FROM IMAGE, or FROM scratch",
         )
     built = tuple(Stage(index, from_, tuple(rest)) for index, (from_, rest) in enumerate(stages))
-    result = check(scanned, tuple(global_args), built)
-    return Buildfile(
-        file, tuple(global_args), built, scanned.directives, result.warnings, scanned.escape, result.are_errors
-    )
+    policy = read_policy(scanned)
+    warnings = check(scanned, policy, tuple(global_args), built)
+    return Buildfile(file, tuple(global_args), built, scanned.directives, warnings, scanned.escape, policy)
 
 
 def parse_instruction(text: str, file: str = "<onbuild>") -> Instruction:

@@ -100,8 +100,8 @@ def test_experimental_rules_are_off_unless_asked_for() -> None:
 
 
 def test_error_true_asks_for_failure() -> None:
-    assert parse("# check=skip=JSONArgsRecommended;error=true\nFROM a").checks_are_errors
-    assert not parse("# check=error=false\nFROM a").checks_are_errors
+    assert parse("# check=skip=JSONArgsRecommended;error=true\nFROM a").checks.error
+    assert not parse("# check=error=false\nFROM a").checks.error
 
 
 @pytest.mark.parametrize("value", ["x", "error=maybe", "skip", "fail=all"])
@@ -119,3 +119,12 @@ def test_warnings_come_in_order() -> None:
 def test_words_for_checks_made_elsewhere() -> None:
     assert message_undefined_var("PTAH", {"PATH"}) == "Usage of undefined variable '$PTAH' (did you mean $PATH?)"
     assert message_copy_ignored("ADD", "x") == 'Attempting to Add file "x" that is excluded by .dockerignore'
+
+
+def test_the_policy_answers_for_checks_made_elsewhere() -> None:
+    policy = parse(
+        "# check=experimental=CopyIgnoredFile\nFROM a\n# check=skip=UndefinedVar\nENV a=$b\nENV c=$d"
+    ).checks
+    assert not policy.allows("UndefinedVar", 4)
+    assert policy.allows("UndefinedVar", 5) and policy.allows("CopyIgnoredFile", 5)
+    assert not parse("FROM a").checks.allows("CopyIgnoredFile", 1)
