@@ -10,11 +10,12 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from buildtool.cache.snapshots import SnapshotId
 from buildtool.cache.state import StateDB
+from buildtool.errors import Conflict, StoreFull
 from buildtool.oci.digest import Digest
 
 _REMEMBER_ENDED = 3600.0
@@ -62,10 +63,12 @@ class LeaseStore:
             yield lease
         finally:
             lease.ended = time.time()
-            with self._state.transaction() as db:
+            with suppress(StoreFull), self._state.transaction() as db:  # the row goes when the store is opened again
                 db.execute("DELETE FROM leases WHERE id = ?", (lease.id,))
 
     def _add(self, lease: Lease, kind: str, name: str) -> None:
+        if lease.ended is not None:
+            raise Conflict(f"the lease {lease.note!r} has ended")
         with self._lock:
             if kind == "snapshot":
                 lease.snapshots.add(SnapshotId(int(name)))

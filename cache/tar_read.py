@@ -148,7 +148,7 @@ def read_entries(source: ByteSource) -> Iterator[TarEntry]:
         if long_link is not None:
             entry.link = long_link
         if pax:
-            _apply_pax(entry, pax, holes)
+            _apply_pax(entry, pax)
         if kind == b"S":
             _read_gnu_sparse(entry, header, source)
         elif b"GNU.sparse.major" in pax or b"GNU.sparse.map" in pax or holes:
@@ -180,9 +180,14 @@ def _verify(header: bytes, offset: int) -> None:
         raise InvalidInput(f"not a tar header at byte {offset}: bad checksum")
 
 
-@functools.lru_cache(maxsize=2048)  # modes, owners and the like repeat
 def _number(field_: bytes, what: str) -> int:
     """Octal text, or GNU's base-256 for what is too large or negative."""
+    text = field_.rstrip(b" \0")
+    if text.isdigit():
+        try:
+            return int(text, 8)
+        except ValueError:
+            raise InvalidInput(f"bad {what} {text!r} in a tar header") from None
     if field_[0] & 0x80:
         value = int.from_bytes(field_, "big")
         bits = 8 * len(field_)
@@ -218,29 +223,28 @@ def _extension(source: ByteSource, header: bytes) -> bytes:
 
 def _entry(header: bytes, kind: bytes) -> TarEntry:
     name = header[:100].split(b"\0", 1)[0]
-    magic = header[257:265]
-    if magic[:6] == b"ustar\0":
+    if header[345] and header[257:263] == b"ustar\0":
         end = 476 if header[508:512] == b"tar\0" else 500  # star keeps two times behind a shorter prefix
-        if prefix := header[345:end].split(b"\0", 1)[0]:
-            name = prefix + b"/" + name
+        name = header[345:end].split(b"\0", 1)[0] + b"/" + name
     size = 0 if kind in _WITHOUT_DATA else _size(header)
-    entry = TarEntry(
-        name=name,
-        kind=b"0" if kind in _REGULAR else kind,
-        mode=_number(header[100:108], "mode") & 0o7777,
-        uid=_identity(_number(header[108:116], "uid")),
-        gid=_identity(_number(header[116:124], "gid")),
-        size=size,
-        mtime_ns=_number(header[136:148], "mtime") * _SECOND,
-        link=header[157:257].split(b"\0", 1)[0],
-        stored=size,
-    )
+    mode, uid, gid = _attributes(header[100:124])
+    link = header[157:257].split(b"\0", 1)[0] if header[157] else b""
+    plain = b"0" if kind in _REGULAR else kind
+    mtime_ns = _number(header[136:148], "mtime") * _SECOND
+    entry = TarEntry(name, plain, mode, uid, gid, size, mtime_ns, link, stored=size)
     if kind in (b"3", b"4"):
         entry.major = _number(header[329:337], "device number")
         entry.minor = _number(header[337:345], "device number")
     if kind == b"\0" and name.endswith(b"/"):  # before POSIX, a directory was a file with a slash
         entry.kind, entry.size, entry.stored = b"5", 0, 0
     return entry
+
+
+@functools.lru_cache(maxsize=2048)  # they repeat
+def _attributes(fields: bytes) -> tuple[int, int, int]:
+    """Mode, user and group."""
+    mode, uid, gid = (_number(fields[i : i + 8], "mode or owner") for i in (0, 8, 16))
+    return mode & 0o7777, _identity(uid), _identity(gid)
 
 
 def _identity(number: int) -> int:
@@ -251,6 +255,19 @@ def _identity(number: int) -> int:
 
 def _parse_pax(data: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
     """The records, and the values of sparse format 0.0's repeated keys in order."""
+    records: dict[bytes, bytes] = {}
+    for line in data.split(b"\n")[:-1]:  # quick, and right unless a value has a line break
+        length, _, record = line.partition(b" ")
+        key, equals, value = record.partition(b"=")
+        if not length.isdigit() or len(length) > 8 or int(length) != len(line) + 1 or not equals or not key:
+            return _parse_pax_exactly(data)
+        if key in records or key == b"GNU.sparse.offset":
+            return _parse_pax_exactly(data)
+        records[key] = value
+    return (records, []) if data[-1:] == b"\n" else _parse_pax_exactly(data)
+
+
+def _parse_pax_exactly(data: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
     records: dict[bytes, bytes] = {}
     holes: list[bytes] = []
     position = 0
@@ -272,7 +289,7 @@ def _parse_pax(data: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
     return records, holes
 
 
-def _apply_pax(entry: TarEntry, pax: dict[bytes, bytes], holes: list[bytes]) -> None:
+def _apply_pax(entry: TarEntry, pax: dict[bytes, bytes]) -> None:
     for key, value in pax.items():
         if key == b"path":
             entry.name = value or entry.name

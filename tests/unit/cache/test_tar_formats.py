@@ -123,6 +123,7 @@ def pax(body: bytes) -> bytes:
         (header(type=b"Z"), "unknown type"),
         (header(type=b"2"), "without target"),
         (header(uid=-5), "owner"),
+        (header()[:108] + b"0000009\0" + header()[116:], "checksum|owner"),
     ],
 )
 def test_malformed_archives_are_refused(target: Path, data: bytes, message: str) -> None:
