@@ -10,6 +10,7 @@ from pathlib import Path
 
 _LISTS = Path("/var/lib/apt/lists")
 _COMPONENTS = frozenset({"main", "contrib", "non-free", "non-free-firmware"})
+_FIELDS = {"uris": "URIs"}
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]+)")
 _OPTION = re.compile(r'(Acquire::(?:https?|ftp|Retries|ForceIPv[46]|Check-[A-Za-z-]+|Max-FutureTime)\S*) "(.*)";')
 _CLOCK = re.compile(r"Acquire::(?:Check-Valid-Until|Check-Date|Max-FutureTime) ")
@@ -42,7 +43,7 @@ def _deb822(text: str) -> Iterator[dict[str, str]]:
                 stanza[key] += f"\n{line}"
                 continue
             name, _, value = line.partition(":")
-            key = name.strip().title()
+            key = _FIELDS.get(name.strip().lower(), name.strip().title())
             stanza[key] = value.strip()
         if stanza:
             yield stanza
@@ -55,7 +56,7 @@ def _one_line(text: str) -> Iterator[dict[str, str]]:
             continue
         stanza = {
             "Types": "deb",
-            "Uris": match["uri"],
+            "URIs": match["uri"],
             "Suites": match["suite"],
             "Components": match["components"].strip(),
         }

@@ -37,6 +37,7 @@ _DROPPED = (
     "var/cache/debconf/*-old",
     "var/cache/ldconfig/aux-cache",
     "var/lib/apt/lists/*_*",
+    "var/lib/apt/lists/lock",
     "var/lib/dbus/machine-id",
     "var/lib/dpkg/*-old",
     "var/lib/dpkg/lock*",
@@ -130,7 +131,8 @@ def _run(command: Sequence[str], target: Path, say: Say, cancel: Cancel, epoch: 
         for line in _lines(process.stderr, cancel):
             say(line)
             last = [*last[-7:], line]
-        process.wait()
+        if not cancel.wanted:
+            process.wait()
     finally:
         _end(process)
     if cancel.wanted:

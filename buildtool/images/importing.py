@@ -17,7 +17,6 @@ from buildtool.cache.compression import decompress
 from buildtool.cache.store import Store
 from buildtool.errors import InvalidInput
 from buildtool.images.archive import ChunkReader
-from buildtool.images.changes import apply_changes
 from buildtool.images.model import Image, LayerSource, check_tag
 from buildtool.images.times import EARLIEST, format_time
 from buildtool.oci import (
@@ -48,7 +47,7 @@ def import_tar(
 ) -> Image:
     """See Images.import_tar. What can be refused without the stream is refused before it is read."""
     references = [] if reference is None else [check_tag(reference)]
-    config = apply_changes(ContainerConfig(), changes)
+    config = _changed(changes)
     platform = platform or host_platform()
     with images.store.leases.hold("import"):
         layer, created = _layer(images.store, stream)
@@ -65,6 +64,14 @@ def import_tar(
         image = images.add(encode(document), [layer], references=references, durable=True)
     images.notify("import", image, references[0].familiar if references else "")
     return image
+
+
+def _changed(changes: Sequence[str]) -> ContainerConfig:
+    if not any(change.strip() for change in changes):
+        return ContainerConfig()
+    from buildtool.images.changes import apply_changes  # the Buildfile parser: only when there is something to parse
+
+    return apply_changes(ContainerConfig(), changes)
 
 
 def _layer(store: Store, stream: BinaryIO) -> tuple[LayerSource, int]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeAlias
 
+from buildtool.cache.check import Problem
 from buildtool.cache.gc import Pins
 from buildtool.cache.snapshots import SnapshotId
 from buildtool.cache.store import Store
@@ -34,6 +35,7 @@ Removed: TypeAlias = list[dict[str, str]]
 Shapes: TypeAlias = list[dict[str, Any]]
 ImageList: TypeAlias = list[Image]
 SnapshotIds: TypeAlias = list[SnapshotId]
+Problems: TypeAlias = list[Problem]
 Event = Callable[[str, str, dict[str, str]], None]
 """(action, image id, attributes), as the Engine API's events of type image have them."""
 
@@ -255,6 +257,16 @@ class Images:
             blobs.update(layer.blob.digest for layer in record.layers if layer.blob is not None)
             snapshots.update(layer.snapshot for layer in record.layers if layer.snapshot is not None)
         return Pins(blobs=blobs, snapshots=snapshots)
+
+    def check(self, *, repair: bool = False) -> Problems:
+        """Images that lack something (after Store.check, which looks at the bytes). `repair` forgets them."""
+        problems = []
+        for record, fault in self.table.faults():
+            names = ", ".join(reference.familiar for reference in sorted(record.references, key=str))
+            if repair:
+                self.table.remove(record)
+            problems.append(Problem("image", record.id, f"image {names or record.id}: {fault}", repaired=repair))
+        return problems
 
     def save(self, names: Sequence[str], out: Callable[[bytes], None]) -> None:
         """Write an archive of these images that docker load, skopeo, umoci and podman read. Raises NotFound first."""

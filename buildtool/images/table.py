@@ -109,7 +109,7 @@ class ImageTable:
         lost: list[str] = []
         for key, document in self._images.items():
             record = _record(Digest(key), document, self._store.blobs)
-            if self._is_whole(record):
+            if self._fault(record) is None:
                 self._records[record.id] = record
             else:
                 lost.append(key)
@@ -123,19 +123,29 @@ class ImageTable:
             self._by_name[reference] = owner.id
         return lost
 
-    def _is_whole(self, record: Record) -> bool:
-        """Whether config, manifest and every layer are still there (a snapshot may be lost in a power cut)."""
+    def _fault(self, record: Record) -> str | None:
+        """What of the image is not there any more (a snapshot may be lost in a power cut); None when it is whole.
+
+        A lost snapshot whose blob is there is no fault: it is taken out of the record, to be unpacked anew.
+        """
         blobs, snapshots = self._store.blobs, self._store.snapshots
-        if not (blobs.has(record.id) and blobs.has(record.manifest.digest)):
-            return False
+        for what, digest in (("config", record.id), ("manifest", record.manifest.digest)):
+            if not blobs.has(digest):
+                return f"its {what} {digest} is missing"
         layers = []
         for layer in record.layers:
             snapshot = layer.snapshot if layer.snapshot is not None and snapshots.has(layer.snapshot) else None
             if snapshot is None and not (layer.blob is not None and blobs.has(layer.blob.digest)):
-                return False
+                return f"its layer {layer.diff_id} is missing"
             layers.append(replace(layer, snapshot=snapshot))
         record.layers = tuple(layers)
-        return True
+        return None
+
+    def faults(self) -> list[tuple[Record, str]]:
+        """The images that are not whole, with what is missing."""
+        with self.lock:
+            found = [(record, self._fault(record)) for record in self._records.values()]
+            return [(record, fault) for record, fault in found if fault is not None]
 
     @contextmanager
     def _changing(self, durable: bool = False) -> Iterator[None]:
@@ -260,8 +270,12 @@ class ImageTable:
             return
         path = self._store.root / "index.json"
         temporary = Path(f"{path}.tmp")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError as error:  # the change itself is in state.db; the next one writes the index again
+            log.warning("%s could not be brought up to date: %s", path, error)
+            return
         self._index = data
 
     def _descriptors(self) -> Iterator[Descriptor]:

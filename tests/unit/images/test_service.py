@@ -153,6 +153,32 @@ def test_an_image_whose_layer_was_lost_is_forgotten(images: Images, make: Maker)
     assert [image.id for image in Images(images.store).list()] == [whole.id]
 
 
+def test_check_tells_what_an_image_lacks_and_repair_forgets_it(images: Images, make: Maker) -> None:
+    make(HELLO, tags=["whole"])
+    broken = make({"x": b"x"}, tags=["broken"])
+    images.store.blobs.path(broken.manifest.digest).unlink()
+
+    (problem,) = images.check()
+    assert (problem.kind, problem.subject, problem.repaired) == ("image", broken.id, False)
+    assert problem.message == f"image broken:latest: its manifest {broken.manifest.digest} is missing"
+
+    assert images.check(repair=True)[0].repaired
+    assert images.check() == []
+    assert images.find("broken") is None
+
+
+def test_an_index_that_cannot_be_written_does_not_undo_the_change(
+    images: Images, make: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    (images.store.root / "index.json.tmp").mkdir()
+    image = make(HELLO, tags=["app"])
+    assert images.get("app").id == image.id
+    assert "could not be brought up to date" in caplog.text
+    (images.store.root / "index.json.tmp").rmdir()
+    images.tag(image.id, reference("app:2"))
+    assert "app:2" in (images.store.root / "index.json").read_text()
+
+
 def test_the_root_is_an_image_layout_with_every_name(images: Images, make: Maker) -> None:
     image = make(HELLO, tags=["app:1", "app:2"])
     make({"x": b"x"})
