@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from buildtool.aio import offload
 from buildtool.cache.compression import decompress
-from buildtool.cache.tar_in import Unpacker
+from buildtool.cache.tar_in import Unpacker, clean
 from buildtool.cache.tar_read import ByteSource, TarEntry
 from buildtool.containers import jail
 from buildtool.containers.base import Bases
@@ -138,7 +138,7 @@ class CopyIn(Unpacker):
 
     def _check_kind(self, entry: TarEntry) -> None:
         try:
-            status = os.lstat(self._target + b"/" + entry.name)
+            status = os.lstat(self._target + b"/" + clean(entry.name))
         except OSError:
             return
         name = os.fsdecode(entry.name)

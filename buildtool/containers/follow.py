@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,32 +21,49 @@ async def stream(path: Path, options: LogOptions, stopped: Awaitable[object] | N
     With `stopped`, goes on after the end of the file until that is done and everything written before is delivered.
     Rotation while following is seen: the old file is read to its end, then the new one.
     """
+    if stopped is None:
+        async with aclosing(_once(path, options)) as blocks:
+            async for block in blocks:
+                yield block
+        return
+    ending = asyncio.ensure_future(stopped)
+    try:
+        async with aclosing(_followed(path, options, ending)) as blocks:
+            async for block in blocks:
+                yield block
+    finally:
+        ending.cancel()
+
+
+async def _once(path: Path, options: LogOptions) -> AsyncGenerator[bytes]:
     with ExitStack() as stack:
-        watch = stack.enter_context(Watch(path)) if stopped is not None else None
         files = [stack.enter_context(file.open("rb")) for file in await offload(log_files, path)]
         renderer = Renderer(options)
         blocks = read_blocks(files, options.tail)
         while (rendered := await offload(_next, blocks, renderer)) is not None:
             if rendered:
                 yield rendered
-        if renderer.finished:
-            return
-        if watch is None or stopped is None:
-            return
+
+
+async def _followed(path: Path, options: LogOptions, ending: asyncio.Future[object]) -> AsyncGenerator[bytes]:
+    with ExitStack() as stack:
+        watch = stack.enter_context(Watch(path))
+        files = [stack.enter_context(file.open("rb")) for file in await offload(log_files, path)]
+        renderer = Renderer(options)
+        blocks = read_blocks(files, options.tail)
+        while (rendered := await offload(_next, blocks, renderer)) is not None:
+            if rendered:
+                yield rendered
         follower = _Follower(path, files[-1] if files else None, watch, stack)
-        ending = asyncio.ensure_future(stopped)
         ending.add_done_callback(lambda _: watch.wake())
-        try:
-            while not renderer.finished:
-                last = ending.done()
-                async for block in follower.read():
-                    if rendered := renderer.render(block):
-                        yield rendered
-                if last or (options.until and _passed(options.until)):
-                    return
-                await _wait(watch, options.until)
-        finally:
-            ending.cancel()
+        while not renderer.finished:
+            last = ending.done()
+            async for block in follower.read():
+                if rendered := renderer.render(block):
+                    yield rendered
+            if last or (options.until and times.now() >= options.until):
+                return
+            await _wait(watch, options.until)
 
 
 def _next(blocks: Iterator[bytes], renderer: Renderer) -> bytes | None:
@@ -86,10 +103,6 @@ class _Follower:
 def _fstat(file: BinaryIO) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino
-
-
-def _passed(moment: int) -> bool:
-    return times.now() >= moment
 
 
 async def _wait(watch: Watch, until: int) -> None:

@@ -241,9 +241,8 @@ def _log(container: Container) -> LogConfig:
 
 def _clear_volatile(work: Path) -> None:
     """A volatile overlay leaves a mark that forbids its next mount; the layer is ours, and as good as it is."""
-    mark = work / "work" / "incompat" / "volatile"
-    if mark.is_dir():
-        mark.rmdir()
+    if (work / "work" / "incompat").is_dir():
+        shutil.rmtree(work / "work")
 
 
 def _init_mount() -> dict[str, Any]:

@@ -79,7 +79,9 @@ class World:
     def past(self) -> list[Event]:
         return list(self.events._past)
 
-    async def create(self, *cmd: str, name: str | None = None, host: dict[str, Any] | None = None, **config: Any) -> str:
+    async def create(
+        self, *cmd: str, name: str | None = None, host: dict[str, Any] | None = None, **config: Any
+    ) -> str:
         """Create a container without network; its id."""
         body = {"Image": IMAGE, "Cmd": list(cmd), **config, "HostConfig": {"NetworkMode": "none", **(host or {})}}
         identity, _ = await self.containers.create(body, name=name)
