@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 
 from buildtool.errors import InvalidInput
-
-SOCKET_NAME = "buildtool.sock"
+from buildtool.places import SOCKET_NAME, default_socket
 
 
 class Address:
@@ -73,14 +72,6 @@ def _parse_tcp(text: str, authority: str, origin: str, root: str, source: str) -
     if port and not (port.isdecimal() and 0 < int(port) < 65536):
         raise InvalidInput(f"invalid port in daemon address {text!r}{origin}")
     return Address(host=host or "127.0.0.1", port=int(port) if port else 2375, foreign=True, root=root, source=source)
-
-
-def default_socket() -> str:
-    """Where the default daemon of this user listens."""
-    if os.geteuid() == 0:
-        return f"/run/buildtool/{SOCKET_NAME}"
-    runtime_dir = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    return f"{runtime_dir}/buildtool/{SOCKET_NAME}"
 
 
 def resolve_address(host: str = "", root: str = "") -> Address:

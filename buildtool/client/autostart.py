@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 
-from buildtool.client.address import Address, default_socket
+from buildtool.client.address import Address
 from buildtool.client.http import unreachable
 from buildtool.errors import DaemonUnreachable
+from buildtool.places import default_socket
 
 _WAIT_SECONDS = 30.0
 _FIRST_PAUSE = 0.01

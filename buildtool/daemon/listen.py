@@ -14,7 +14,6 @@ from pathlib import Path
 
 from buildtool.errors import Conflict, Forbidden, InvalidInput
 
-SOCKET_NAME = "buildtool.sock"
 _BACKLOG = 256
 _FIRST_PASSED_FD = 3
 _MAX_UNIX_PATH = 107
@@ -32,14 +31,6 @@ class Address:
         if self.path:
             return f"unix://{self.path}"
         return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
-
-
-def default_socket() -> Path:
-    """Where the default daemon of this user listens."""
-    if os.geteuid() == 0 and "BUILDTOOL_ROOTLESS_UID" not in os.environ:
-        return Path("/run/buildtool") / SOCKET_NAME
-    uid = os.environ.get("BUILDTOOL_ROOTLESS_UID", str(os.getuid()))
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "buildtool" / SOCKET_NAME
 
 
 def parse_address(text: str) -> Address:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildtool.daemon.listen import Address, default_socket, parse_address
+from buildtool.daemon.listen import Address, parse_address
+from buildtool.places import SOCKET_NAME, default_root, default_socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,9 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     given = parser.parse_args(arguments)
     named_root = given.root or os.environ.get("BUILDTOOL_ROOT", "")
-    root = Path(named_root).absolute() if named_root else default_root()
+    root = Path(named_root).absolute() if named_root else Path(default_root())
     addresses = tuple(parse_address(text) for text in given.host or _hosts_from_environment(named_root))
     return Options(addresses, root, _run_dir(addresses, root, bool(named_root)), given.idle_timeout, given.log_level)
-
-
-def default_root() -> Path:
-    """The data root of this user's default daemon."""
-    if os.geteuid() == 0 and "BUILDTOOL_ROOTLESS_UID" not in os.environ:
-        return Path("/var/lib/buildtool")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "buildtool"
 
 
 def _hosts_from_environment(named_root: str) -> list[str]:
@@ -70,16 +64,16 @@ def _hosts_from_environment(named_root: str) -> list[str]:
     if host:
         return [host]
     if named_root:
-        return [str(Path(named_root).absolute() / "run" / "buildtool.sock")]
-    return [str(default_socket())]
+        return [str(Path(named_root).absolute() / "run" / SOCKET_NAME)]
+    return [default_socket()]
 
 
 def _run_dir(addresses: Sequence[Address], root: Path, root_named: bool) -> Path:
     """Beside the default socket; `<root>/run` with another data root or without any unix socket."""
     default = default_socket()
     paths = [address.path for address in addresses if address.path]
-    if str(default) in paths:
-        return default.parent
+    if default in paths:
+        return Path(default).parent
     if root_named or not paths:
         return root / "run"
     return Path(paths[0]).parent
