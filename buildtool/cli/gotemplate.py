@@ -303,16 +303,14 @@ def _evaluate(pipeline: list[list[Any]], dot: Any, scopes: list[dict[str, Any]])
 
 def _command(command: list[Any], dot: Any, scopes: list[dict[str, Any]], piped: list[Any]) -> Any:
     kind, value, text = command[0]
-    if kind == "name" and value in FUNCTIONS:
-        arguments = [_operand(operand, dot, scopes) for operand in command[1:]] + piped
-        try:
-            return FUNCTIONS[value](*arguments)
-        except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
-            raise TemplateError(f'template: :1: executing "" at <{value}>: error calling {value}: {error}') from None
-    head = _operand(command[0], dot, scopes)
+    is_function = kind == "name" and value in FUNCTIONS
+    head = FUNCTIONS[value] if is_function else _operand(command[0], dot, scopes)
     arguments = [_operand(operand, dot, scopes) for operand in command[1:]] + piped
     if callable(head):
-        return head(*arguments)
+        try:
+            return head(*arguments)
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:
+            raise TemplateError(f'template: :1: executing "" at <{value}>: error calling {value}: {error}') from None
     if arguments:
         raise TemplateError(f'template: :1: executing "" at <{text or value}>: can\'t give argument to non-function')
     return head
@@ -334,7 +332,7 @@ def _operand(operand: Any, dot: Any, scopes: list[dict[str, Any]]) -> Any:
         raise _parse_error(f'undefined variable "{name}"')
     if kind == "name":
         if value in FUNCTIONS:
-            return FUNCTIONS[value]()
+            return _command([operand], dot, scopes, [])
         return {"true": True, "false": False}.get(value)
     return value
 

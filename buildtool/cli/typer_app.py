@@ -26,13 +26,18 @@ _LISTED = {"CONTAINER": "containers", "IMAGE": "images", "VOLUME": "volumes", "N
 
 def run_typer(argv: list[str]) -> int:
     """Run the app on this command line and return its exit code."""
-    words = os.environ.get("_TYPER_COMPLETE_ARGS", "").split()[1:] or argv
-    app = build_app(words)
+    app = build_app(_words_to_complete() if "_BUILDTOOL_COMPLETE" in os.environ else argv)
     try:
         app(argv, prog_name="buildtool", standalone_mode=True)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
+
+
+def _words_to_complete() -> list[str]:
+    """The command line that a shell asks about (bash names it one way, zsh and fish another)."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    return line.split()[1:]
 
 
 def build_app(words: list[str] | None = None) -> typer.Typer:
@@ -93,9 +98,9 @@ def _execute(name: str, command: Command, values: dict[str, Any]) -> int:
     parsed.arguments = list(values.get("arguments") or ())
     for flag in command.flags:
         value = values.get(_parameter_name(flag))
-        if value is None or value == flag.default:
+        if value is None or str(value) == str(flag.default):
             continue
-        for item in value if isinstance(value, (list, tuple)) else [str(value)]:
+        for item in value if isinstance(value, list) else [str(value)]:
             set_value(flag, item, parsed)
     return handle(name, command, parsed)
 
@@ -118,8 +123,8 @@ def _option(flag: Flag) -> inspect.Parameter:
     elif repeated:
         annotation, default = list[str], []
     else:
-        annotation = str
-        default = "" if flag.default is None else str(flag.default)
+        annotation = str | None
+        default = None if flag.default is None else str(flag.default)
     info = typer.Option(
         default,
         *names,
