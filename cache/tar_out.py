@@ -50,7 +50,16 @@ def tar_tree(root: Path, epoch: int | None = None, *, layer: bool = True) -> Ite
     """
     buffer: list[bytes] = []
     buffered = 0
-    for piece in _pieces(os.fsencode(root), _State(epoch, layer, {})):
+    pieces = _pieces(os.fsencode(root), _State(epoch, layer, {}))
+    while True:
+        try:
+            piece = next(pieces, None)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise InvalidInput(f"a path in {root} is longer than the kernel takes (4096 bytes)") from error
+        if piece is None:
+            break
         buffer.append(piece)
         buffered += len(piece)
         if buffered >= _CHUNK:

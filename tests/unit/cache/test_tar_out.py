@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from buildtool.cache import remove_tree
 from buildtool.cache.tar_in import Unpacker
 from buildtool.cache.tar_out import tar_tree
 from buildtool.errors import InvalidInput
@@ -238,3 +239,17 @@ def test_an_empty_tree_is_two_empty_blocks(tree: Path) -> None:
     tree.chmod(0o755)
 
     assert b"".join(tar_tree(tree)) == bytes(1024)
+
+
+def test_a_path_longer_than_the_kernel_takes_is_refused(tree: Path) -> None:
+    fd = os.open(tree, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("d" * 200, dir_fd=fd)
+        child = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = child
+    os.close(fd)
+
+    with pytest.raises(InvalidInput, match="longer than the kernel takes"):
+        list(tar_tree(tree))
+    remove_tree(tree)
