@@ -5,7 +5,6 @@ from buildtool.graph.plan import EARLIEST, ImagePlan, Plan, missing_bases, plan
 from buildtool.graph.stages import image_key
 from buildtool.graph.state import HistoryLine
 from buildtool.graph.steps import (
-    CONTEXT_INPUT,
     KEY_VERSION,
     Copy,
     Exec,
@@ -24,7 +23,6 @@ from buildtool.graph.steps import (
 )
 
 __all__ = [
-    "CONTEXT_INPUT",
     "EARLIEST",
     "KEY_VERSION",
     "BaseImage",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Protocol, cast
 
 from buildtool.buildfile import expand_text, parse_mount
 from buildtool.buildfile.instructions import Copy as CopyInstruction
@@ -13,7 +13,6 @@ from buildtool.buildfile.instructions import Heredoc, Instruction, MountOption, 
 from buildtool.errors import InvalidInput, Span, Unavailable
 from buildtool.graph.state import StageState
 from buildtool.graph.steps import (
-    CONTEXT_INPUT,
     Copy,
     Exec,
     InlineFile,
@@ -25,10 +24,25 @@ from buildtool.graph.steps import (
     StepMount,
 )
 
-AddStep = Callable[[Step, tuple[StepId, ...], Instruction], StepId]
 TreeOf = Callable[[str, Span], StepId]
 _URL = re.compile(r"(?:https?|git|ssh)://|git@")
 _NUMERIC_OWNER = re.compile(r"\d+(:\d+)?")
+
+
+class AddStep(Protocol):
+    """Puts a step into the graph. `places` are where its sources stand in the Buildfile; hidden steps show no
+    progress.
+    """
+
+    def __call__(
+        self,
+        step: Step,
+        inputs: tuple[StepId, ...],
+        instruction: Instruction,
+        *,
+        places: tuple[tuple[str, Span], ...] = (),
+        hidden: bool = False,
+    ) -> StepId: ...
 
 
 class Lowering:
@@ -79,7 +93,7 @@ class Lowering:
         else:
             args = (*state.shell, script.text)
         inputs: list[StepId] = [state.tip]
-        mounts = tuple(self._mount(state, option, inputs) for option in instruction.mounts)
+        mounts = tuple(self._mount(state, option, inputs, instruction) for option in instruction.mounts)
         build_args = state.scope.visible_args()
         step = Exec(
             args=args,
@@ -122,7 +136,7 @@ class Lowering:
         if instruction.devices:
             raise Unavailable("RUN --device is not supported by this daemon", where=instruction.devices[0].span)
 
-    def _mount(self, state: StageState, option: MountOption, inputs: list[StepId]) -> StepMount:
+    def _mount(self, state: StageState, option: MountOption, inputs: list[StepId], run: Run) -> StepMount:
         mount = parse_mount(option, state.scope.expand)
         where = mount.span or option.span
         source: int | None = None
@@ -131,10 +145,9 @@ class Lowering:
                 "RUN --mount=type=cache with from or source is not supported by this daemon", where=where
             )
         if mount.type == "bind":
-            source = CONTEXT_INPUT
-            if mount.from_:
-                source = len(inputs)
-                inputs.append(self._tree_of(mount.from_, where))
+            source = len(inputs)
+            tree = self._tree_of(mount.from_, where) if mount.from_ else self._context_tree(mount.source, where, run)
+            inputs.append(tree)
         return StepMount(
             type=cast(MountType, mount.type),
             target=_join(state.workdir, mount.target),
@@ -150,6 +163,12 @@ class Lowering:
             required=mount.required,
             env=mount.env or "",
         )
+
+    def _context_tree(self, path: str, where: Span, run: Run) -> StepId:
+        """A tree with a part of the context in it, for a mount: the context itself may change while the step runs."""
+        source = _clean(path, False)
+        step = Copy((source,), "/", from_context=True, link=True, parents=source != ".")
+        return self._add(step, (), run, places=((source, where),), hidden=True)
 
     def _copy(self, state: StageState, instruction: CopyInstruction) -> None:
         scope, view = state.scope, state.scope.view()
@@ -181,9 +200,10 @@ class Lowering:
         inputs: tuple[StepId, ...] = () if link else (state.tip,)
         if instruction.from_ is not None:
             inputs = (*inputs, self._tree_of(instruction.from_.text, instruction.from_.span))
-        added = self._add(step, inputs, instruction)
+        places = tuple(zip(step.sources, (word.span for word in instruction.sources), strict=True))
+        added = self._add(step, inputs, instruction, places=places)
         if link:
-            added = self._add(Merge(), (state.tip, added), instruction)
+            added = self._add(Merge(), (state.tip, added), instruction, hidden=True)
         self._advance(state, added)
         flags = "".join(
             f" --{name}{value}"

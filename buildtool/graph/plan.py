@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from buildtool.buildfile.instructions import Buildfile, Copy, From, Instruction, Run, Warning, Workdir
+from buildtool.buildfile.checks import message_undefined_var
+from buildtool.buildfile.instructions import Buildfile, Copy, Instruction, Run, Warning, Workdir
 from buildtool.errors import InvalidInput, Span
 from buildtool.graph.configure import configure
 from buildtool.graph.lower import Lowering, describe
@@ -137,10 +138,9 @@ class _Planner:
                 lowering.lower(state, instruction)
             elif not configure(state, instruction):
                 raise InvalidInput(f"{instruction.keyword} cannot stand here", where=instruction.span)
-        self.warnings += [
-            Warning("UndefinedVar", f"Usage of undefined variable '${name}'", span)
-            for name, span in state.scope.undefined
-        ]
+        for name, span in state.scope.undefined:
+            message = message_undefined_var(name, set(state.scope.view()))
+            self.warnings.append(Warning("UndefinedVar", message, span))
 
     def finish(self) -> Plan:
         state = self.states[self.resolution.target]
@@ -172,36 +172,46 @@ class _Planner:
         step = Source(base.chain_id, base.reference) if base is not None else Source("", SCRATCH)
         return self._insert(step, (), instruction, span)
 
-    def _add(self, step: Step, inputs: tuple[StepId, ...], instruction: Instruction) -> StepId:
-        return self._insert(step, inputs, instruction, instruction.span)
+    def _add(
+        self,
+        step: Step,
+        inputs: tuple[StepId, ...],
+        instruction: Instruction,
+        *,
+        places: tuple[tuple[str, Span], ...] = (),
+        hidden: bool = False,
+    ) -> StepId:
+        return self._insert(step, inputs, None if hidden else instruction, instruction.span, places)
 
-    def _insert(self, step: Step, inputs: tuple[StepId, ...], instruction: Instruction | None, span: Span) -> StepId:
-        """Add a step unless an equal one is there; one instruction is shown once, by its first step."""
+    def _insert(
+        self,
+        step: Step,
+        inputs: tuple[StepId, ...],
+        instruction: Instruction | None,
+        span: Span,
+        places: tuple[tuple[str, Span], ...] = (),
+    ) -> StepId:
+        """Add a step unless an equal one is there. Without an instruction it is not shown."""
         name = step_id(step, inputs)
         if name in self.graph:
             return name
-        shown = instruction is not None and not self._shown_already(step, inputs)
-        label = f"{f'[{self.stage_name}] ' if self.stage_name else ''}{describe(instruction)}" if instruction else ""
+        prefix = f"[{self.stage_name}] " if self.stage_name else ""
         node = Node(
             id=name,
             step=step,
             inputs=inputs,
-            name=label if shown else "",
+            name=prefix + describe(instruction) if instruction is not None else "",
             stage=self.stage_name,
-            site=f"{self.stage_name or '0'}/{self.ordinal}",
+            site=f"{self.stage_name or '0'}/{self.ordinal}{'' if instruction is not None else f'/{len(self.graph)}'}",
             span=span,
+            places=places,
         )
         attributes: dict[str, Any] = {"node": node}
         self.graph.add_node(name, **attributes)
         self.graph.add_edges_from((needed, name) for needed in inputs)
-        if shown and not (isinstance(step, Source) and not step.chain_id and not isinstance(instruction, From)):
+        if instruction is not None:
             self.visible.append(name)
         return name
-
-    def _shown_already(self, step: Step, inputs: tuple[StepId, ...]) -> bool:
-        from buildtool.graph.steps import Merge
-
-        return isinstance(step, Merge) and bool(self.graph.nodes[inputs[1]]["node"].name)
 
     def _tree_of(self, name: str, span: Span, resolved: ResolvedStage) -> StepId:
         """The step whose tree `--from=name` means."""

@@ -70,12 +70,11 @@ class Mkdir:
 
 
 MountType: TypeAlias = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
-CONTEXT_INPUT = -1
 
 
 @dataclass(frozen=True, slots=True)
 class StepMount:
-    """One `RUN --mount`. `input` is the index of the node's input it shows, CONTEXT_INPUT, or None for neither."""
+    """One `RUN --mount`. `input` is the index of the node's input whose tree it shows (bind mounts only)."""
 
     type: MountType
     target: str
@@ -127,6 +126,7 @@ class Node:
     nothing).
 
     `site` names the instruction across builds (stage and position): explain compares with what was there before.
+    `places` tell where the sources of a Copy stand.
     """
 
     id: StepId
@@ -136,6 +136,7 @@ class Node:
     stage: str
     site: str
     span: Span | None
+    places: tuple[tuple[str, Span], ...] = ()
 
     @property
     def parent(self) -> StepId | None:

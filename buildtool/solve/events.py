@@ -26,9 +26,10 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepCached:
-    """The step's result was there already; nothing else follows for it."""
+    """The step's result was there already; nothing else follows for it. `image_id_short` as in StepDone."""
 
     index: int
+    image_id_short: str = ""
 
 
 @dataclass(frozen=True, slots=True)

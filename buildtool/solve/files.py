@@ -70,6 +70,27 @@ class TreeFiles:
         return False
 
 
+class NoFiles:
+    """A build without a context: nothing is there."""
+
+    owned = False
+
+    def children(self, path: str) -> list[Child]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def find(self, path: str) -> Child:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def resolve(self, path: str) -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def digest(self, path: str, child: Child) -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def is_ignored(self, path: str) -> bool:
+        return False
+
+
 class ContextFiles:
     """The build context without what the ignore rules exclude.
 

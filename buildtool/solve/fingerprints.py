@@ -1,4 +1,4 @@
-# ruff: noqa: PTH115, PTH104, PTH108
+# ruff: noqa: PTH104, PTH108
 """The index of a context's file digests: what has the same status as last time needs no reading.
 
 A file is known by (dev, inode, size, mtime_ns, ctime_ns, mode). As in git's index, a status taken within the

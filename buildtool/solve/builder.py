@@ -1,0 +1,149 @@
+"""The builder: one door from a request to an image."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from buildtool.aio import offload
+from buildtool.cache import Lease, Store
+from buildtool.errors import BuildtoolError
+from buildtool.images import Image, Images
+from buildtool.oci import Reference, parse_reference
+from buildtool.runtime import Runtime
+from buildtool.solve.events import Built, Event, Warning
+from buildtool.solve.flights import Flights, Gate
+from buildtool.solve.prepare import Prepared, prepare
+from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
+from buildtool.solve.request import BuildRequest, BuildResult
+from buildtool.solve.result import LayerDigests, add_image, find_image, image_key
+from buildtool.solve.run import RunContext
+from buildtool.solve.run_mounts import CacheMounts
+from buildtool.solve.solver import Shared, Solver
+
+_UPLOADED = "uploaded"
+_HISTORY = "builds"
+_KEEP_BUILDS = 50
+
+
+class Builder:
+    """Builds images. Concurrent builds share work: a step that several need at once is executed once."""
+
+    def __init__(self, store: Store, images: Images, runtime: Runtime, run_root: Path) -> None:
+        self._store = store
+        self._images = images
+        self._records = Records(store)
+        directory = run_root / "builds"
+        self._shared = Shared(
+            store=store,
+            images=images,
+            records=self._records,
+            run=RunContext(store, runtime, directory, CacheMounts(store.root / "mounts")),
+            flights=Flights[StepResult](),
+            gate=Gate(max(8, 4 * (os.cpu_count() or 1))),
+            run_root=run_root,
+        )
+        self._background: set[asyncio.Task[None]] = set()
+        forget_old_files(store.root)
+
+    async def build(self, request: BuildRequest, emit: Callable[[Event], None]) -> BuildResult:
+        """Build an image, telling `emit` what happens.
+
+        Cancelling the caller's task kills running steps, waits for their end and leaves nothing behind. Raises
+        InvalidInput and NotFound for what the Buildfile asks, StepFailed for a failed step, StoreFull.
+        """
+        tags = [_tag(name) for name in request.tags]
+        began = time.time()
+        with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:
+            prepared = await offload(self._prepare, request, lease)
+            for warning in prepared.warnings:
+                emit(Warning(warning.message, warning.where))
+            digests = LayerDigests(self._store, prepared.plan.image)
+            solver = Solver(self._shared, prepared, emit)
+            solver.on_result = digests.begin
+            try:
+                await solver.solve()
+                image = await self._image(prepared, solver, digests, tags)
+            finally:
+                await digests.close()
+                await offload(prepared.sites.save)
+        names = tuple(tag.familiar for tag in tags)
+        emit(Built(image.id, names))
+        steps = [solver.records[step] for step in prepared.plan.visible]
+        result = BuildResult(image, steps, prepared.warnings)
+        self._later(self._after, request, result, began, names, sync=solver.executed)
+        return result
+
+    async def close(self) -> None:
+        """Wait for what finished builds still have to write."""
+        if self._background:
+            await asyncio.wait(self._background)
+
+    def _prepare(self, request: BuildRequest, lease: Lease) -> Prepared:
+        identity = f"{request.context_key or request.context} {request.dockerfile_name}"
+        if request.context_key == _UPLOADED:  # every uploaded context has that key: the name tells them apart
+            identity += f" {request.tags[0].partition(':')[0] if request.tags else ''}"
+        sites = Sites(self._store, identity)
+        return prepare(request, self._images, self._records, sites, lease)
+
+    async def _image(self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]) -> Image:
+        plan = prepared.plan
+        base = prepared.base_images[plan.image.base.chain_id] if plan.image.base is not None else None
+        key = image_key(plan, base, solver.results)
+        if not solver.executed:
+            found = await offload(find_image, self._images, self._records, key, tags)
+            if found is not None:
+                return found
+        layers = await digests.get(plan.image.chain, solver.results)
+        made = [(solver.results[step], *layer) for step, layer in zip(plan.image.chain, layers, strict=True)]
+
+        def add() -> Image:
+            image = add_image(self._images, plan.image, base, made, tags)
+            self._records.put_image(key, image.id)
+            return image
+
+        return await offload(add)
+
+    def _later(self, work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        task = asyncio.create_task(offload(work, *args, **kwargs))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _after(
+        self, request: BuildRequest, result: BuildResult, began: float, tags: tuple[str, ...], *, sync: bool
+    ) -> None:
+        """The build's record, and durability of what it made."""
+        builds = self._store.state.documents(_HISTORY)
+        builds.put(
+            f"{time.time_ns():020d}",
+            {
+                "file": request.dockerfile_name,
+                "context": request.context_key or str(request.context or ""),
+                "target": request.target,
+                "tags": tags,
+                "image": result.image.id,
+                "began": began,
+                "seconds": time.time() - began,
+                "steps": [
+                    [step.name, step.key, step.cached, round(step.seconds, 4), step.miss_reason]
+                    for step in result.steps
+                ],
+                "warnings": [str(warning) for warning in result.warnings],
+            },
+        )
+        for key in [key for key, _ in builds.items()][:-_KEEP_BUILDS]:
+            builds.delete(key)
+        if sync:
+            self._store.snapshots.sync()
+
+
+def _tag(name: str) -> Reference:
+    try:
+        return parse_reference(name).with_default_tag()
+    except BuildtoolError as error:
+        error.hint = error.hint or f"the tag was {name!r}"
+        raise

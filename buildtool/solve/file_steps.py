@@ -1,0 +1,232 @@
+# ruff: noqa: PTH101, PTH102
+"""COPY, ADD and WORKDIR: looked at (for the content key), then executed. All of it blocks and runs in threads."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildtool.cache import FullDisk, SnapshotId, Store, Tree
+from buildtool.errors import BuildtoolError, InvalidInput
+from buildtool.graph import Copy, Mkdir, Node, content_definition, digest_of
+from buildtool.oci import Digest
+from buildtool.runtime import resolve_user
+from buildtool.solve.archives import is_archive, unpack_archive
+from buildtool.solve.files import TreeFiles
+from buildtool.solve.keys import Preimage, content_preimage
+from buildtool.solve.ownership import Owner, parse_chmod, resolve_owner
+from buildtool.solve.placement import Placement, ancestors_of, place
+from buildtool.solve.records import Copied
+from buildtool.solve.selection import Entry
+from buildtool.solve.sources import Selected, select_files
+from buildtool.solve.writer import Previous, Stopped, Writer
+
+_LINK_FROM = 32
+"""So many files make the memory of what was copied worth its cost."""
+
+
+def tree_of(store: Store, chain: Sequence[SnapshotId]) -> Tree:
+    """The merged tree of these snapshots, bottom first."""
+    return Tree([store.snapshots.fs(snapshot) for snapshot in chain])
+
+
+@dataclass(frozen=True)
+class PlannedCopy:
+    """A Copy looked at: what, where, whose. `preimage` is the content key's."""
+
+    node: Node
+    chain: tuple[SnapshotId, ...]
+    tree: Tree
+    selected: Selected
+    placement: Placement
+    owner: Owner | None
+    preimage: Preimage
+    identity: str
+
+
+def plan_copy(
+    store: Store,
+    node: Node,
+    chain: Sequence[SnapshotId],
+    source: Sequence[SnapshotId] | None,
+    selected: Selected | None,
+) -> PlannedCopy:
+    """Look at a Copy onto the tree of `chain`. `source` is the tree copied from, or `selected` the context's files.
+
+    Raises NotFound or InvalidInput with the place in the Buildfile.
+    """
+    step = node.step
+    assert isinstance(step, Copy)
+    tree = tree_of(store, chain)
+    if selected is None:
+        selected = select_files(TreeFiles(tree_of(store, source or ())), node, "the stage or image copied from")
+    try:
+        owner = resolve_owner(step.chown, tree) if step.chown else None
+        placement = place(tree, step, selected.selection)
+    except OSError as error:
+        raise InvalidInput(f"{step.destination}: {error.strerror}", where=node.span) from error
+    except BuildtoolError as error:
+        error.where = error.where or node.span
+        raise
+    preimage = content_preimage(node, selected.digest, placement.facts(owner))
+    plain = {name: value for name, value in content_definition(step).items() if name != "destination"}
+    identity = digest_of({"step": plain, "owner": owner, "squash": store.squash_ids})
+    return PlannedCopy(node, tuple(chain), tree, selected, placement, owner, preimage, identity)
+
+
+def execute_copy(
+    store: Store, planned: PlannedCopy, before: Copied | None, cancelled: threading.Event
+) -> tuple[SnapshotId, Copied | None]:
+    """Make the snapshot. The second result is to be remembered for the next time (None: not worth it)."""
+    step = planned.node.step
+    assert isinstance(step, Copy)
+    selection, placement = planned.selected.selection, planned.placement
+    writable = not selection.owned and len(planned.selected.lines) >= _LINK_FROM
+    previous = None
+    if writable and before is not None and (before.definition, before.base) == (planned.identity, placement.base):
+        fs = store.snapshots.fs(SnapshotId(before.snapshot))
+        lines = dict(line.split("\0", 1) for line in before.lines)
+        previous = Previous(Path(f"{fs}{placement.base.rstrip('/')}"), lines)
+    with store.snapshots.prepare(planned.chain) as draft, FullDisk(draft.directory):
+        writer = Writer(
+            draft.fs,
+            store.squash_ids,
+            owner=planned.owner,
+            chmod=parse_chmod(step.chmod) if step.chmod else None,
+            previous=previous,
+            cancelled=cancelled,
+        )
+        archives = [] if step.unpack is False else [root for root in selection.roots if is_archive(root)]
+        if step.unpack and not archives:
+            raise InvalidInput("ADD --unpack: the source is no tar archive", where=planned.node.span)
+        if archives:
+            _unpack(store, planned, writer, archives)
+        else:
+            writer.copy(placement, selection)
+        if cancelled.is_set():
+            raise Stopped
+        snapshot = draft.commit()
+    if not writable or archives:
+        return snapshot, None
+    return snapshot, Copied(planned.identity, snapshot, placement.base, planned.selected.lines)
+
+
+def _unpack(store: Store, planned: PlannedCopy, writer: Writer, archives: list[Entry]) -> None:
+    """Unpack archives into the destination, which is a directory then; copy what is none."""
+    step = planned.node.step
+    assert isinstance(step, Copy)
+    base = step.destination.rstrip("/") or "/"
+    if not step.link:
+        base = planned.tree.resolve(base)
+    ancestors = ancestors_of(planned.tree, base)
+    selection = planned.selected.selection
+    for root in selection.roots:
+        if root in archives:
+            writer.make_directories(ancestors)
+            target = Path(f"{writer.root}{base.rstrip('/')}")
+            unpack_archive(root, target, base, planned.tree, squash_ids=store.squash_ids)
+        else:
+            single = type(selection)([root], [], selection.owned)
+            writer.copy(Placement(base, ancestors), single)
+
+
+@dataclass(frozen=True)
+class PlannedMkdir:
+    """A WORKDIR looked at."""
+
+    node: Node
+    chain: tuple[SnapshotId, ...]
+    placement: Placement
+    owner: Owner
+    preimage: Preimage
+
+
+def plan_mkdir(store: Store, node: Node, chain: Sequence[SnapshotId]) -> PlannedMkdir:
+    """Look at a WORKDIR. Raises InvalidInput when a file is in the way or the user is unknown."""
+    step = node.step
+    assert isinstance(step, Mkdir)
+    tree = tree_of(store, chain)
+    try:
+        base = tree.resolve(step.path)
+        placement = Placement(base, ancestors_of(tree, base))
+        user = resolve_user(step.user, tree.read_text("/etc/passwd"), tree.read_text("/etc/group"))
+    except OSError as error:
+        raise InvalidInput(f"WORKDIR {step.path}: {error.strerror}", where=node.span) from error
+    except BuildtoolError as error:
+        message = error.message.replace("cannot copy to non-directory", f"WORKDIR {step.path}: not a directory")
+        raise InvalidInput(message, where=node.span) from error
+    owner = (user.uid, user.gid)
+    preimage = content_preimage(node, "", placement.facts(owner))
+    return PlannedMkdir(node, tuple(chain), placement, owner, preimage)
+
+
+def execute_mkdir(store: Store, planned: PlannedMkdir) -> SnapshotId:
+    """Make the snapshot; it is empty when the directory was there already."""
+    with store.snapshots.prepare(planned.chain) as draft, FullDisk(draft.directory):
+        if any(ancestor.mode is None for ancestor in planned.placement.ancestors):
+            writer = Writer(draft.fs, store.squash_ids, owner=planned.owner)
+            writer.make_directories(planned.placement.ancestors)
+        return draft.commit()
+
+
+def execute_merge(store: Store, chain: Sequence[SnapshotId], layer: SnapshotId) -> SnapshotId:
+    """COPY --link on its place: the layer as it is, unless it would change directories that are there already.
+
+    A layer made from nothing has new directories on the way to its files; where the tree below has them with other
+    attributes, the layer's files are linked into a copy of it whose directories look like those below.
+    """
+    tree = tree_of(store, chain)
+    source = store.snapshots.fs(layer)
+    if not _overrides(source, "", tree):
+        return layer
+    with store.snapshots.prepare(chain) as draft, FullDisk(draft.directory):
+        _clone(str(source), str(draft.fs), "", tree, store.squash_ids)
+        return draft.commit()
+
+
+def _overrides(directory: Path, path: str, tree: Tree) -> bool:
+    """Whether the way to the copied files (directories with one entry each) differs from the tree below."""
+    for entry in os.scandir(directory):
+        if not entry.is_dir(follow_symlinks=False):
+            continue
+        here = f"{path}/{entry.name}"
+        try:
+            below = tree.lstat(here)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        own = entry.stat(follow_symlinks=False)
+        attributes = (below.st_mode, below.st_uid, below.st_gid)
+        if stat.S_ISDIR(below.st_mode) and attributes != (own.st_mode, own.st_uid, own.st_gid):
+            return True
+        if _overrides(Path(entry.path), here, tree):
+            return True
+    return False
+
+
+def _clone(source: str, target: str, path: str, tree: Tree, squash_ids: bool) -> None:
+    for entry in os.scandir(source):
+        copy = f"{target}/{entry.name}"
+        if not entry.is_dir(follow_symlinks=False):
+            os.link(entry.path, copy, follow_symlinks=False)
+            continue
+        here = f"{path}/{entry.name}"
+        try:
+            like = tree.lstat(here)
+        except (FileNotFoundError, NotADirectoryError):
+            like = entry.stat(follow_symlinks=False)
+        if not stat.S_ISDIR(like.st_mode):
+            like = entry.stat(follow_symlinks=False)
+        os.mkdir(copy)
+        if not squash_ids:
+            os.chown(copy, like.st_uid, like.st_gid)
+        os.chmod(copy, stat.S_IMODE(like.st_mode))
+        _clone(entry.path, copy, here, tree, squash_ids)
+
+
+def content_key(planned: PlannedCopy | PlannedMkdir) -> Digest:
+    """The content key of what was looked at."""
+    return digest_of(planned.preimage)

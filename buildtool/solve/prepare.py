@@ -1,0 +1,129 @@
+"""From a request to everything that can be known before a step runs: plan, files of the context, definition keys,
+hits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from buildtool.buildfile import IgnoreRules, parse
+from buildtool.cache import Lease
+from buildtool.errors import InvalidInput
+from buildtool.graph import Copy, Node, Plan, PlanOptions, Source, StepId, digest_of, plan
+from buildtool.images import Image, Images
+from buildtool.oci import host_platform, parse_platform
+from buildtool.solve.bases import find_bases
+from buildtool.solve.files import ContextFiles, NoFiles
+from buildtool.solve.fingerprints import FileIndex
+from buildtool.solve.keys import Preimage, definition_preimage, source_key
+from buildtool.solve.ownership import parse_chmod
+from buildtool.solve.records import Records, Sites, StepResult
+from buildtool.solve.request import BuildRequest, BuildWarning
+from buildtool.solve.sources import Selected, select_files
+
+
+@dataclass
+class Prepared:
+    """A build before its first step. `hits` are the steps whose definition key has a result."""
+
+    request: BuildRequest
+    plan: Plan
+    lease: Lease
+    sites: Sites
+    context: ContextFiles | None
+    base_images: dict[str, Image]
+    selected: dict[StepId, Selected] = field(default_factory=dict)
+    keys: dict[StepId, str] = field(default_factory=dict)
+    preimages: dict[StepId, Preimage] = field(default_factory=dict)
+    hits: dict[StepId, StepResult] = field(default_factory=dict)
+    warnings: list[BuildWarning] = field(default_factory=list)
+
+    def node(self, step: StepId) -> Node:
+        return self.plan.node(step)
+
+
+def prepare(request: BuildRequest, images: Images, records: Records, sites: Sites, lease: Lease) -> Prepared:
+    """Parse, find the bases, plan, look at the context, compute keys and look them up. Blocking.
+
+    Raises InvalidInput, NotFound, Unavailable, each with its place in the Buildfile.
+    """
+    buildfile = parse(request.dockerfile, request.dockerfile_name)
+    options = _options(request)
+    bases, base_images = find_bases(buildfile, options, images)
+    planned = plan(buildfile, options, bases)
+    context = _context(request, images)
+    prepared = Prepared(request, planned, lease, sites, context, base_images)
+    fired = [*buildfile.warnings, *(w for w in planned.warnings if buildfile.checks.allows(w.rule, w.span.line))]
+    if buildfile.checks.error and fired:
+        first = fired[0]
+        raise InvalidInput(f"check failed: {first.rule}: {first.message}", where=first.span)
+    prepared.warnings = [BuildWarning(warning.message, warning.span) for warning in fired]
+    if request.pull:
+        prepared.warnings.append(BuildWarning("--pull: this daemon has no registry client; local images are used"))
+    for step in planned.graph:
+        _add_key(prepared, planned.node(step))
+    if context is not None:
+        context.index.save()
+    if not request.no_cache:
+        for step, key in prepared.keys.items():
+            if planned.node(step).has_layer:
+                hit = records.find(key, lease)
+                if hit is not None:
+                    prepared.hits[step] = hit
+    return prepared
+
+
+def _options(request: BuildRequest) -> PlanOptions:
+    if request.network_mode not in ("", "default", "host", "none", "bridge"):
+        raise InvalidInput(
+            f"network mode {request.network_mode!r} is not supported for builds", hint="use default, host or none"
+        )
+    return PlanOptions(
+        build_args=request.build_args,
+        target=request.target,
+        platform=parse_platform(request.platform) if request.platform else host_platform(),
+        labels=request.labels,
+        network="none" if request.network_mode == "none" else "host",
+        extra_hosts=request.extra_hosts,
+        epoch=request.epoch,
+    )
+
+
+def _context(request: BuildRequest, images: Images) -> ContextFiles | None:
+    if request.context is None:
+        return None
+    rules = IgnoreRules.parse(request.ignore or "", request.ignore_name)
+    index = FileIndex(images.store.root / "build-index", request.context_key or str(request.context), request.context)
+    return ContextFiles(request.context, rules, index)
+
+
+def _add_key(prepared: Prepared, node: Node) -> None:
+    step = node.step
+    if isinstance(step, Source):
+        prepared.keys[node.id] = source_key(step)
+        return
+    content = ""
+    if isinstance(step, Copy):
+        _check_chmod(step, node)
+        if step.from_context:
+            if prepared.context is None and step.sources:
+                raise InvalidInput(
+                    "there is no build context to copy from", where=node.span, hint="build from a directory"
+                )
+            selected = select_files(prepared.context or NoFiles(), node, "the build context")
+            prepared.selected[node.id] = selected
+            content = selected.digest
+            for name in selected.selection.unmatched:
+                place = dict(node.places).get(name, node.span)
+                prepared.warnings.append(BuildWarning(f"no file matches {name!r}", place))
+    preimage = definition_preimage(node, [prepared.keys[needed] for needed in node.inputs], content)
+    prepared.preimages[node.id] = preimage
+    prepared.keys[node.id] = digest_of(preimage)
+
+
+def _check_chmod(step: Copy, node: Node) -> None:
+    try:
+        if step.chmod:
+            parse_chmod(step.chmod)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, where=node.span, hint=error.hint) from None

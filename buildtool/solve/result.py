@@ -1,0 +1,120 @@
+"""The image of a finished build: layers, config, history. Source: OCI image-spec v1.1, config.md."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from buildtool.aio import offload
+from buildtool.cache import Store
+from buildtool.graph import ImagePlan, Plan, StepId, digest_of
+from buildtool.images import Image, Images, LayerSource
+from buildtool.oci import Digest, History, ImageConfig, Reference, RootFS, encode
+from buildtool.solve.records import Records, StepResult
+
+COMMENT = "buildkit.dockerfile.v0"
+
+
+def rfc3339(epoch: int) -> str:
+    """Seconds since the epoch as the config's `created`."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class LayerDigests:
+    """Digests the layers of the exported stage in the background, each as soon as its step is done."""
+
+    def __init__(self, store: Store, plan: ImagePlan) -> None:
+        self._store = store
+        self._epoch = plan.epoch
+        self._exported = frozenset(plan.chain)
+        self._tasks: dict[StepId, asyncio.Task[tuple[Digest, int]]] = {}
+
+    def begin(self, step: StepId, result: StepResult) -> None:
+        """A step is done."""
+        if step in self._exported and step not in self._tasks:
+            self._tasks[step] = asyncio.create_task(offload(self._store.layers.diff_id, result.snapshot, self._epoch))
+
+    async def get(self, steps: Sequence[StepId], results: dict[StepId, StepResult]) -> list[tuple[Digest, int]]:
+        """The diff_ids and sizes of these steps' layers, in order."""
+        missing = [step for step in steps if step not in self._tasks]
+        found = await offload(self._known, [results[step] for step in missing])
+        known = dict(zip(missing, found, strict=True))
+        return [await self._tasks[step] if step in self._tasks else known[step] for step in steps]
+
+    def _known(self, results: list[StepResult]) -> list[tuple[Digest, int]]:
+        return [self._store.layers.diff_id(result.snapshot, self._epoch) for result in results]
+
+    async def close(self) -> None:
+        """Wait for what is still being digested; failures were told, or nobody asked."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+            for task in self._tasks.values():
+                if not task.cancelled():
+                    task.exception()
+
+
+def image_key(plan: Plan, base: Image | None, results: dict[StepId, StepResult]) -> Digest:
+    """Names the image before it is made: by its snapshots, config and time."""
+    image = plan.image
+    return digest_of(
+        {
+            "level": "image",
+            "base": base.id if base is not None else "",
+            "snapshots": [results[step].snapshot for step in image.chain],
+            "epoch": image.epoch,
+            "config": msgspec.to_builtins(image.config),
+            "author": image.author,
+            "history": [[line.created_by, line.layer] for line in image.history],
+            "platform": str(image.platform),
+        }
+    )
+
+
+def find_image(images: Images, records: Records, key: Digest, tags: Sequence[Reference]) -> Image | None:
+    """The image made before of the same things, tagged."""
+    identity = records.image(key)
+    image = images.find(identity) if identity is not None else None
+    if image is None or any(layer.snapshot is None for layer in image.layers if layer.blob is None):
+        return None
+    for tag in tags:
+        if tag not in image.references:
+            images.tag(image.id, tag)
+    return images.get(image.id) if tags else image
+
+
+def add_image(
+    images: Images,
+    plan: ImagePlan,
+    base: Image | None,
+    layers: Sequence[tuple[StepResult, Digest, int]],
+    tags: Sequence[Reference],
+) -> Image:
+    """Register the image: the base's layers and those made here, the base's history and that of the Buildfile."""
+    sources = list(base.layers) if base is not None else []
+    sources += [
+        LayerSource(diff_id, size, snapshot=result.snapshot, epoch=plan.epoch) for result, diff_id, size in layers
+    ]
+    created = rfc3339(plan.epoch)
+    history = list(base.config.history or ()) if base is not None else []
+    history += [
+        History(created=created, created_by=line.created_by, comment=COMMENT, empty_layer=not line.layer)
+        for line in plan.history
+    ]
+    platform: dict[str, Any] = {"variant": plan.platform.variant}
+    if base is not None:
+        platform["os_version"] = base.config.os_version
+    config = ImageConfig(
+        architecture=plan.platform.architecture,
+        os=plan.platform.os,
+        rootfs=RootFS("layers", [source.diff_id for source in sources]),
+        config=plan.config,
+        created=created,
+        author=plan.author,
+        history=history,
+        **platform,
+    )
+    return images.add(encode(config), sources, references=tags)

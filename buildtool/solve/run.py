@@ -1,0 +1,314 @@
+"""RUN: a container whose writable layer is the snapshot to be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import signal
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from buildtool.cache import Draft, SnapshotId, Store, Tree
+from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFound, StepFailed
+from buildtool.graph import Exec, Node
+from buildtool.runtime import (
+    Attachment,
+    Bundle,
+    ExitStatus,
+    Rootfs,
+    Runtime,
+    SpecOptions,
+    Task,
+    container_spec,
+    resolve_user,
+)
+from buildtool.solve.flights import Listener
+from buildtool.solve.request import BuildRequest
+from buildtool.solve.run_mounts import HOSTNAME, CacheMounts, RunFiles, clean_up_points, needs_scratch, script_target
+from buildtool.solve.threads import acquire, to_end
+
+_FRAME = 8
+_LAST_BYTES = 1 << 14
+_LAST_LINES = 20
+
+
+@dataclass
+class RunContext:
+    """What all RUN steps of a daemon share."""
+
+    store: Store
+    runtime: Runtime
+    directory: Path
+    cache_mounts: CacheMounts
+
+
+class Tail:
+    """The last output of a command, for the error message."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """Keep what was written last."""
+        self._chunks.append(data)
+        self._size += len(data)
+        while self._size - len(self._chunks[0]) > _LAST_BYTES:
+            self._size -= len(self._chunks.popleft())
+
+    def text(self) -> str:
+        """The last lines."""
+        lines = b"".join(self._chunks).decode(errors="replace").splitlines()
+        return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
+
+
+async def execute_run(
+    context: RunContext,
+    request: BuildRequest,
+    node: Node,
+    chains: Sequence[Sequence[SnapshotId]],
+    listener: Listener,
+) -> SnapshotId:
+    """Run the command on the tree of `chains[0]` (the other chains are those of its mounts) and commit its layer.
+
+    Raises StepFailed when it does not succeed. On every failure, and when cancelled, processes are killed and
+    nothing stays.
+    """
+    step = node.step
+    assert isinstance(step, Exec)
+    async with AsyncExitStack() as stack:
+        caches = {
+            mount.target: await context.cache_mounts.acquire(mount, stack)
+            for mount in step.mounts
+            if mount.type == "cache"
+        }
+        room = await acquire(Room.open, Room.close, context, request, node, chains, caches)
+        try:
+            status, tail, created = await _run(context.runtime, room.bundle, node, listener)
+            if status.code != 0:
+                raise _failure(node, status, tail, request.memory)
+            return await to_end(room.commit, created)
+        finally:
+            await to_end(room.close)
+
+
+class Room:
+    """What one execution needs on disk: the draft, the mounts' sources, the bundle. Blocking."""
+
+    def __init__(self, draft: Draft, directory: Path) -> None:
+        self.draft = draft
+        self.directory = directory
+        self.scratches: list[Draft] = []
+        self.bundle: Bundle
+
+    @classmethod
+    def open(
+        cls,
+        context: RunContext,
+        request: BuildRequest,
+        node: Node,
+        chains: Sequence[Sequence[SnapshotId]],
+        caches: dict[str, Path],
+    ) -> Room:
+        """Make everything; nothing stays when that fails."""
+        name = f"build-{secrets.token_hex(8)}"
+        room = cls(context.store.snapshots.prepare(chains[0]), context.directory / name)
+        try:
+            room.directory.mkdir(mode=0o700, parents=True)
+            files = room._files(context, request, node, chains, caches)
+            room.bundle = _bundle(context, request, node, files, room.draft, chains[0], name)
+        except BaseException:
+            room.close()
+            raise
+        return room
+
+    def commit(self, created: Sequence[str]) -> SnapshotId:
+        """Make the draft a snapshot. `created` are mount points that had to be made in it."""
+        clean_up_points(self.draft.fs, created)
+        return self.draft.commit()
+
+    def close(self) -> None:
+        """Remove what is left."""
+        for draft in (self.draft, *self.scratches):
+            draft.discard()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _files(
+        self,
+        context: RunContext,
+        request: BuildRequest,
+        node: Node,
+        chains: Sequence[Sequence[SnapshotId]],
+        caches: dict[str, Path],
+    ) -> RunFiles:
+        step = node.step
+        assert isinstance(step, Exec)
+        store = context.store
+        tree = Tree([store.snapshots.fs(snapshot) for snapshot in chains[0]])
+        files = RunFiles(store, node, self.directory, tree, request.secrets)
+        files.add_names(step.network, step.extra_hosts)
+        if step.script is not None:
+            files.add_file(script_target(step), "script", step.script.content.encode(), mode=0o755)
+        for number, mount in enumerate(step.mounts):
+            if mount.type == "cache":
+                files.bind(caches[mount.target], mount.target, readonly=mount.readonly)
+            elif mount.type == "tmpfs":
+                files.add_tmpfs(mount)
+            elif mount.type == "secret":
+                files.add_secret(mount, number)
+            elif mount.type == "ssh":
+                if mount.required:
+                    raise StepFailed("RUN --mount=type=ssh: this daemon forwards no ssh agent", where=node.span)
+            elif mount.input is not None:
+                if needs_scratch(mount):
+                    self.scratches.append(store.snapshots.prepare())
+                scratch = self.scratches[-1] if needs_scratch(mount) else None
+                files.add_tree(mount, chains[mount.input], scratch)
+        return files
+
+
+def _bundle(
+    context: RunContext,
+    request: BuildRequest,
+    node: Node,
+    files: RunFiles,
+    draft: Draft,
+    chain: Sequence[SnapshotId],
+    name: str,
+) -> Bundle:
+    step = node.step
+    assert isinstance(step, Exec)
+    store, tree = context.store, files.tree
+    try:
+        user = resolve_user(step.user, tree.read_text("/etc/passwd"), tree.read_text("/etc/group"))
+    except BuildtoolError as error:
+        raise StepFailed(error.message, where=node.span) from error
+    args = [f"{variable}={value}" for variable, value in (*step.hidden_args, *step.build_args)]
+    options = SpecOptions(
+        id=name,
+        args=step.args,
+        env=[*step.env, *args, *files.env],
+        cwd=step.cwd,
+        user=user,
+        hostname=HOSTNAME,
+        network="none" if step.network == "none" else "host",
+        mounts=files.mounts,
+        resources=_resources(request),
+        ulimits=[_rlimit(limit) for limit in request.ulimits],
+    )
+    if request.shm_size:
+        options = replace(options, shm_size=request.shm_size)
+    if request.cgroup_parent:
+        options = replace(options, cgroup_parent=request.cgroup_parent)
+    lower = [files.mount_points(), *(store.snapshots.fs(snapshot) for snapshot in chain)]
+    rootfs = Rootfs(lower, upper=draft.fs, work=draft.work, volatile=True)
+    return Bundle(name, files.directory / "bundle", container_spec(options), rootfs, detached=False)
+
+
+def _resources(request: BuildRequest) -> dict[str, Any]:
+    """The request's limits as OCI resources."""
+    memory: dict[str, Any] = {}
+    if request.memory:
+        memory["limit"] = request.memory
+    if request.memory_swap:
+        memory["swap"] = request.memory_swap
+    cpu: dict[str, Any] = {
+        "shares": request.cpu_shares,
+        "period": request.cpu_period,
+        "quota": request.cpu_quota,
+        "cpus": request.cpuset_cpus,
+        "mems": request.cpuset_mems,
+    }
+    cpu = {key: value for key, value in cpu.items() if value}
+    return {key: value for key, value in (("memory", memory), ("cpu", cpu)) if value}
+
+
+def _rlimit(limit: dict[str, Any]) -> dict[str, Any]:
+    name = str(limit.get("Name", "")).upper()
+    return {"type": f"RLIMIT_{name}", "soft": int(limit.get("Soft", 0)), "hard": int(limit.get("Hard", 0))}
+
+
+async def _run(
+    runtime: Runtime, bundle: Bundle, node: Node, listener: Listener
+) -> tuple[ExitStatus, Tail, list[str]]:
+    tail = Tail()
+    try:
+        task = await runtime.create(bundle)
+    except (CommandNotFound, CommandNotExecutable) as error:
+        raise StepFailed(error.message, exit_code_of_step=error.exit_code, where=node.span) from error
+    except BuildtoolError as error:
+        raise StepFailed(error.message, where=node.span, hint=error.hint) from error
+    try:
+        async with await task.attach(stdin=False, stdout=True, stderr=True) as attachment:
+            try:
+                await task.start()
+            except (CommandNotFound, CommandNotExecutable) as error:
+                raise StepFailed(error.message, exit_code_of_step=error.exit_code, where=node.span) from error
+            await _follow(attachment, tail, listener)
+        return await task.wait(), tail, task.created
+    finally:
+        await _end(task)
+
+
+async def _end(task: Task) -> None:
+    """Kill what still runs and wait until it is gone, whatever happens to us meanwhile."""
+    ending = asyncio.create_task(_kill_and_delete(task))
+    try:
+        await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        await asyncio.wait([ending])
+        raise
+
+
+async def _kill_and_delete(task: Task) -> None:
+    if task.exit is None:
+        with contextlib.suppress(BuildtoolError):
+            await task.signal(signal.SIGKILL, all=True)
+    await task.delete()
+
+
+async def _follow(attachment: Attachment, tail: Tail, listener: Listener) -> None:
+    """Take the frames apart: a byte for the stream, three of padding, four of length, then the data."""
+    buffer = bytearray()
+    while data := await attachment.read():
+        buffer += data
+        while len(buffer) >= _FRAME:
+            end = _FRAME + int.from_bytes(buffer[4:_FRAME])
+            if len(buffer) < end:
+                break
+            stream = "stderr" if buffer[0] == 2 else "stdout"
+            chunk = bytes(buffer[_FRAME:end])
+            del buffer[:end]
+            tail.add(chunk)
+            listener(stream, chunk)
+
+
+def _failure(node: Node, status: ExitStatus, tail: Tail, memory: int) -> StepFailed:
+    """What to tell of a command that failed. Source: BuildKit's wording of the first line."""
+    step = node.step
+    assert isinstance(step, Exec)
+    command = " ".join(step.args)
+    if status.oom_killed:
+        limit = f" (limit {memory} bytes)" if memory else ""
+        how = f"killed by the kernel: out of memory{limit}"
+    elif status.signal is not None:
+        try:
+            how = f"killed by signal {status.signal} ({signal.Signals(status.signal).name})"
+        except ValueError:
+            how = f"killed by signal {status.signal}"
+    else:
+        how = f"exit code: {status.code}"
+    output = tail.text()
+    return StepFailed(
+        f'process "{command}" did not complete successfully: {how}',
+        exit_code_of_step=status.code,
+        oom_killed=status.oom_killed,
+        where=node.span,
+        hint=f"last output:\n{output}" if output else "it wrote nothing",
+    )
