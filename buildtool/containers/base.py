@@ -46,6 +46,11 @@ class Bases:
             found = self._known[key] = self._compute(key)
         return found
 
+    def lower(self, snapshots: Sequence[int]) -> list[Path]:
+        """The directories of a base's layers, bottom first, without looking at them."""
+        layers = [self._store.snapshots.fs(SnapshotId(number)) for number in snapshots]
+        return [*layers, self._directory / _init_name(tuple(snapshots))]
+
     def sweep(self, used: set[tuple[int, ...]]) -> None:
         """Remove the init layers that no container has (when the service opens)."""
         kept = {_init_name(key) for key in used}

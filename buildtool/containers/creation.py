@@ -105,6 +105,8 @@ class Creator:
         host.shm_size = host.shm_size or limits.SHM_SIZE
         host.ipc_mode = host.ipc_mode or "private"
         host.cgroupns_mode = host.cgroupns_mode or ("private" if _UNIFIED else "host")
+        if host.oom_kill_disable is None and not _UNIFIED:
+            host.oom_kill_disable = False
         host.runtime = host.runtime or "buildtool"
         if host.memory and not host.memory_swap:
             host.memory_swap = host.memory * 2

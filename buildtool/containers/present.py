@@ -24,10 +24,6 @@ _OPTIONAL_CONFIG = (
     "Shell",
 )
 _OPTIONAL_HOST = ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts")
-_LISTS = (
-    *("Devices", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps"),
-    *("BlkioDeviceWriteIOps", "Ulimits", "Dns", "DnsOptions", "DnsSearch"),
-)
 MASKED_PATHS = [
     *(f"/proc/{name}" for name in ("asound", "acpi", "interrupts", "kcore", "keys", "latency_stats", "timer_list")),
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"),
@@ -40,8 +36,8 @@ def network_id(name: str) -> str:
     return hashlib.sha256(f"buildtool network {name}".encode()).hexdigest()
 
 
-def inspect(record: Record, directory: Path, exec_ids: Sequence[str], pid: int) -> Json:
-    """The answer to GET /containers/{id}/json. `directory` is the container's bundle directory."""
+def inspect(record: Record, directory: Path, exec_ids: Sequence[str], lower: Sequence[Path]) -> Json:
+    """The answer to GET /containers/{id}/json: `directory` is the bundle's, `lower` are the layers, bottom first."""
     started = record.state.started_at > 0
     logged = record.host.log_config.type != "none"
     return {
@@ -49,12 +45,12 @@ def inspect(record: Record, directory: Path, exec_ids: Sequence[str], pid: int) 
         "Created": times.rfc3339nano(record.created),
         "Path": record.path,
         "Args": record.args,
-        "State": state(record.state, pid),
+        "State": state(record.state),
         "Image": record.image_id,
         "ResolvConfPath": str(directory / "resolv.conf") if started else "",
         "HostnamePath": str(directory / "hostname") if started else "",
         "HostsPath": str(directory / "hosts") if started else "",
-        "LogPath": str(directory / f"{record.id}-json.log") if logged else "",
+        "LogPath": str(directory / f"{record.id}-json.log") if logged and started else "",
         "Name": "/" + record.name,
         "RestartCount": record.restart_count,
         "Driver": "overlay2",
@@ -67,7 +63,8 @@ def inspect(record: Record, directory: Path, exec_ids: Sequence[str], pid: int) 
         "GraphDriver": {
             "Data": {
                 "ID": record.id,
-                "MergedDir": str(directory / "merged"),
+                "LowerDir": ":".join(str(path) for path in reversed(lower)),
+                "MergedDir": str(directory / "rootfs"),
                 "UpperDir": str(directory / "upper"),
                 "WorkDir": str(directory / "work"),
             },
@@ -79,7 +76,7 @@ def inspect(record: Record, directory: Path, exec_ids: Sequence[str], pid: int) 
     }
 
 
-def state(value: State, pid: int) -> Json:
+def state(value: State) -> Json:
     """`State` of inspect."""
     document: Json = {
         "Status": value.status,
@@ -88,7 +85,7 @@ def state(value: State, pid: int) -> Json:
         "Restarting": value.restarting,
         "OOMKilled": value.oom_killed,
         "Dead": value.dead,
-        "Pid": pid,
+        "Pid": value.pid,
         "ExitCode": value.exit_code,
         "Error": value.error,
         "StartedAt": times.rfc3339nano(value.started_at),
@@ -137,9 +134,6 @@ def host_config(record: Record) -> Json:
             del document[key]
     if document["Init"] is None:
         del document["Init"]
-    for key in _LISTS:
-        if document[key] is None:
-            document[key] = []
     unmasked = record.host.privileged or "systempaths=unconfined" in (record.host.security_opt or ())
     if document["MaskedPaths"] is None and not unmasked:
         document["MaskedPaths"] = list(MASKED_PATHS)

@@ -149,7 +149,8 @@ class Containers:
         """GET /containers/{id}/json."""
         container = self.get(reference)
         running = [exec.id for exec in container.execs.values() if exec.running]
-        document = present.inspect(container.record, container.directory, running, container.state.pid)
+        lower = self._bases.lower(container.record.snapshots)
+        document = present.inspect(container.record, container.directory, running, lower)
         if size:
             document |= await offload(self._sizes, container)
         return document
