@@ -118,8 +118,9 @@ def _check_snapshots(store: Store) -> Iterator[_Finding]:
 
 
 def _check_actions(store: Store) -> Iterator[_Finding]:
+    entries = store.actions.entries()  # first: what they need was there before them
     known = {int(snapshot.id) for snapshot in store.snapshots.all() if store.snapshots.fs(snapshot.id).is_dir()}
-    for entry in store.actions.entries():
+    for entry in entries:
         missing = [f"snapshot {number}" for number in entry.snapshots() if number not in known]
         missing += [
             digest for digest in entry.blobs() if not is_digest(digest) or not store.blobs.has(Digest(digest))

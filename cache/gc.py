@@ -84,10 +84,11 @@ def _choose_actions(
     actions: Literal["keep", "unused", "all"],
 ) -> list[ActionEntry]:
     """Delete the records that go; the others, newest use first."""
+    entries = store.actions.entries()  # first: what they need was there before them
     known = {int(snapshot.id) for snapshot in store.snapshots.all()}
     limit = horizon if unused_since is None else min(horizon, unused_since)
     kept, dropped = [], []
-    for entry in sorted(store.actions.entries(), key=lambda entry: entry.used, reverse=True):
+    for entry in sorted(entries, key=lambda entry: entry.used, reverse=True):
         snapshots = entry.snapshots()
         if not known.issuperset(snapshots):
             dropped.append(entry)

@@ -114,9 +114,9 @@ class ByteSource:
 
 
 def read_entries(source: ByteSource) -> Iterator[TarEntry]:
-    """The entries of an archive. The caller consumes each entry's `stored` bytes and their padding (`skip_data`)
-    before it takes the next. Ends at the end-of-archive block or at the end of the stream; what follows is left
-    unread.
+    """The entries of an archive. The caller consumes each entry's `stored` bytes and their padding before the next.
+
+    Ends at the end-of-archive block or at the end of the stream; what follows is left unread.
     """
     pax: dict[bytes, bytes] = {}
     holes: list[bytes] = []
