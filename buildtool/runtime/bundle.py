@@ -40,7 +40,8 @@ class Bundle:
     """One container to be: an OCI runtime spec, its root, and what becomes of its standard streams.
 
     `directory` belongs to the runtime: config.json, shim.sock and exit.json are written there. A container that is
-    not `detached` is killed when the daemon that created it goes away (build steps); a detached one lives on.
+    not `detached` is killed when the daemon that created it goes away (build steps); a detached one lives on once
+    it is started.
     """
 
     id: str

@@ -132,8 +132,6 @@ class Child:
 
     def drain(self, done: Callable[[], None], grace: float) -> None:
         """Take the output that is left, for at most `grace` seconds when something still holds the streams."""
-        if self.input is not None:
-            self.input.abandon()
         called = False
 
         def once() -> None:
@@ -153,6 +151,8 @@ class Child:
 
     def finish_streams(self) -> None:
         self.finished = True
+        if self.input is not None:
+            self.input.abandon()
         self.output.finish()
         if self._master >= 0:
             os.close(self._master)

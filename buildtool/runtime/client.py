@@ -11,12 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 import buildtool
+from buildtool.aio import offload
 from buildtool.errors import BuildtoolError
 from buildtool.runtime.bundle import Bundle, ExitStatus, Rootfs
 from buildtool.runtime.cgroups import Cgroup, Hierarchies
@@ -91,7 +93,7 @@ class Runtime:
         return Task(bundle.id, bundle.directory, connection, state)
 
     async def reattach(self, bundle_dir: Path) -> Task | ExitStatus | None:
-        """Find a container again: a Task while it lives (or waits for its start), else how it ended.
+        """Find a started container again: a Task while it lives, else how it ended.
 
         None when it died with its shim without a record; what was left of it is killed and cleaned up then.
         """
@@ -107,7 +109,7 @@ class Runtime:
             record = bundle_dir / _EXIT_NAME
             if record.exists():
                 return exit_status(json.loads(record.read_bytes()))
-        _clean_up(bundle_dir)
+        await offload(_clean_up, bundle_dir)
         return None
 
     def _prepare(self, bundle: Bundle) -> dict[str, Any]:
@@ -192,7 +194,7 @@ class Runtime:
             package = str(Path(buildtool.__file__).resolve().parent.parent)
             with theirs, (self._run_dir / "spawner.log").open("ab") as log:
                 self._spawner = subprocess.Popen(  # noqa: ASYNC220 - a few ms, before anything is served
-                    [sys.executable, "-S", "-E", "-c", _BOOT, package, str(theirs.fileno())],
+                    [sys.executable, "-S", "-E", "-c", _BOOT, package, str(theirs.fileno()), str(self._run_dir)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -229,10 +231,13 @@ def _clean_up(bundle_dir: Path) -> None:
     except (OSError, ValueError):
         return
     path = (spec.get("linux") or {}).get("cgroupsPath")
-    if path:
-        group = Cgroup.find(Hierarchies.find(), path)
-        with contextlib.suppress(OSError):
-            group.freeze(False)
+    if not path:
+        return
+    group = Cgroup.find(Hierarchies.find(), path)
+    with contextlib.suppress(OSError):
+        group.freeze(False)
+    deadline = time.monotonic() + 5
+    while not group.remove() and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             group.kill(signal.SIGKILL)
-        group.remove()
+        time.sleep(0.005)

@@ -20,23 +20,21 @@ _JOINED = sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC | sc.CLONE_NEWNET |
 
 def exec_init(
     process: dict[str, Any],
-    init_pid: int,
+    init: int,
     seccomp: bytes,
     channel: socket.socket,
     stdio: tuple[int, int, int] | None,
     cgroup: Cgroup,
     identity: Identity,
 ) -> None:
-    """Join the container and become `process`. Returns only by raising; StartError carries the text for the user."""
+    """Join the container of `init` (a pidfd) and become `process`. Returns only by raising."""
     program.reset_signals()
     os.setsid()
     cgroup.join()
-    pidfd = os.pidfd_open(init_pid)
     try:
-        sc.setns(pidfd, _JOINED)
+        sc.setns(init, _JOINED)
     except OSError as error:
         raise StartError(program.OTHER, f"cannot join the container's namespaces: {error.strerror}") from error
-    os.close(pidfd)
     uid = (process.get("user") or {}).get("uid", 0)
     if stdio is None:
         ptmx = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)

@@ -75,16 +75,27 @@ class JsonLog:
         return f'{{"log":{text},"stream":"{_NAMES[stream]}","time":"{_now()}"}}\n'.encode("utf-8", "replace")
 
     def _put(self, records: bytes) -> None:
+        limit = self._max_size
         try:
-            if self._max_size is not None and self._size and self._size + len(records) > self._max_size:
+            while limit is not None and self._size + len(records) > limit:
+                end = records.rfind(b"\n", 0, max(0, limit - self._size)) + 1
+                if end == 0 and self._size == 0:  # a single record above the limit has its file to itself
+                    end = records.find(b"\n") + 1
+                self._write(records[:end])
+                records = records[end:]
+                if not records:
+                    return
                 self._rotate()
-            view = memoryview(records)
-            while view:
-                written = os.write(self._fd, view)
-                self._size += written
-                view = view[written:]
+            self._write(records)
         except OSError:
             self.lost += len(records)
+
+    def _write(self, records: bytes) -> None:
+        view = memoryview(records)
+        while view:
+            written = os.write(self._fd, view)
+            self._size += written
+            view = view[written:]
 
     def _open(self) -> None:
         try:

@@ -1,3 +1,4 @@
+# ruff: noqa: PTH112
 """The mounts of a container: from the OCI spec's list to a root ready to pivot into.
 
 Runs in the container's init process. Sources are opened as detached mounts while the host's tree is as it was;
@@ -166,10 +167,14 @@ def _mount_new(root: int, mount: Spec, options: Options, created: list[str]) -> 
 def _stand_in(kind: str, target: int, options: Options, error: OSError) -> bool:
     """What a user namespace may not mount itself is bound from the host; whether that was done."""
     place = f"/proc/self/fd/{target}"
-    if kind == "sysfs" and error.errno in (errno.EPERM, errno.EBUSY):
-        tree = sc.open_tree("/sys", True)
+    host = {"sysfs": "/sys", "proc": "/proc", "mqueue": "/dev/mqueue"}.get(kind)
+    if host is not None and error.errno in (errno.EPERM, errno.EBUSY):
+        if not os.path.isdir(host):
+            return kind == "mqueue"
+        tree = sc.open_tree(host, True)
         sc.mount_setattr(tree, options.attributes, sc.MS_PRIVATE)
-        sc.mount_setattr(tree, sc.MOUNT_ATTR_RDONLY, recursive=True)
+        if kind == "sysfs":
+            sc.mount_setattr(tree, sc.MOUNT_ATTR_RDONLY, recursive=True)
         sc.move_mount(tree, target)
         os.close(tree)
         return True

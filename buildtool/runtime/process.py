@@ -40,8 +40,11 @@ class Identity:
 
 
 def reset_signals() -> None:
-    """Undo what the interpreter set up: every signal at its default and none blocked."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    """Undo what the interpreter and the shim set up: every signal at its default and none blocked.
+
+    The spawner has put all others to their defaults before.
+    """
+    for number in (signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -22,7 +22,8 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH) -> int:
 def ensure_in_root(root: int, path: str, *, directory: bool, created: list[str] | None = None) -> int:
     """Like `open_in_root`, creating what is missing: parent directories, and a directory or an empty file at the end.
 
-    A dangling symbolic link's target is created, inside the root. What was made is appended to `created`.
+    A dangling symbolic link's target is created, inside the root. What was made in the root's own
+    file system is appended to `created`.
     """
     try:
         return open_in_root(root, path)
@@ -34,6 +35,7 @@ def _create(root: int, path: str, *, directory: bool, created: list[str] | None)
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     done: list[str] = []  # resolved components: none of them is a symbolic link
     links = 0
+    device = os.fstat(root).st_dev
     while pending:
         part = pending.pop()
         if part == "..":
@@ -47,7 +49,7 @@ def _create(root: int, path: str, *, directory: bool, created: list[str] | None)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 _make(part, parent, directory=directory or bool(pending))
-                if created is not None:
+                if created is not None and os.fstat(parent).st_dev == device:
                     created.append("/" + here)
             elif error.errno != errno.EINVAL:  # EINVAL: it exists and is no link
                 raise

@@ -77,10 +77,13 @@ class Shim:
             self._listen()
             self._main = self._start_init()
         except (StartError, OSError):
+            self._stop_listening()
             self._remove_cgroup()
             raise
         self._main.on_exit = self._main_exited
-        self._add_control(self._first_control)
+        self._init = os.pidfd_open(self._main.pid)
+        self._creator = self._add_control(self._first_control)
+        self._creator.subscribed = True
         _send(self._first_control, {"id": 0, "ok": self._state() | {"created": self._main.created}})
 
     def _enter_pid_namespace(self) -> None:
@@ -139,6 +142,16 @@ class Shim:
         self._listener.listen(64)
         self._loop.watch(self._listener.fileno(), IN, self._accept)
 
+    def _stop_listening(self) -> None:
+        if self._listener is None:
+            return
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+        try:
+            os.unlink(f"{self._directory}/{SOCKET_NAME}")
+        except FileNotFoundError:
+            pass
+
     def _watch_children(self) -> None:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -170,8 +183,25 @@ class Shim:
     def _main_exited(self) -> None:
         """pid 1 is dead: whatever else was in the container goes, then the rest of its output is taken."""
         if not self._own_pid_namespace:
-            self._cgroup.kill(signal.SIGKILL)
+            self._kill_leftovers()
         self._main.drain(self._main_drained, _LEFTOVER_SECONDS)
+
+    def _kill_leftovers(self) -> None:
+        """Without its own pid namespace the container's other processes go on; they are children of this one now."""
+        deadline = time.monotonic() + _LEFTOVER_SECONDS
+        while time.monotonic() < deadline:
+            self._cgroup.kill(signal.SIGKILL)
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as table:
+                children = table.read().split()
+            if not children:
+                return
+            for child in children:
+                try:
+                    os.kill(int(child), signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.002)
+            self._reap()
 
     def _main_drained(self) -> None:
         oom = self._cgroup.oom_kills() > 0
@@ -183,8 +213,9 @@ class Shim:
     def _write_exit(self) -> None:
         path = f"{self._directory}/{EXIT_NAME}"
         try:
-            with open(path + ".new", "w", encoding="ascii") as file:
-                json.dump(self._exit, file)
+            fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            os.write(fd, json.dumps(self._exit).encode())
+            os.close(fd)
             os.rename(path + ".new", path)
         except OSError as error:  # a full disk: the daemon still hears it over the socket
             _complain(f"cannot write {path}: {error}")
@@ -205,13 +236,7 @@ class Shim:
         if self._clients or any(not child.finished for child in self._execs.values()):
             return
         self._gone = True
-        if self._listener is not None:
-            self._loop.forget(self._listener.fileno())
-            self._listener.close()
-            try:
-                os.unlink(f"{self._directory}/{SOCKET_NAME}")
-            except FileNotFoundError:
-                pass
+        self._stop_listening()
         self._remove_cgroup()
         self._loop.stop()
 
@@ -239,27 +264,25 @@ class Shim:
             return
         self._add_control(connection)
 
-    def _add_control(self, connection: socket.socket) -> None:
+    def _add_control(self, connection: socket.socket) -> Control:
         connection.setblocking(False)
         control = Control(connection)
         self._controls[connection.fileno()] = control
-        self._loop.watch(connection.fileno(), IN, lambda events: self._on_control(control, events))
+        self._loop.watch(connection.fileno(), IN, lambda _events: self._on_control(control))
+        return control
 
     def _drop_control(self, control: Control) -> None:
         fd = control.connection.fileno()
         self._loop.forget(fd)
         self._controls.pop(fd, None)
         control.connection.close()
-        if (
-            control.connection is self._first_control
-            and not self._request.get("detached", True)
-            and self._exit is None
-        ):
+        orphaned = not self._main.started or not self._request.get("detached", True)
+        if control is self._creator and orphaned and not self._main.over:
             self._main.signal(signal.SIGKILL)
             if self._paused:
                 self._cgroup.freeze(False)
 
-    def _on_control(self, control: Control, events: int) -> None:
+    def _on_control(self, control: Control) -> None:
         try:
             data = control.connection.recv(65536)
         except BlockingIOError:
@@ -294,7 +317,8 @@ class Shim:
 
     def _broadcast(self, event: Spec) -> None:
         for control in list(self._controls.values()):
-            control.send(event)
+            if control.subscribed:
+                control.send(event)
 
     def _attach(self, control: Control, request: Spec) -> None:
         """The connection becomes the stream; bytes that followed the request are its first input."""
@@ -341,7 +365,8 @@ class Shim:
             "tty": self._main.tty,
         }
 
-    def _op_state(self, _control: Control, _request: Spec) -> Spec:
+    def _op_state(self, control: Control, _request: Spec) -> Spec:
+        control.subscribed = True
         return self._state()
 
     def _op_start(self, control: Control, request: Spec) -> None:
@@ -406,7 +431,7 @@ class Shim:
         stdio = Stdio(tty=bool(process.get("terminal")), stdin=bool(request.get("stdin")))
 
         def become(channel: socket.socket) -> None:
-            exec_init(process, self._main.pid, self._seccomp, channel, stdio.inner, self._cgroup, self._identity)
+            exec_init(process, self._init, self._seccomp, channel, stdio.inner, self._cgroup, self._identity)
 
         child = Child.fork(self._loop, name, become, stdio, None)
         self._execs[name] = child
@@ -417,6 +442,8 @@ class Shim:
                 control.send({"id": request["id"], "ok": {"pid": child.pid}})
             else:
                 self._execs.pop(name, None)
+                child.on_exit = lambda: None
+                child.finish_streams()
                 control.send({"id": request["id"], "error": {"kind": error.kind, "message": str(error)}})
 
         child.when_ready(ready)
@@ -430,11 +457,12 @@ class Shim:
 
 
 class Control:
-    """One control connection: JSON lines in both directions."""
+    """One control connection: JSON lines in both directions; events once it has asked for the state."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.buffer = b""
+        self.subscribed = False
 
     def send(self, message: Spec) -> None:
         """Send without ever blocking the shim: a peer that does not read its answers is cut off."""

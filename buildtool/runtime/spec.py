@@ -258,17 +258,14 @@ def _default_mounts(o: SpecOptions) -> list[Mount]:
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*guarded, *access]},
         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*guarded, *access]},
     ]
+    mounts.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": guarded})
     if o.ipc == "host":
-        mounts += [
-            {"destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": ["rbind", *guarded]},
-            {"destination": "/dev/mqueue", "type": "bind", "source": "/dev/mqueue", "options": ["rbind", *guarded]},
-        ]
+        mounts.append(
+            {"destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": ["rbind", *guarded]}
+        )
     else:
         shm = [*guarded, "mode=1777", f"size={o.shm_size}"]
-        mounts += [
-            {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": guarded},
-            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": shm},
-        ]
+        mounts.append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": shm})
     return mounts
 
 

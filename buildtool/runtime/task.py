@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import shutil
 import signal as signals
 import socket
 from pathlib import Path
@@ -215,7 +215,8 @@ class Task(_Process):
                 pass
         await asyncio.shield(self._connection.ended)
         self._connection.close()
-        await offload(shutil.rmtree, self._directory / "rootfs", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self._directory / "rootfs").rmdir()
 
     def release(self) -> None:
         """Let go of a container that goes on (the daemon ends)."""
