@@ -44,6 +44,7 @@ _DROPPED = (
     "var/lib/systemd/random-seed",
     "var/tmp/*",
 )
+_CERTIFICATES = "usr/local/share/ca-certificates"
 _EMPTIED = ("etc/machine-id", "var/log/*")
 _CLEAN = "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"
 _CONFIGURATION = {
@@ -207,6 +208,8 @@ def _rewrite(source: tarfile.TarFile, tar: RootfsTar, epoch: int) -> None:
             info.linkname = info.linkname.removeprefix("./")
         if name.startswith("etc/apt/sources.list.d/") and name.endswith(_SOURCES):
             info.name = f"etc/apt/sources.list.d/{_SOURCES}"
+        if name.startswith(_CERTIFICATES):  # copied from the machine, with its owners and times
+            info.uid, info.gid, info.mtime = 0, 0, epoch
         content: IO[bytes] | None = source.extractfile(info) if info.isreg() else None
         if info.isreg() and any(fnmatch.fnmatchcase(name, pattern) for pattern in _EMPTIED):
             info.size, content = 0, None
