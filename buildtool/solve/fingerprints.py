@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,20 +30,19 @@ _VERSION = 1
 
 _KEEP_UNSEEN = 10_000
 
-Status: TypeAlias = tuple[int, int, int, int, int, int]
-Known: TypeAlias = tuple[int, int, int, int, int, int, str]
-"""dev, inode, size, mtime_ns, ctime_ns, mode; and the digest."""
+_STATUS = struct.Struct("<QQqqqQ")
+_TIMES = struct.Struct("<24xqq")
 
 Child: TypeAlias = tuple[str, os.stat_result, str]
 """Name, status (of the entry itself), and the host directory it is in."""
 
 
 class _Document(msgspec.Struct, array_like=True):
-    """The file: path → status and digest."""
+    """The file: path → status (packed) and digest, one bytes object an entry, which costs the least to load."""
 
     version: int
     root: str
-    files: dict[str, Known]
+    files: dict[str, bytes]
 
 
 class FileIndex:
@@ -52,47 +52,44 @@ class FileIndex:
         self.path = directory / sha256(key.encode())[7:39]
         self._root = str(root)
         self._began = time.time_ns() - _GRANULARITY
-        self._known: dict[str, Known] | None = None
-        self._fresh: dict[str, Known] = {}
+        self._known: dict[str, bytes] | None = None
+        self._fresh: dict[str, bytes] = {}
         self._changed = False
         self.hashed = 0
 
     def digest(self, path: str, child: Child) -> str:
         """The SHA-256 (hex) of a regular file with this status. Raises Conflict when it changes all the time."""
-        status = child[1]
         if self._known is None:
             self._known = self._load()
         known = self._fresh.get(path) or self._known.get(path)
-        if known is not None and _same(known, status):
+        if known is not None and known.startswith(_status(child[1])):
             self._fresh[path] = known
-            return known[6]
+            return known[_STATUS.size :].hex()
         return self._hash(path, child)
 
     def prefetch(self, files: Sequence[tuple[str, Child]]) -> None:
-        """Hash what is not known of these files, with all processors when there is much to read."""
+        """Hash what is big and not known of these files, with all processors."""
         if self._known is None:
             self._known = self._load()
-        known = self._known
         unknown = []
         for path, child in files:
-            entry = known.get(path)
-            if entry is None or not _same(entry, child[1]):
+            known = self._known.get(path)
+            if child[1].st_size >= _READ and (known is None or not known.startswith(_status(child[1]))):
                 unknown.append((path, child))
-        big = [item for item in unknown if item[1][1].st_size >= _READ]
         workers = os.cpu_count() or 1
-        if len(big) > 1 and workers > 1:
+        if len(unknown) > 1 and workers > 1:
             with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(lambda item: self._hash(*item), big))
+                list(pool.map(lambda item: self._hash(*item), unknown))
 
     def _hash(self, path: str, child: Child) -> str:
         digest, status = hash_file(f"{child[2]}/{child[0]}")
-        if not _equal(status, child[1]):
-            raise Conflict(
-                f"{path} changed while the build was reading it", hint="build again when nothing writes to it"
-            )
+        packed = _status(status)
+        if packed != _status(child[1]):
+            hint = "build again when nothing writes to the context"
+            raise Conflict(f"{path} changed while the build was reading it", hint=hint)
         self._changed = True
         self.hashed += 1
-        self._fresh[path] = (*_status(status), digest)
+        self._fresh[path] = packed + bytes.fromhex(digest)
         return digest
 
     def save(self) -> None:
@@ -100,7 +97,7 @@ class FileIndex:
         if not self._changed:
             return
         known = self._known or {}
-        files = {path: entry for path, entry in self._fresh.items() if max(entry[3], entry[4]) < self._began}
+        files = {path: entry for path, entry in self._fresh.items() if max(_TIMES.unpack_from(entry)) < self._began}
         if len(known) <= 2 * len(self._fresh) + _KEEP_UNSEEN:
             files.update((path, entry) for path, entry in known.items() if path not in self._fresh)
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -112,7 +109,7 @@ class FileIndex:
         except OSError:
             os.unlink(temporary)
 
-    def _load(self) -> dict[str, Known]:
+    def _load(self) -> dict[str, bytes]:
         try:
             document = msgspec.msgpack.decode(self.path.read_bytes(), type=_Document)
         except (FileNotFoundError, msgspec.DecodeError):
@@ -120,23 +117,8 @@ class FileIndex:
         return document.files if document.version == _VERSION and document.root == self._root else {}
 
 
-def _status(s: os.stat_result) -> Status:
-    return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_mode
-
-
-def _same(known: Known, s: os.stat_result) -> bool:
-    return (
-        known[4] == s.st_ctime_ns
-        and known[3] == s.st_mtime_ns
-        and known[2] == s.st_size
-        and known[1] == s.st_ino
-        and known[5] == s.st_mode
-        and known[0] == s.st_dev
-    )
-
-
-def _equal(a: os.stat_result, b: os.stat_result) -> bool:
-    return _status(a) == _status(b)
+def _status(s: os.stat_result) -> bytes:
+    return _STATUS.pack(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_mode)
 
 
 def hash_file(path: str) -> tuple[str, os.stat_result]:

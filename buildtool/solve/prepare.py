@@ -65,9 +65,9 @@ def prepare(request: BuildRequest, images: Images, records: Records, sites: Site
     if context is not None:
         context.index.save()
     if not request.no_cache:
-        for step, key in prepared.keys.items():
-            if planned.node(step).has_layer:
-                hit = records.find(key, lease)
+        with images.store.state.transaction():  # one for all the leases
+            for step, key in prepared.keys.items():
+                hit = records.find(key, lease) if planned.node(step).has_layer else None
                 if hit is not None:
                     prepared.hits[step] = hit
     return prepared
