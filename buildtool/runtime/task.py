@@ -61,6 +61,11 @@ class Attachment:
 
     def close(self) -> None:
         """Detach; the process goes on."""
+        descriptor = self._connection.fileno()
+        if descriptor >= 0:
+            # A read that still waits must let go first: its clean-up would hit whoever gets this number next.
+            self._loop.remove_reader(descriptor)
+            self._loop.remove_writer(descriptor)
         self._connection.close()
 
     async def __aenter__(self) -> Attachment:
