@@ -18,7 +18,7 @@ from buildtool.oci.digest import Digest
 if TYPE_CHECKING:
     from buildtool.cache.store import Store
 
-_CLOCK_SLACK = 1.0  # a file's mtime lies up to a tick before the clock's time
+_CLOCK_SLACK = 0.05  # a file's mtime lies up to a tick (10 ms at most) before the clock's time
 
 
 @dataclass(frozen=True, slots=True)

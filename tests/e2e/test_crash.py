@@ -29,7 +29,8 @@ def program(daemon: Daemon) -> Program:
 
 def in_background(daemon: Daemon, *arguments: str | Path) -> subprocess.Popen[bytes]:
     command = [BUILDTOOL, *map(str, arguments)]
-    return subprocess.Popen(command, env=daemon.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment = {**daemon.environment, "BUILDTOOL_AUTOSTART": "0"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def leftovers(daemon: Daemon) -> dict[str, Any]:

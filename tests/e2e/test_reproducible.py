@@ -17,7 +17,7 @@ LABEL one=1 two=2
 WORKDIR /srv
 COPY . .
 COPY --from=tools --chown=nobody /out /out
-RUN adduser -D -H someone && date > /dev/null && touch /srv/made
+RUN echo someone:x:5:5::/:/bin/sh >> /etc/passwd && rm /srv/sub/file && touch /srv/made
 ENV A=b
 EXPOSE 80
 CMD ["ls"]
