@@ -22,7 +22,7 @@ class Attachment:
     """One client's connection to a process's streams.
 
     Reading gives frames (raw bytes with a terminal) until b"". Before the process exists reading and writing wait for
-    it. `detached` tells that the detach keys ended it.
+    it. `detached` tells that the detach keys ended it; `history` is given out before the live output.
     """
 
     def __init__(
@@ -32,13 +32,12 @@ class Attachment:
         stdout: bool,
         stderr: bool,
         tty: bool,
-        history: AsyncIterator[bytes] | None = None,
         detach_keys: bytes = b"",
         on_close: Callable[[Attachment], None] | None = None,
     ) -> None:
         self.stdin, self.stdout, self.stderr, self.tty = stdin, stdout, stderr, tty
         self.detached = False
-        self._history = history
+        self.history: AsyncIterator[bytes] | None = None
         self._scanner = DetachScanner(detach_keys) if tty and stdin and detach_keys else None
         self._stream: asyncio.Future[Stream | None] = asyncio.get_running_loop().create_future()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -56,11 +55,11 @@ class Attachment:
 
     async def read(self) -> bytes:
         """The next output, b"" at its end or after closing."""
-        if self._history is not None:
-            block = await anext(self._history, b"")
+        if self.history is not None:
+            block = await anext(self.history, b"")
             if block:
                 return block
-            self._history = None
+            self.history = None
         stream = await self._connected()
         if stream is None or self._closing.done():
             return b""

@@ -31,7 +31,6 @@ class Creator:
 
     def __init__(self, images: Images, registry: Registry, bases: Bases, volumes: Volumes) -> None:
         self._images, self._registry, self._bases, self._volumes = images, registry, bases, volumes
-        self._snapshots: dict[str, list[int]] = {}
 
     async def create(self, body: Any, name: str | None, platform: Platform | None) -> tuple[Container, list[str]]:
         """Make the container. Raises InvalidInput, NotFound (no such image), Conflict (the name), Unavailable."""
@@ -80,10 +79,10 @@ class Creator:
         return self._images.get(reference)
 
     async def _layers(self, image: Image) -> list[int]:
-        known = self._snapshots.get(image.id)
-        if known is None:
-            known = self._snapshots[image.id] = [int(n) for n in await offload(self._images.snapshots, image)]
-        return known
+        known = [int(layer.snapshot) for layer in image.layers if layer.snapshot is not None]
+        if len(known) == len(image.layers):
+            return known
+        return [int(number) for number in await offload(self._images.snapshots, image)]
 
     def _settle(self, request: bodies.CreateBody) -> list[str]:
         """Fill in what Docker's daemon fills in; warnings about what has no effect."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ class Exec:
     started: bool = False
     running: bool = False
     exit_code: int | None = None
+    created: float = field(default_factory=time.monotonic)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def inspect(self) -> dict[str, Any]:
@@ -114,11 +116,20 @@ class Execs:
             if not entry or entry.startswith("=") or "\0" in entry:
                 raise InvalidInput(f"invalid environment variable: {entry}")
         self._check_container(container)
+        self._forget_abandoned()
         exec = Exec(names.new_id(), container, request)
         self._by_id[exec.id] = exec
         container.execs[exec.id] = exec
         self._lifecycle.publish(container, f"exec_create: {' '.join(request.cmd)}", execID=exec.id)
         return exec.id
+
+    def _forget_abandoned(self) -> None:
+        """Those that were never started, and those of containers that are gone."""
+        limit = time.monotonic() - KEPT_ENDED
+        for exec in list(self._by_id.values()):
+            if exec.container.removed or (not exec.started and exec.created < limit):
+                del self._by_id[exec.id]
+                exec.container.execs.pop(exec.id, None)
 
     def get(self, identity: str) -> Exec:
         """Raises NotFound."""

@@ -35,11 +35,20 @@ async def stream(path: Path, options: LogOptions, stopped: Awaitable[object] | N
         ending.cancel()
 
 
-async def _once(path: Path, options: LogOptions) -> AsyncGenerator[bytes]:
+def until_now(path: Path, options: LogOptions) -> AsyncGenerator[bytes]:
+    """The log as it is at this call, however much is written before it is read."""
+    try:
+        end = path.stat().st_size
+    except FileNotFoundError:
+        end = 0
+    return _once(path, options, end)
+
+
+async def _once(path: Path, options: LogOptions, end: int | None = None) -> AsyncGenerator[bytes]:
     with ExitStack() as stack:
         files = [stack.enter_context(file.open("rb")) for file in await offload(log_files, path)]
         renderer = Renderer(options)
-        blocks = read_blocks(files, options.tail)
+        blocks = read_blocks(files, options.tail, end)
         while (rendered := await offload(_next, blocks, renderer)) is not None:
             if rendered:
                 yield rendered

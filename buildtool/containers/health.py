@@ -104,15 +104,15 @@ def after_probe(health: Health, result: HealthResult, check: HealthConfig, start
 
 async def _finish(process: ExecTask, output: bytearray) -> int:
     """Collect the probe's output (frames' headers removed) up to the limit, and its exit code."""
-    stream = await process.attach(stdin=False, stdout=True, stderr=True)
-    await process.start()
-    pending = b""
-    while block := await stream.read():
-        pending += block
-        while len(pending) >= 8 and len(pending) >= 8 + (size := int.from_bytes(pending[4:8], "big")):
-            output += pending[8 : 8 + size]
-            pending = pending[8 + size :]
-        del output[OUTPUT + 1 :]
+    async with await process.attach(stdin=False, stdout=True, stderr=True) as stream:
+        await process.start()
+        pending = b""
+        while block := await stream.read():
+            pending += block
+            while len(pending) >= 8 and len(pending) >= 8 + (size := int.from_bytes(pending[4:8], "big")):
+                output += pending[8 : 8 + size]
+                pending = pending[8 + size :]
+            del output[OUTPUT + 1 :]
     status = await process.wait()
     return status.code
 

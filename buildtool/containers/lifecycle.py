@@ -117,7 +117,7 @@ class Lifecycle:
         state.error, state.exit_code, state.pid = str(error), code, 0
         self._end_attachments(container)
         self._registry.changed(container)
-        container.waiters.exited(WaitResult(code, str(error)))
+        container.waiters.exited(WaitResult(code))
         if container.host.auto_remove:
             await self._remove_locked(container, volumes=True)
 
@@ -154,9 +154,9 @@ class Lifecycle:
         else:
             state.running = state.restarting = True
             container.record.restart_count += 1
-            container.restarter = self._spawn(self._restart_later(container, delay))
+            self.restart_after(container, delay)
         self._registry.changed(container)
-        container.waiters.exited(WaitResult(status.code, state.error))
+        container.waiters.exited(WaitResult(status.code))
         return delay
 
     async def _reap(self, container: Container) -> None:
@@ -175,10 +175,15 @@ class Lifecycle:
                 attachment.bind(None)
                 container.attachments.discard(attachment)
 
+    def restart_after(self, container: Container, delay: float) -> None:
+        """Start it after so many seconds, unless it is started, stopped or removed before."""
+        container.restarter = self._spawn(self._restart_later(container, delay))
+
     async def _restart_later(self, container: Container, delay: float) -> None:
         await asyncio.sleep(delay)
         async with container.lock:
-            if not container.state.restarting or container.removed:
+            running = container.state.running and not container.state.restarting
+            if running or container.removed or container.restarter is not asyncio.current_task():
                 return
             container.restarter = None
             try:
@@ -326,7 +331,7 @@ class Lifecycle:
         self._registry.discard(container)
         self._end_attachments(container)
         self.publish(container, "destroy")
-        container.waiters.removed(WaitResult(container.state.exit_code, container.state.error))
+        container.waiters.removed(WaitResult(container.state.exit_code))
         if volumes:
             await offload(self._remove_volumes, container)
 
@@ -341,49 +346,6 @@ class Lifecycle:
                     self._volumes.remove(point.name, force=True)
                 except Conflict:
                     continue
-
-    # Daemon's start and end
-
-    async def resume(self, container: Container) -> None:
-        """After a daemon's start: find the process again, or learn how it ended, or start it as its policy says."""
-        state = container.state
-        if state.running and not state.restarting:
-            found = await self._runtime.reattach(container.directory)
-            if found is None:
-                self._lost(container, ExitStatus(255))
-            elif isinstance(found, ExitStatus):
-                self._lost(container, found)
-            else:
-                container.task = found
-                state.pid = found.pid
-                self.watch(container, found)
-                return
-        else:
-            state.running = state.restarting = False
-        if container.host.auto_remove:
-            await self._remove_locked(container, volumes=True)
-            return
-        again = container.policy.after_daemon_start(
-            state.exit_code, started_before=state.started_at > 0, manually_stopped=container.record.manually_stopped
-        )
-        if again:
-            container.restarter = self._spawn(self._start_again(container))
-
-    def _lost(self, container: Container, status: ExitStatus) -> None:
-        """It ended while no daemon ran."""
-        policy, container.policy.cancelled = container.policy, True
-        self.exited(container, status)
-        policy.cancelled = False
-
-    async def _start_again(self, container: Container) -> None:
-        async with container.lock:
-            if container.state.running or container.removed:
-                return
-            container.restarter = None
-            try:
-                await self._start(container)
-            except (BuildtoolError, OSError) as error:
-                log.warning("container %s does not start again: %s", container.id[:12], error)
 
     async def settled(self, container: Container) -> None:
         """Wait until an ended container is cleaned up (and removed, when it removes itself)."""

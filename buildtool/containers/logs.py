@@ -151,8 +151,11 @@ def _padded(time: str) -> str:
     return _key(time) + "Z"
 
 
-def read_blocks(files: Sequence[BinaryIO], tail: int | None) -> Iterator[bytes]:
-    """The contents of the open files, oldest first, from the start of the tail-th line from the end."""
+def read_blocks(files: Sequence[BinaryIO], tail: int | None, end: int | None = None) -> Iterator[bytes]:
+    """The contents of the open files, oldest first, from the start of the tail-th line from the end.
+
+    With `end` the newest file is only read up to there.
+    """
     if tail is not None:
         if tail == 0:
             for file in files:
@@ -161,7 +164,10 @@ def read_blocks(files: Sequence[BinaryIO], tail: int | None) -> Iterator[bytes]:
         first = _seek_tail(files, tail)
         files = files[first:]
     for file in files:
-        while block := file.read(BLOCK):
+        left = end - file.tell() if end is not None and file is files[-1] else None
+        while block := file.read(BLOCK if left is None else max(0, min(BLOCK, left))):
+            if left is not None:
+                left -= len(block)
             yield block
 
 

@@ -37,14 +37,25 @@ class Preparer:
     async def bundle(self, container: Container) -> Bundle:
         """The bundle for the next start. Raises InvalidInput (user, mounts, devices), Conflict (joined container)."""
         namespaces = self._namespaces(container.record)
-        return await offload(self._prepare, container, namespaces)
+        shared = self._share_network_files(container.record)
+        return await offload(self._prepare, container, namespaces, shared)
 
-    def _prepare(self, container: Container, namespaces: dict[str, str]) -> Bundle:
+    def _share_network_files(self, record: Record) -> Path | None:
+        """A container in another's network has the other's host name and files."""
+        mode = record.host.network_mode
+        if not mode.startswith("container:"):
+            return None
+        other = self._registry.get(mode.partition(":")[2])
+        record.config.hostname, record.config.domainname = other.config.hostname, other.config.domainname
+        return other.directory
+
+    def _prepare(self, container: Container, namespaces: dict[str, str], shared: Path | None) -> Bundle:
         record, directory = container.record, container.directory
         base = self._bases.get(record.snapshots)
         with FullDisk(directory):
-            etcfiles.write(record, directory)
-            points = mounts.runtime_mounts(record, directory, self._layers)
+            if shared is None:
+                etcfiles.write(record, directory)
+            points = mounts.runtime_mounts(record, shared or directory, self._layers)
             if record.host.init:
                 points.append(_init_mount())
             _clear_volatile(directory / "work")

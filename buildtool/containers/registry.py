@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from buildtool.containers.container import Container
 from buildtool.containers.model import Record
 from buildtool.errors import Conflict
 from buildtool.oci import Digest
+
+log = logging.getLogger("buildtool.containers")
 
 
 class Registry:
@@ -45,15 +48,16 @@ class Registry:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def load(self) -> list[Record]:
-        """All records of the store, those that cannot be read left out (blocking)."""
-        records = []
-        for _, document in self._documents.items():
+    def load(self) -> tuple[list[Record], set[str]]:
+        """All records of the store, and the ids of those that cannot be read: they are left alone (blocking)."""
+        records, unreadable = [], set()
+        for identity, document in self._documents.items():
             try:
                 records.append(msgspec.convert(document, Record))
-            except msgspec.ValidationError:
-                continue
-        return records
+            except msgspec.ValidationError as error:
+                log.error("the record of container %s cannot be read: %s", identity, error)
+                unreadable.add(identity)
+        return records, unreadable
 
     def get(self, reference: str) -> Container:
         """By id, name or unique prefix of an id. Raises NotFound, InvalidInput."""

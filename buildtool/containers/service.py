@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,14 +11,13 @@ from typing import Any, BinaryIO
 from buildtool.aio import offload
 from buildtool.cache import Pins, Store
 from buildtool.cache.trees import Tree
-from buildtool.containers import changes, commit, follow, limits, listing, present, stats, top, updates
+from buildtool.containers import changes, commit, limits, listing, stats, streams, top, updates
 from buildtool.containers.archive import Archives
 from buildtool.containers.attach import Attachment
 from buildtool.containers.base import Bases
 from buildtool.containers.bridge import Drain
 from buildtool.containers.container import Container
 from buildtool.containers.creation import Creator
-from buildtool.containers.detach import parse_detach_keys
 from buildtool.containers.events import Events
 from buildtool.containers.execs import Execs, process
 from buildtool.containers.health import Prober
@@ -28,11 +26,13 @@ from buildtool.containers.logs import LogOptions
 from buildtool.containers.model import Record
 from buildtool.containers.names import check_name, new_id
 from buildtool.containers.preparation import Preparer
+from buildtool.containers.recovery import Recovery
 from buildtool.containers.registry import Registry
 from buildtool.containers.tarwalk import tar_merged
+from buildtool.containers.views import Views
 from buildtool.containers.volumes import Volumes, disk_usage
 from buildtool.containers.waiters import WaitResult, check_condition
-from buildtool.errors import BuildtoolError, Conflict, InvalidInput, Unavailable
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput
 from buildtool.images import Images
 from buildtool.oci import parse_platform
 from buildtool.runtime import ExecTask, Runtime, Task
@@ -41,6 +41,7 @@ Json = dict[str, Any]
 Jsons = list[Json]
 Strings = list[str]
 Records = list[Record]
+Paths = list[Path]
 
 
 class Containers:
@@ -59,33 +60,14 @@ class Containers:
         self._creator = Creator(images, self._registry, self._bases, self.volumes)
         self._execs = Execs(self._registry, self._lifecycle, self._preparer)
         self._archives = Archives(self._bases, self._preparer)
+        self._views = Views(self._registry, images, self._bases)
+        self._recovery = Recovery(self._registry, self._bases, runtime, self._lifecycle)
 
     # Opening and closing
 
     async def open(self) -> None:
         """Read the records, find running containers again, finish what ended meanwhile, apply restart policies."""
-        records = await offload(self._load)
-        for record in records:
-            self._registry.add(Container(record, self._registry.directory_of(record.id)))
-        await asyncio.gather(*(self._lifecycle.resume(container) for container in self._registry))
-
-    def _load(self) -> Records:
-        directory = self._registry.directory
-        directory.mkdir(mode=0o710, exist_ok=True)
-        records = self._registry.load()
-        kept = {record.id for record in records}
-        for path in directory.iterdir():
-            if path.is_dir() and path.name not in kept and not path.name.startswith("."):
-                shutil.rmtree(path, ignore_errors=True)
-        whole = []
-        for record in records:
-            if record.state.removing or not self._registry.directory_of(record.id).is_dir():
-                self._registry.delete(record.id)
-                shutil.rmtree(self._registry.directory_of(record.id), ignore_errors=True)
-            else:
-                whole.append(record)
-        self._bases.sweep({tuple(record.snapshots) for record in whole})
-        return whole
+        await self._recovery.run()
 
     async def close(self) -> None:
         """Stop looking after containers (they go on running) and write what is pending."""
@@ -107,53 +89,11 @@ class Containers:
         self, *, all: bool = False, limit: int | None = None, size: bool = False, filters: Any = None
     ) -> Jsons:
         """GET /containers/json."""
-        chosen = listing.select(self._registry, all=all, limit=limit, filters=filters, ancestry=self._ancestry)
-        names: dict[tuple[str, str], str] = {}
-        documents = []
-        for container in chosen:
-            record = container.record
-            key = (record.config.image, record.image_id)
-            if key not in names:
-                names[key] = self._image_name(*key)
-            document = present.summary(record, names[key])
-            if size:
-                document |= await offload(self._sizes, container)
-            documents.append(document)
-        return documents
-
-    def _image_name(self, reference: str, image_id: str) -> str:
-        """The reference as given, or the id when it means another image by now."""
-        image = self._images.find(reference)
-        return reference if image is not None and image.id == image_id else image_id
-
-    def _ancestry(self, name: str) -> listing.Test:
-        image = self._images.find(name)
-        if image is None:
-            return lambda image_id: False
-        wanted, layers = image.id, image.diff_ids
-
-        def test(image_id: str) -> bool:
-            if image_id == wanted:
-                return True
-            other = self._images.find(image_id)
-            return other is not None and other.diff_ids[: len(layers)] == layers
-
-        return test
-
-    def _sizes(self, container: Container) -> Json:
-        own = disk_usage(container.directory / "upper")
-        image = self._images.find(container.record.image_id)
-        return {"SizeRw": own, "SizeRootFs": own + (image.size if image else 0)}
+        return await self._views.summaries(all=all, limit=limit, size=size, filters=filters)
 
     async def inspect(self, reference: str, *, size: bool = False) -> Json:
         """GET /containers/{id}/json."""
-        container = self.get(reference)
-        running = [exec.id for exec in container.execs.values() if exec.running]
-        lower = self._bases.lower(container.record.snapshots)
-        document = present.inspect(container.record, container.directory, running, lower)
-        if size:
-            document |= await offload(self._sizes, container)
-        return document
+        return await self._views.inspect(self.get(reference), size=size)
 
     # From create to remove
 
@@ -220,7 +160,7 @@ class Containers:
         condition = check_condition(condition)
         if condition == "not-running" and not container.state.running:
             future: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
-            future.set_result(WaitResult(container.state.exit_code, container.state.error))
+            future.set_result(WaitResult(container.state.exit_code))
             return future
         return container.waiters.subscribe(condition)
 
@@ -232,14 +172,15 @@ class Containers:
         """POST /containers/{id}/update: the warnings."""
         container = self.get(reference)
         changed = updates.parse(body, container.host)
+        warnings: Strings = []
         if container.alive and changed.limits:
-            await self._task(container).update(limits.resources(changed.host))
+            warnings = await self._task(container).update(limits.resources(changed.host))
         container.record.host = changed.host
         policy = changed.host.restart_policy
         container.policy.name, container.policy.maximum_retry_count = policy.name, policy.maximum_retry_count
         self._registry.changed(container)
         self._lifecycle.publish(container, "update")
-        return []
+        return warnings
 
     async def prune(self, filters: Any = None) -> Json:
         """POST /containers/prune."""
@@ -269,39 +210,16 @@ class Containers:
         detach_keys: str = "",
     ) -> Attachment:
         """Connect to the streams, before or after the start. Raises Conflict (paused, restarting), InvalidInput."""
-        container = self.get(reference)
-        keys = parse_detach_keys(detach_keys)
-        if container.state.paused:
-            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
-        if container.state.restarting:
-            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
-        history = self._history(container, stdout, stderr) if logs and (stdout or stderr) else None
-        attachment = Attachment(
-            stdin=stdin and container.config.open_stdin,
+        return await streams.attach(
+            self._lifecycle,
+            self.get(reference),
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
-            tty=container.tty,
-            history=history,
-            detach_keys=keys,
-            on_close=lambda closed: self._detached(container, closed),
+            logs=logs,
+            stream=stream,
+            detach_keys=detach_keys,
         )
-        if not stream:
-            attachment.bind(None)
-        else:
-            container.attachments.add(attachment)
-            if container.alive:
-                await self._lifecycle.bind(attachment, self._task(container))
-        self._lifecycle.publish(container, "attach")
-        return attachment
-
-    def _detached(self, container: Container, attachment: Attachment) -> None:
-        container.attachments.discard(attachment)
-        if attachment.detached:
-            self._lifecycle.publish(container, "detach")
-
-    def _history(self, container: Container, stdout: bool, stderr: bool) -> AsyncIterator[bytes]:
-        options = LogOptions(stdout=stdout, stderr=stderr, raw=container.tty)
-        return follow.stream(container.log_path, options, None)
 
     async def logs(
         self,
@@ -321,8 +239,6 @@ class Containers:
         Raises InvalidInput, NotFound, Unavailable (the driver keeps nothing to read).
         """
         container = self.get(reference)
-        if container.host.log_config.type == "none":
-            raise Unavailable("configured logging driver does not support reading")
         options = LogOptions.parse(
             stdout=stdout,
             stderr=stderr,
@@ -332,15 +248,9 @@ class Containers:
             tail=tail,
             raw=container.tty,
         )
-        stopped = self._stopped(container) if follow and container.state.running else None
-        async with contextlib.aclosing(_follow(container.log_path, options, stopped)) as blocks:
+        async with contextlib.aclosing(streams.logs(container, options, following=follow)) as blocks:
             async for block in blocks:
                 yield block
-
-    async def _stopped(self, container: Container) -> None:
-        """Wait until the container neither runs nor waits for a restart."""
-        while container.state.running and not container.removed:
-            await container.waiters.subscribe("next-exit")
 
     async def stats(self, reference: str, *, stream: bool = True, one_shot: bool = False) -> AsyncIterator[Json]:
         """What it uses: once (after a second, for the rates; at once with `one_shot`), or every second."""
@@ -485,6 +395,3 @@ class Containers:
 
     def _volume_users(self, name: str) -> Strings:
         return [c.id for c in self._registry if any(p.type == "volume" and p.name == name for p in c.record.mounts)]
-
-
-_follow = follow.stream

@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+from buildtool.cache.store import Store
 from tests.unit.containers.conftest import opened
 
 
@@ -109,3 +110,41 @@ async def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
     async with opened(tmp_path / "root") as world:
         assert [d["Names"] for d in await world.containers.list(all=True)] == [["/half"]]
         assert not (world.root / "containers" / ("f" * 64)).exists()
+
+
+async def test_a_container_whose_start_was_not_recorded_is_found(tmp_path: Path) -> None:
+    async with opened(tmp_path / "root", remove=False) as world:
+        identity = await world.create("sleep", "60")
+        documents = world.store.state.documents("containers")
+        before = documents.get(identity)
+        assert before is not None
+        await world.containers.start(identity)
+    with Store.open(tmp_path / "root") as store:
+        store.state.documents("containers").put(identity, before)
+    async with opened(tmp_path / "root") as world:
+        found = world.containers.get(identity)
+        assert (found.state.status, found.state.pid > 0) == ("running", True)
+        await world.containers.stop(identity, timeout=0)
+
+
+async def test_processes_of_a_container_without_record_are_ended(tmp_path: Path) -> None:
+    async with opened(tmp_path / "root", remove=False) as world:
+        identity = await world.create("sleep", "60")
+        await world.containers.start(identity)
+        pid = world.containers.get(identity).state.pid
+    with Store.open(tmp_path / "root") as store:
+        store.state.documents("containers").delete(identity)
+    async with opened(tmp_path / "root") as world:
+        assert await world.containers.list(all=True) == []
+        assert not (world.root / "containers" / identity).exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_record_that_cannot_be_read_keeps_its_files(tmp_path: Path) -> None:
+    async with opened(tmp_path / "root", remove=False) as world:
+        identity = await world.create("true")
+    with Store.open(tmp_path / "root") as store:
+        store.state.documents("containers").put(identity, {"Id": identity, "Name": 5})
+    async with opened(tmp_path / "root") as world:
+        assert await world.containers.list(all=True) == []
+        assert (world.root / "containers" / identity / "upper").is_dir()

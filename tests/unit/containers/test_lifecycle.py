@@ -327,6 +327,10 @@ async def test_a_container_can_join_anothers_namespaces(world: World) -> None:
     await world.containers.start(second)
     assert (await world.containers.wait(second)).exit_code == 0
     assert b"sleep 60" in await world.output(second)
+    shared = await world.create("hostname", host={"NetworkMode": "container:first"})
+    await world.containers.start(shared)
+    await world.containers.wait(shared)
+    assert await world.output(shared) == f"{first[:12]}\n".encode()
 
 
 async def test_unknown_networks_are_not_found(world: World) -> None:
