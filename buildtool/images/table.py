@@ -83,6 +83,32 @@ class Record:
         }
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What the store has."""
+
+    blobs: set[Digest]
+    snapshots: set[SnapshotId]
+
+    def fault(self, record: Record) -> str | None:
+        """What of the image is not there any more (a snapshot may be lost in a power cut); None when it is whole.
+
+        A lost snapshot whose blob is there is no fault: it is taken out of the record, to be unpacked anew.
+        """
+        for what, digest in (("config", record.id), ("manifest", record.manifest.digest)):
+            if digest not in self.blobs:
+                return f"its {what} {digest} is missing"
+        for layer in record.layers:
+            if layer.snapshot not in self.snapshots and (layer.blob is None or layer.blob.digest not in self.blobs):
+                return f"its layer {layer.diff_id} is missing"
+        if any(layer.snapshot is not None and layer.snapshot not in self.snapshots for layer in record.layers):
+            record.layers = tuple(
+                replace(layer, snapshot=layer.snapshot if layer.snapshot in self.snapshots else None)
+                for layer in record.layers
+            )
+        return None
+
+
 class ImageTable:
     """Records and references of one store."""
 
@@ -107,9 +133,10 @@ class ImageTable:
     def _read(self) -> list[str]:
         """Fill the memory from state.db; returns the keys of images that are not whole, and of their references."""
         lost: list[str] = []
+        content = self._content()
         for key, document in self._images.items():
             record = _record(Digest(key), document, self._store.blobs)
-            if self._fault(record) is None:
+            if content.fault(record) is None:
                 self._records[record.id] = record
             else:
                 lost.append(key)
@@ -123,28 +150,14 @@ class ImageTable:
             self._by_name[reference] = owner.id
         return lost
 
-    def _fault(self, record: Record) -> str | None:
-        """What of the image is not there any more (a snapshot may be lost in a power cut); None when it is whole.
-
-        A lost snapshot whose blob is there is no fault: it is taken out of the record, to be unpacked anew.
-        """
-        blobs, snapshots = self._store.blobs, self._store.snapshots
-        for what, digest in (("config", record.id), ("manifest", record.manifest.digest)):
-            if not blobs.has(digest):
-                return f"its {what} {digest} is missing"
-        layers = []
-        for layer in record.layers:
-            snapshot = layer.snapshot if layer.snapshot is not None and snapshots.has(layer.snapshot) else None
-            if snapshot is None and not (layer.blob is not None and blobs.has(layer.blob.digest)):
-                return f"its layer {layer.diff_id} is missing"
-            layers.append(replace(layer, snapshot=snapshot))
-        record.layers = tuple(layers)
-        return None
+    def _content(self) -> _Content:
+        return _Content(set(self._store.blobs.list()), {snapshot.id for snapshot in self._store.snapshots.all()})
 
     def faults(self) -> list[tuple[Record, str]]:
         """The images that are not whole, with what is missing."""
         with self.lock:
-            found = [(record, self._fault(record)) for record in self._records.values()]
+            content = self._content()
+            found = [(record, content.fault(record)) for record in self._records.values()]
             return [(record, fault) for record, fault in found if fault is not None]
 
     @contextmanager

@@ -8,6 +8,7 @@ import json
 import lzma
 import tarfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,17 @@ def test_loading_the_same_again_changes_nothing(images: Images, other: Images, m
         load(other, saved(images, "app"))
     assert len(other.list()) == 1
     assert len(list(other.store.snapshots.all())) == 1
+
+
+def test_the_same_archive_loaded_many_times_at_once_is_one_image(images: Images, other: Images, make: Maker) -> None:
+    image = make(A, B, tags=["app"])
+    archives = [saved(images, "app"), docker_archive(make_tar(A), make_tar(B), tag="app:2")] * 3
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda archive: load(other, archive), archives))
+    assert other.get("app").id == image.id
+    assert len(other.list()) == 2
+    assert other.store.check() == []
+    assert other.check() == []
 
 
 # Archives of others
