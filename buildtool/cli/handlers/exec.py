@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import ExitStack
 
 from buildtool.cli.attached import detach_keys, refuse_without_terminal
@@ -82,4 +83,15 @@ def _start(call: Call, identifier: str, *, tty: bool, stdin: bool, detach: bool,
         )
         if not session.run():
             return 0
-    return int(client.get(f"/exec/{identifier}/json").get("ExitCode") or 0)
+    return _exit_code(call, identifier)
+
+
+def _exit_code(call: Call, identifier: str) -> int:
+    """The command's exit code; its streams may have ended a moment (or, if it closed them, long) before itself."""
+    pause = 0.002
+    while True:
+        details = call.client.get(f"/exec/{identifier}/json")
+        if not details.get("Running"):
+            return int(details.get("ExitCode") or 0)
+        time.sleep(pause)
+        pause = min(pause * 2, 0.2)

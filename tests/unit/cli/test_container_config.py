@@ -98,7 +98,8 @@ def test_resources() -> None:
     host = body(
         "run -m 64m --memory-swap -1 --memory-reservation 32m --memory-swappiness 10 --cpus 1.5 -c 512 "
         "--cpu-period 1 --cpu-quota 2 --cpuset-cpus 0,1 --cpuset-mems 0 --pids-limit 9 --shm-size 1g "
-        "--oom-kill-disable --oom-score-adj -5 --blkio-weight 100 --ulimit nofile=1:2 --ulimit core=-1 --device /dev/a "
+        "--oom-kill-disable --oom-score-adj -5 --blkio-weight 100 --ulimit nofile=1:2 --ulimit core=-1 "
+        "--device /dev/a "
         "--device /dev/a:/dev/b:r --device /dev/c:rw --device-read-bps /dev/a:1mb --gpus all busybox"
     )["HostConfig"]
     assert (host["Memory"], host["MemorySwap"], host["MemoryReservation"]) == (64 << 20, -1, 32 << 20)
