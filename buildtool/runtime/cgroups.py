@@ -98,8 +98,16 @@ class Cgroup:
                 directory = self._join_late(controller)
                 if directory is None:
                     continue
-            for name, value, optional in settings:
-                self._set(directory, name, value, optional)
+            again: list[limits.Setting] = []
+            for setting in settings:
+                try:
+                    self._set(directory, *setting)
+                except OSError as error:
+                    if error.errno != errno.EINVAL or len(settings) == 1:
+                        raise
+                    again.append(setting)
+            for setting in again:  # a limit may have to wait for another one: memory above memory with swap
+                self._set(directory, *setting)
 
     def _needed(self, resources: Spec) -> list[str]:
         if self._hierarchies.is_v2:

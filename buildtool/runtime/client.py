@@ -19,7 +19,7 @@ import msgspec
 
 import buildtool
 from buildtool.aio import offload
-from buildtool.errors import BuildtoolError
+from buildtool.errors import BuildtoolError, NotFound
 from buildtool.runtime.bundle import Bundle, ExitStatus, Rootfs
 from buildtool.runtime.cgroups import Cgroup, Hierarchies
 from buildtool.runtime.control import Connection, connect_shim
@@ -76,6 +76,17 @@ class Runtime:
         left then but the bundle's directory.
         """
         request = self._prepare(bundle)
+        try:
+            return await self._create(bundle, request)
+        except NotFound:  # the spawner died before it forked the shim
+            pass
+        try:
+            return await self._create(bundle, request)
+        except NotFound:
+            log = self._run_dir / "spawner.log"
+            raise BuildtoolError(f"the container's shim died while it made the container; see {log}") from None
+
+    async def _create(self, bundle: Bundle, request: dict[str, Any]) -> Task:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         try:
@@ -190,6 +201,8 @@ class Runtime:
                 return
             if self._socket is not None:
                 self._socket.close()
+            if self._spawner is not None:
+                await asyncio.to_thread(_reap, self._spawner)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             package = str(Path(buildtool.__file__).resolve().parent.parent)
             with theirs, (self._run_dir / "spawner.log").open("ab") as log:
@@ -216,6 +229,7 @@ class Runtime:
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a spawner whose socket is closed."""
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:

@@ -85,6 +85,8 @@ class Connection:
         try:
             self._writer.write(json.dumps({"id": number, "op": op, **arguments}).encode() + b"\n")
             return await future
+        except ConnectionError as error:
+            raise NotFound("the container has ended") from error
         finally:
             self._waiting.pop(number, None)
 

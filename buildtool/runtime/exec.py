@@ -12,15 +12,14 @@ from typing import Any
 from buildtool.runtime import process as program
 from buildtool.runtime import syscalls as sc
 from buildtool.runtime.cgroups import Cgroup
-from buildtool.runtime.init import open_terminal, report, take_terminal, wait_for_start
+from buildtool.runtime.init import NAMESPACE_FLAGS, namespaces, open_terminal, report, take_terminal, wait_for_start
 from buildtool.runtime.process import Identity, StartError
-
-_JOINED = sc.CLONE_NEWNS | sc.CLONE_NEWUTS | sc.CLONE_NEWIPC | sc.CLONE_NEWNET | sc.CLONE_NEWCGROUP
 
 
 def exec_init(
     process: dict[str, Any],
     init: int,
+    spec: dict[str, Any],
     seccomp: bytes,
     channel: socket.socket,
     stdio: tuple[int, int, int] | None,
@@ -28,11 +27,14 @@ def exec_init(
     identity: Identity,
 ) -> None:
     """Join the container of `init` (a pidfd) and become `process`. Returns only by raising."""
+    flags = 0
+    for kind in namespaces(spec):
+        flags |= NAMESPACE_FLAGS[kind]
     program.reset_signals()
     os.setsid()
     cgroup.join()
     try:
-        sc.setns(init, _JOINED)
+        sc.setns(init, flags & ~sc.CLONE_NEWPID)
     except OSError as error:
         raise StartError(program.OTHER, f"cannot join the container's namespaces: {error.strerror}") from error
     uid = (process.get("user") or {}).get("uid", 0)

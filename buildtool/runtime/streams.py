@@ -32,7 +32,6 @@ class Output:
         self._sources: dict[int, int] = {}
         self._paused = False
         self._draining = False
-        self.closed = False
         self.on_end: Callable[[], None] = lambda: None
 
     @property
@@ -55,7 +54,6 @@ class Output:
 
     def finish(self) -> None:
         """Close what is still open (a process left behind may hold it), flush the log, let clients have the rest."""
-        self.closed = True
         for fd in list(self._sources):
             self._close(fd)
         if self._log is not None:

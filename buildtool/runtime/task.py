@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from buildtool.aio import offload
-from buildtool.errors import BuildtoolError, NotFound
+from buildtool.errors import NotFound
 from buildtool.runtime.bundle import ExitStatus
 from buildtool.runtime.control import Connection, error_of, open_shim_socket
 from buildtool.runtime.stats import Stats, read_pids, read_stats
@@ -194,6 +194,7 @@ class Task(_Process):
     async def update(self, resources: dict[str, Any]) -> list[str]:
         """Set other limits (OCI `linux.resources`) on the running container; warns of what was not applied."""
         answer = await self._connection.call("update", resources=resources)
+        self._cgroups = answer["cgroups"]
         return list(answer["warnings"])
 
     async def stats(self) -> Stats:
@@ -212,13 +213,18 @@ class Task(_Process):
         return task
 
     async def delete(self) -> None:
-        """Kill what still runs and wait until shim and control groups are gone. The bundle's directory stays."""
+        """Kill what still runs and wait until nothing is left of it but the bundle's directory.
+
+        Attached clients that have not read everything yet still get the rest.
+        """
         if not self._exit.done():
-            try:
+            with contextlib.suppress(NotFound):
                 await self.signal(signals.SIGKILL)
-            except BuildtoolError:
-                pass
-        await asyncio.shield(self._connection.ended)
+        await self.wait()
+        with contextlib.suppress(NotFound):
+            answer = await self._connection.call("end")
+            if not answer["lingering"]:
+                await asyncio.shield(self._connection.ended)
         self._connection.close()
         with contextlib.suppress(OSError):
             (self._directory / "rootfs").rmdir()

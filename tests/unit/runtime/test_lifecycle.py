@@ -12,7 +12,7 @@ import pytest
 from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFound, Conflict, NotFound
 from buildtool.runtime import Rootfs
 
-from .conftest import Lab, processes_naming
+from .conftest import Lab, demultiplex, processes_naming, read_all
 
 
 async def test_exit_code_is_the_commands_own(lab: Lab, no_new_zombies: None) -> None:
@@ -104,6 +104,17 @@ async def test_deleting_a_created_container_leaves_nothing(lab: Lab) -> None:
     task = await lab.create(["true"])
     await task.delete()
     assert (await task.wait()).code == 137
+
+
+async def test_deleting_does_not_wait_for_a_client_that_reads_later(lab: Lab) -> None:
+    task = await lab.create(["sh", "-c", "yes $(seq 20) | head -c 900000"])
+    stream = await task.attach()
+    await task.start()
+    await task.wait()
+    await asyncio.wait_for(task.delete(), 5)
+    assert not (lab.base / task.id / "bundle/shim.sock").exists()
+    assert len(demultiplex(await read_all(stream))[0]) == 900000
+    stream.close()
 
 
 async def test_cancelling_a_create_leaves_nothing(lab: Lab) -> None:
