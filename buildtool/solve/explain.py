@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from buildtool.solve.keys import SCRATCH_KEY, Preimage
 
 _SHOWN = 3
@@ -20,6 +22,7 @@ def explain(before: Preimage | None, now: Preimage, parents: Sequence[str], file
     """One line: what differs. `parents` are the names of the step's inputs, in order."""
     if before is None:
         return NO_RECORD
+    now = msgspec.json.decode(msgspec.json.encode(now))  # as it is when it comes out of a record
     reasons = [*_step_changes(before["step"], now["step"])]
     if before.get("content") != now.get("content"):
         reasons.append(_file_changes(files()))

@@ -26,7 +26,7 @@ from buildtool.solve.sources import Selected, select_files
 from buildtool.solve.writer import Previous, Stopped, Writer
 
 _LINK_FROM = 32
-"""So many files make the memory of what was copied worth its cost."""
+"""From so many files on, linking to those of the last time is tried."""
 
 
 def tree_of(store: Store, chain: Sequence[SnapshotId]) -> Tree:
@@ -85,9 +85,9 @@ def execute_copy(
     step = planned.node.step
     assert isinstance(step, Copy)
     selection, placement = planned.selected.selection, planned.placement
-    writable = not selection.owned and len(planned.selected.lines) >= _LINK_FROM
     previous = None
-    if writable and before is not None and (before.definition, before.base) == (planned.identity, placement.base):
+    many = not selection.owned and len(planned.selected.lines) >= _LINK_FROM
+    if many and before is not None and (before.definition, before.base) == (planned.identity, placement.base):
         fs = store.snapshots.fs(SnapshotId(before.snapshot))
         lines = dict(line.split("\0", 1) for line in before.lines)
         previous = Previous(Path(f"{fs}{placement.base.rstrip('/')}"), lines)
@@ -110,7 +110,7 @@ def execute_copy(
         if cancelled.is_set():
             raise Stopped
         snapshot = draft.commit()
-    if not writable or archives:
+    if selection.owned or archives:
         return snapshot, None
     return snapshot, Copied(planned.identity, snapshot, placement.base, planned.selected.lines)
 

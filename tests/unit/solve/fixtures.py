@@ -7,10 +7,47 @@ import tarfile
 from pathlib import Path
 from typing import BinaryIO
 
-APPLETS = (
-    "sh ls cat echo true false sleep mkdir rmdir touch rm cp mv ln id stat find head tail wc date env hostname kill "
-    "mount grep sort chmod chown dd sha256sum seq test printf readlink od tr cut yes"
-).split()
+APPLETS = [
+    "sh",
+    "ls",
+    "cat",
+    "echo",
+    "true",
+    "false",
+    "sleep",
+    "mkdir",
+    "rmdir",
+    "touch",
+    "rm",
+    "cp",
+    "mv",
+    "ln",
+    "id",
+    "stat",
+    "find",
+    "head",
+    "tail",
+    "wc",
+    "date",
+    "env",
+    "hostname",
+    "kill",
+    "mount",
+    "grep",
+    "sort",
+    "chmod",
+    "chown",
+    "dd",
+    "sha256sum",
+    "seq",
+    "test",
+    "printf",
+    "readlink",
+    "od",
+    "tr",
+    "cut",
+    "yes",
+]
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1001:\nstaff:x:50:app\n"
 
