@@ -88,10 +88,21 @@ class Attached:
                     on_signal=passer,
                     signals=signals,
                 )
-                if not session.run():
-                    self.close()
+                if not self._copy(session):
                     return 0
             return self._exit_code(signals, passer)
+
+    def _copy(self, session: Session) -> bool:
+        """Copy the streams; False when the user detached. Says so when whoever read our output is gone."""
+        try:
+            ended = session.run()
+        except BrokenPipeError:
+            name = self._path.rpartition("/")[2][:12]
+            print(f"buildtool: nobody reads the output any more; container {name} goes on", file=sys.stderr)
+            raise
+        if not ended:
+            self.close()
+        return ended
 
     def _exit_code(self, signals: Signals | None, passer: SignalPasser) -> int:
         assert self._wait is not None

@@ -76,6 +76,11 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return 141
+    except OSError as error:
+        if debug:
+            raise
+        print(f"{PROGRAM}: {_describe(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -145,6 +150,12 @@ def _complain(error: BuildtoolError) -> None:
     sys.stdout.flush()
     prefix = "Error response from daemon: " if isinstance(error, EngineError) else f"{PROGRAM}: "
     print(f"{prefix}{error}", file=sys.stderr)
+
+
+def _describe(error: OSError) -> str:
+    """What the operating system refused, and on which file."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _silence_stdout() -> None:

@@ -42,7 +42,8 @@ class Flag:
     """One flag: long name, one-letter name or "", kind (what `--help` shows), help text, default.
 
     Kinds: bool, string, int, uint16, bytes, bytes-or-unlimited, decimal, duration, and those that may be repeated:
-    list, filter, map, mount, network, ulimit, gpu-request. `choices` serve completion and help only.
+    list, filter, map, mount, network, ulimit, gpu-request. A flag of Docker's that we do not have yet is `absent`: it
+    is refused with its help text. `choices` serve completion and help only.
     """
 
     __slots__ = ("choices", "default", "help", "hidden", "kind", "name", "short")
@@ -148,7 +149,7 @@ def _read_long(word: str, words: list[str], position: int, by_name: dict[str, Fl
             raise HelpAsked
         raise UsageError(f"unknown flag: --{name}", hint=suggestion(name, list(by_name), "--"))
     if not separator:
-        if flag.kind == "bool":
+        if flag.kind in ("bool", "absent"):
             value = "true"
         elif position < len(words):
             value = words[position]
@@ -171,7 +172,7 @@ def _read_short(word: str, words: list[str], position: int, by_short: dict[str, 
             raise UsageError(f"unknown shorthand flag: {letter!r} in {word}")
         if at < len(word) and word[at] == "=":
             value, at = word[at + 1 :], len(word)
-        elif flag.kind == "bool":
+        elif flag.kind in ("bool", "absent"):
             value = "true"
         elif at < len(word):
             value, at = word[at:], len(word)
@@ -186,6 +187,8 @@ def _read_short(word: str, words: list[str], position: int, by_short: dict[str, 
 
 def set_value(flag: Flag, text: str, parsed: Parsed) -> None:
     """Record one occurrence of a flag. Raises UsageError when the text is no value of its kind."""
+    if flag.kind == "absent":
+        raise UsageError(f"--{flag.name} is not supported yet: {flag.help}")
     if flag.kind in REPEATED:
         if flag.kind == "filter" and "=" not in text:
             raise UsageError(

@@ -77,7 +77,8 @@ def _add(app: typer.Typer, verb: str, name: str, *, detailed: bool, hidden: bool
         raise typer.Exit(_execute(f"buildtool {name}", command, values))
 
     if detailed:
-        _give_signature(call, [*(_option(flag) for flag in command.flags), *_argument(command)])
+        options = [_option(flag) for flag in command.flags if flag.kind != "absent"]
+        _give_signature(call, [*options, *_argument(command)])
     else:
         _give_signature(call, [])
     usage = command.usage.removeprefix("[OPTIONS]").strip()

@@ -125,7 +125,7 @@ class Connection:
                 return head
             if len(self._buffer) > _MAX_HEAD:
                 raise ConnectionLost("the daemon's answer has an endless header")
-            data = self.sock.recv(_RECV)
+            data = self._receive(_RECV)
             if not data:
                 raise ConnectionLost("the daemon closed the connection without an answer")
             self._buffer += data
@@ -135,12 +135,18 @@ class Connection:
         if self._buffer:
             data, self._buffer = self._buffer[:limit], self._buffer[limit:]
             return data
-        return self.sock.recv(min(limit, _RECV))
+        return self._receive(min(limit, _RECV))
+
+    def _receive(self, limit: int) -> bytes:
+        try:
+            return self.sock.recv(limit)
+        except ConnectionResetError as error:
+            raise ConnectionLost("the connection to the daemon was reset: it died or was stopped") from error
 
     def read_line(self) -> bytes:
         """One line without its line end (chunk headers)."""
         while b"\n" not in self._buffer:
-            data = self.sock.recv(_RECV)
+            data = self._receive(_RECV)
             if not data:
                 raise ConnectionLost("the daemon closed the connection in the middle of an answer")
             self._buffer += data

@@ -29,7 +29,7 @@ class BuildFailed(BuildtoolError):
 def build(call: Call) -> int:
     """Build, show how it goes on stderr, and print the image's id on stdout when --quiet is given."""
     progress = "quiet" if call.switch("quiet") else call.text("progress")
-    if progress not in ("auto", "plain", "tty", "quiet", "rawjson"):
+    if progress not in ("auto", "plain", "tty", "quiet"):
         raise InvalidInput(f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty and quiet.")
     source = read_input(call.arguments[0], call.text("file"))
     try:

@@ -18,7 +18,14 @@ def for_each(
 
     A failure that `tolerate` accepts is told but does not count.
     """
-    code = 0
+    return 1 if failures(names, work, tolerate=tolerate) else 0
+
+
+def failures(
+    names: list[str], work: Callable[[str], object], *, tolerate: Callable[[EngineError], bool] | None = None
+) -> list[str]:
+    """As `for_each`; the names that failed."""
+    failed = []
     for name in names:
         try:
             work(name)
@@ -26,7 +33,7 @@ def for_each(
             sys.stdout.flush()
             print(f"Error response from daemon: {error}", file=sys.stderr)
             if tolerate is None or not tolerate(error):
-                code = 1
+                failed.append(name)
         else:
             print(name)
-    return code
+    return failed

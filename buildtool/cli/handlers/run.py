@@ -47,6 +47,11 @@ def _guarded(call: Call, work: Callable[[Call], int]) -> int:
         sys.stdout.flush()
         print(f"buildtool: {prefix}{error}\n\nRun '{call.name} --help' for more information", file=sys.stderr)
         return exit_code_of(error.message) if isinstance(error, EngineError) else 125
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"buildtool: {error.filename or 'run'}: {error.strerror or error}", file=sys.stderr)
+        return 125
 
 
 def _create_only(call: Call) -> int:

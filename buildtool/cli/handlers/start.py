@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from buildtool.cli.handlers.many import for_each
+from buildtool.cli.handlers.many import failures
 from buildtool.client import EngineError
 from buildtool.errors import InvalidInput
 
@@ -19,10 +19,11 @@ def start(call: Call) -> int:
         if len(call.arguments) > 1:
             raise InvalidInput("you cannot start and attach multiple containers at once")
         return _start_attached(call, call.arguments[0])
-    code = for_each(call.arguments, lambda name: call.client.call("POST", f"/containers/{name}/start").read())
-    if code:
-        print("failed to start containers: see above", file=sys.stderr)
-    return code
+    failed = failures(call.arguments, lambda name: call.client.call("POST", f"/containers/{name}/start").read())
+    if failed:
+        sys.stdout.flush()
+        print(f"Error: failed to start containers: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _start_attached(call: Call, name: str) -> int:

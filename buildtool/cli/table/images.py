@@ -9,6 +9,30 @@ _CHANGE = Flag("change", "c", "list", "Apply a Buildfile instruction to the imag
 _PLATFORM = Flag("platform", "", "string", "Platform of the image (os/arch)")
 _TRUST = Flag("disable-content-trust", "", "bool", "Skip the check of signatures", default=True)
 
+
+def _absent(name: str, short: str, what: str) -> Flag:
+    return Flag(name, short, "absent", what, hidden=True)
+
+
+_ABSENT_FROM_BUILD = (
+    _absent("allow", "", "RUN steps get no entitlements"),
+    _absent("annotation", "", "images get labels only"),
+    _absent("attest", "", "no attestations are made"),
+    _absent("build-context", "", "a build has one context"),
+    _absent("builder", "", "the daemon itself is the only builder"),
+    _absent("cache-from", "", "the cache is the daemon's own"),
+    _absent("cache-to", "", "the cache is the daemon's own"),
+    _absent("metadata-file", "", "--iidfile writes the image's id"),
+    _absent("no-cache-filter", "", "--no-cache is for all steps"),
+    _absent("output", "o", "the image goes into the daemon; `buildtool save` writes it to a file"),
+    _absent("push", "", "the registry client comes with its own release"),
+    _absent("secret", "", "RUN steps get no secrets from the client"),
+    _absent("squash", "", "layers are kept as they are"),
+    _absent("ssh", "", "RUN steps get no ssh agent from the client"),
+    Flag("provenance", "", "string", "Accepted for Docker's sake: none is made", hidden=True),
+    Flag("sbom", "", "string", "Accepted for Docker's sake: none is made", hidden=True),
+)
+
 COMMANDS = {
     "build": Command(
         "build:build",
@@ -56,6 +80,7 @@ COMMANDS = {
             Flag("tag", "t", "list", "Name of the image (name:tag)"),
             Flag("target", "", "string", "Stage to build"),
             Flag("ulimit", "", "ulimit", "Resource limit of the RUN steps (name=soft[:hard])"),
+            *_ABSENT_FROM_BUILD,
         ),
         minimum=1,
         maximum=1,

@@ -99,3 +99,13 @@ def test_cidfile_that_exists_is_refused(capsys: pytest.CaptureFixture[str], tmp_
     (tmp_path / "cid").write_text("x")
     assert run(["run", "--cidfile", str(tmp_path / "cid"), "busybox"]) == 125
     assert "container ID file found" in capsys.readouterr().err
+
+
+def test_dockers_flags_that_we_do_not_have_are_called_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["build", "--secret", "id=x", "."]) == 125
+    assert "--secret is not supported yet" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_written_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["load", "-i", str(tmp_path / "none.tar")]) == 1
+    assert "none.tar: no such file" in capsys.readouterr().err
