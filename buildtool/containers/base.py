@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -124,8 +125,9 @@ def _repeat(root: Path, name: str, tree: Tree | None, *, directory: bool) -> Non
 def _copy_attributes(status: os.stat_result, path: Path) -> None:
     try:
         os.chown(path, status.st_uid, status.st_gid)
-    except PermissionError:
-        pass
+    except OSError as error:  # EINVAL: an owner that this user namespace does not map
+        if error.errno not in (errno.EPERM, errno.EINVAL):
+            raise
     path.chmod(stat.S_IMODE(status.st_mode))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 

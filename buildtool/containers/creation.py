@@ -42,7 +42,7 @@ class Creator:
         bodies.merge(request.config, image.config.config)
         asked = request.host.network_mode
         warnings += self._settle(request)
-        points = mountspec.mount_points(request.config, request.host, self._mounts_of)
+        points = await self._points(request)
         identity = names.new_id()
         private_hostname = asked != "host" and request.host.uts_mode != "host"
         if not request.config.hostname:
@@ -110,6 +110,11 @@ class Creator:
         if host.memory and not host.memory_swap:
             host.memory_swap = host.memory * 2
         return warnings
+
+    async def _points(self, request: bodies.CreateBody) -> list[MountPoint]:
+        if request.host.mounts:  # looks at the sources of binds
+            return await offload(mountspec.mount_points, request.config, request.host, self._mounts_of)
+        return mountspec.mount_points(request.config, request.host, self._mounts_of)
 
     def _mounts_of(self, reference: str) -> Sequence[MountPoint]:
         return self._registry.get(reference).record.mounts

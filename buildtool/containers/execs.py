@@ -150,6 +150,10 @@ class Execs:
         exec.started = True
         try:
             return await self._start(exec, request)
+        except NotFound:
+            exec.exit_code = 137
+            self._ended(exec)
+            raise Conflict(f"container {exec.container.id} is not running") from None
         except BuildtoolError as error:
             exec.exit_code = error.exit_code if error.exit_code > 1 else 126
             self._ended(exec)

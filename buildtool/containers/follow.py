@@ -48,7 +48,7 @@ async def _once(path: Path, options: LogOptions, end: int | None = None) -> Asyn
     with ExitStack() as stack:
         files = [stack.enter_context(file.open("rb")) for file in await offload(log_files, path)]
         renderer = Renderer(options)
-        blocks = read_blocks(files, options.tail, end)
+        blocks = read_blocks(files, options.tail, since=options.since, end=end)
         while (rendered := await offload(_next, blocks, renderer)) is not None:
             if rendered:
                 yield rendered
@@ -59,7 +59,7 @@ async def _followed(path: Path, options: LogOptions, ending: asyncio.Future[obje
         watch = stack.enter_context(Watch(path))
         files = [stack.enter_context(file.open("rb")) for file in await offload(log_files, path)]
         renderer = Renderer(options)
-        blocks = read_blocks(files, options.tail)
+        blocks = read_blocks(files, options.tail, since=options.since)
         while (rendered := await offload(_next, blocks, renderer)) is not None:
             if rendered:
                 yield rendered

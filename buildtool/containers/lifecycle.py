@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from buildtool.aio import offload
-from buildtool.containers import present, times
+from buildtool.containers import announce, present, times
 from buildtool.containers.attach import Attachment
 from buildtool.containers.container import Container
 from buildtool.containers.events import Events
@@ -96,6 +96,7 @@ class Lifecycle:
         state.pid, state.exit_code, state.error, state.oom_killed = task.pid, 0, "", False
         state.health = Health() if self._prober.wanted(container) else None
         self._registry.changed(container)
+        announce.started(self._events, container.record)
         self.publish(container, "start")
         self.watch(container, task)
 
@@ -147,6 +148,7 @@ class Lifecycle:
         if status.oom_killed:
             self.publish(container, "oom")
         self.publish(container, "die", exitCode=str(status.code), execDuration=str(ran_for // times.SECOND))
+        announce.ended(self._events, container.record)
         manual = container.record.manually_stopped
         delay = container.policy.after_exit(status.code, ran_for, manually_stopped=manual)
         if delay is None:

@@ -151,11 +151,15 @@ def _padded(time: str) -> str:
     return _key(time) + "Z"
 
 
-def read_blocks(files: Sequence[BinaryIO], tail: int | None, end: int | None = None) -> Iterator[bytes]:
+def read_blocks(
+    files: Sequence[BinaryIO], tail: int | None, *, since: int = 0, end: int | None = None
+) -> Iterator[bytes]:
     """The contents of the open files, oldest first, from the start of the tail-th line from the end.
 
-    With `end` the newest file is only read up to there.
+    `since` skips most of what is older; with `end` the newest file is only read up to there.
     """
+    if since and tail is None:
+        files = _skip_older(files, since)
     if tail is not None:
         if tail == 0:
             for file in files:
@@ -169,6 +173,37 @@ def read_blocks(files: Sequence[BinaryIO], tail: int | None, end: int | None = N
             if left is not None:
                 left -= len(block)
             yield block
+
+
+def _skip_older(files: Sequence[BinaryIO], since: int) -> Sequence[BinaryIO]:
+    """Leave out the files last written before, and position the first of the others shortly before the moment.
+
+    Lines are in the order of their times, so that a binary search finds it.
+    """
+    kept = [file for file in files if os.fstat(file.fileno()).st_mtime_ns >= since]
+    if kept:
+        file, wanted = kept[0], _key(times.rfc3339nano(since))
+        low, high = 0, file.seek(0, os.SEEK_END)
+        while high - low > BLOCK:
+            middle = (low + high) // 2
+            file.seek(middle)
+            file.readline()
+            time = _time_of(file.readline())
+            if time and time < wanted:
+                low = middle
+            else:
+                high = middle
+        file.seek(low)
+        if low:
+            file.readline()
+    return kept
+
+
+def _time_of(line: bytes) -> str:
+    try:
+        return _key(_decoder.decode(line).time)
+    except msgspec.DecodeError:
+        return ""
 
 
 def _seek_tail(files: Sequence[BinaryIO], tail: int) -> int:

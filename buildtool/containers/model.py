@@ -319,9 +319,16 @@ def decode(raw: Any, kind: type[T], what: str) -> T:
 
 
 def without_nulls(value: Any) -> Any:
-    """The same JSON without object members that are null: Go leaves such fields at their zero value."""
+    """The same JSON without object members that are null: Go leaves such fields at their zero value.
+
+    Raises InvalidInput for integers of more than 64 bits and strings with a NUL byte: no kernel interface takes them.
+    """
     if isinstance(value, dict):
         return {key: without_nulls(member) for key, member in value.items() if member is not None}
     if isinstance(value, list):
         return [without_nulls(member) for member in value]
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise InvalidInput(f"the number {value} is out of range")
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidInput(f"a NUL byte in {value!r}")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -76,8 +77,9 @@ def copy_owner_and_attributes(source: Path, destination: Path, entry: os.stat_re
     """Give a copy its source's owner, extended attributes, mode and times."""
     try:
         os.chown(destination, entry.st_uid, entry.st_gid, follow_symlinks=False)
-    except PermissionError:
-        pass
+    except OSError as error:  # EINVAL: an owner that this user namespace does not map
+        if error.errno not in (errno.EPERM, errno.EINVAL):
+            raise
     for name in os.listxattr(source, follow_symlinks=False):
         if not name.startswith(("trusted.overlay.", "user.overlay.")):
             value = os.getxattr(source, name, follow_symlinks=False)

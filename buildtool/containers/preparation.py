@@ -243,8 +243,9 @@ def _log(container: Container) -> LogConfig:
     settings = container.host.log_config
     if settings.type == "none":
         return LogConfig("none")
-    size = limits.parse_size(settings.config.get("max-size", "-1"), "max-size")
-    files = settings.config.get("max-file", "1")
+    size_default, files_default = ("20m", "5") if settings.type == "local" else ("-1", "1")
+    size = limits.parse_size(settings.config.get("max-size", size_default), "max-size")
+    files = settings.config.get("max-file", files_default)
     if not files.isdecimal() or int(files) < 1:
         raise InvalidInput(f"invalid max-file: {files}: it is 1 or more")
     return LogConfig("json-file", container.log_path, size if size > 0 else None, int(files))

@@ -247,6 +247,7 @@ class Containers:
             timestamps=timestamps,
             tail=tail,
             raw=container.tty,
+            prefix=streams.details(container) if details else b"",
         )
         async with contextlib.aclosing(streams.logs(container, options, following=follow)) as blocks:
             async for block in blocks:

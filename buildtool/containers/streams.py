@@ -66,6 +66,17 @@ def _history(container: Container, stdout: bool, stderr: bool) -> AsyncIterator[
     return follow.until_now(container.log_path, options)
 
 
+def details(container: Container) -> bytes:
+    """What `--details` puts before each line: the labels and variables that the log options name."""
+    options = container.host.log_config.config
+    labels = container.config.labels or {}
+    variables = dict(entry.partition("=")[::2] for entry in container.config.env or ())
+    found: dict[str, str] = {}
+    for name, values in (("labels", labels), ("env", variables)):
+        found |= {key: values[key] for key in options.get(name, "").split(",") if key in values}
+    return ",".join(f"{key}={value}" for key, value in sorted(found.items())).encode() + b" "
+
+
 async def logs(container: Container, options: LogOptions, *, following: bool) -> AsyncGenerator[bytes]:
     """See Containers.logs."""
     if container.host.log_config.type == "none":

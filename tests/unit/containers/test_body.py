@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import fields
 
-from buildtool.containers import body
-from buildtool.containers.model import Config
-from buildtool.errors import InvalidInput, Unavailable
+from buildtool.containers import body, mountspec
+from buildtool.containers.model import Config, HostConfig
+from buildtool.errors import BuildtoolError, InvalidInput, Unavailable
 from buildtool.oci import ContainerConfig, HealthConfig
 
 
@@ -158,3 +161,27 @@ def test_security_options() -> None:
     parsed = body.security(["no-new-privileges", f"seccomp={json.dumps(profile)}", "label=disable"])
     assert (parsed.no_new_privileges, parsed.seccomp) == (True, profile)
     assert body.security(["seccomp:unconfined"]).seccomp == "unconfined"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = [field.encode_name for field in fields(Config)]
+_HOST_KEYS = [field.encode_name for field in fields(HostConfig)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(_KEYS), _JSON, max_size=4),
+    st.dictionaries(st.sampled_from(_HOST_KEYS), _JSON | st.dictionaries(st.text(max_size=4), _JSON), max_size=4),
+)
+def test_any_json_is_taken_or_refused_with_an_error_of_ours(config: dict[str, Any], host: dict[str, Any]) -> None:
+    """decode, merge and mount parsing never raise anything but BuildtoolError"""
+    try:
+        parsed = body.decode_body({**config, "HostConfig": host})
+        body.merge(parsed.config, IMAGE)
+        mountspec.mount_points(parsed.config, parsed.host, lambda name: [])
+    except BuildtoolError as error:
+        assert error.http_status in (400, 501)

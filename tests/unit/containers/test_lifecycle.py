@@ -107,6 +107,21 @@ async def test_the_events_of_a_life(world: World) -> None:
     assert world.past()[-1]["Actor"]["Attributes"] == {"image": "busybox:latest", "name": "site"}
 
 
+async def test_networks_and_volumes_tell_who_uses_them(world: World) -> None:
+    await world.run("true", host={"Binds": ["named:/v"]})
+    told = [
+        (e["Type"], e["Action"], e["Actor"]["ID"][:5]) for e in world.past() if e["Type"] in ("network", "volume")
+    ]
+    network = told[2][2]
+    assert told == [
+        ("volume", "create", "named"),
+        ("volume", "mount", "named"),
+        ("network", "connect", network),
+        ("network", "disconnect", network),
+        ("volume", "unmount", "named"),
+    ]
+
+
 async def test_states_and_what_they_forbid(world: World) -> None:
     containers = world.containers
     identity = await world.create("sleep", "60", name="web")

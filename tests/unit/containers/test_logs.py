@@ -64,6 +64,17 @@ async def test_since_and_until_cut_by_time(log: Path) -> None:
     assert await _read(log, since=str(BASE + 3), until=str(BASE + 5)) == b"line 3\nline 4\nline 5\n"
 
 
+async def test_since_skips_most_of_a_large_log_and_nothing_newer(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    _write(path, range(20_000))
+    with path.open("rb") as file:
+        read = sum(len(block) for block in read_blocks([file], None, since=(BASE + 15_000) * times.SECOND))
+    assert read < path.stat().st_size * 0.45
+    for start in (0, 1, 14_999, 19_999, 20_001):
+        found = await _read(path, since=str(BASE + start))
+        assert found == b"".join(b"line %d\n" % n for n in range(start, 20_000))
+
+
 async def test_fractions_of_seconds_are_compared_as_numbers(tmp_path: Path) -> None:
     path = tmp_path / "log"
     entries = [{"log": f"{t}\n", "stream": "stdout", "time": f"2023-11-14T22:13:20{t}Z"} for t in ("", ".05", ".5")]

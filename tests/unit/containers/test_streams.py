@@ -141,6 +141,15 @@ async def test_rotated_logs_are_read_as_one(world: World) -> None:
     assert 100 < len(lines) < 1000
 
 
+async def test_details_are_what_the_log_options_name(world: World) -> None:
+    host = {"LogConfig": {"Type": "json-file", "Config": {"labels": "tier,none", "env": "A"}}}
+    identity = await world.create("echo", "x", Labels={"tier": "front", "b": "c"}, Env=["A=1"], host=host)
+    await world.containers.start(identity)
+    await world.containers.wait(identity)
+    blocks = [block async for block in world.containers.logs(identity, details=True)]
+    assert payload(b"".join(blocks)) == b"A=1,tier=front x\n"
+
+
 async def test_the_none_driver_keeps_nothing(world: World) -> None:
     identity = await world.create("echo", "x", host={"LogConfig": {"Type": "none"}})
     await world.containers.start(identity)
