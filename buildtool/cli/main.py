@@ -47,7 +47,7 @@ def main() -> None:
 
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code; everything that goes wrong is told on stderr."""
-    if "_BUILDTOOL_COMPLETE" in os.environ:
+    if "_BUILDTOOL_COMPLETE" in os.environ or (argv and argv[0] in ("--install-completion", "--show-completion")):
         return _typer(argv)
     debug = False
     try:
@@ -61,8 +61,6 @@ def run(argv: list[str]) -> int:
             return 0
         if not words or words[0] == "help":
             return _typer([*words[1:], "--help"])
-        if words[0] in ("--install-completion", "--show-completion"):
-            return _typer(words)
         return _dispatch(words, options.values)
     except HelpAsked:
         return _typer(["--help"])

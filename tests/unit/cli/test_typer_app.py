@@ -59,3 +59,9 @@ def test_the_app_runs_commands_too(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setenv("BUILDTOOL_AUTOSTART", "0")
     assert typer_app.run_typer(["run", "--pull", "sometimes", "busybox", "ls", "-l"]) == 125
     assert "invalid pull option: 'sometimes'" in capsys.readouterr().err
+
+
+def test_completion_can_be_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    assert run(["--show-completion", "bash"]) == 0
+    assert "_BUILDTOOL_COMPLETE=complete_bash" in capsys.readouterr().out
