@@ -149,6 +149,19 @@ class Workshop:
         assert self.store.check() == []
 
 
+def processes(command: bytes) -> list[int]:
+    """The pids of processes whose command line contains this (arguments end with a NUL)."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if command in Path("/proc", name, "cmdline").read_bytes():
+                    found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
 @pytest.fixture(scope="session")
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()

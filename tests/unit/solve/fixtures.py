@@ -7,47 +7,10 @@ import tarfile
 from pathlib import Path
 from typing import BinaryIO
 
-APPLETS = [
-    "sh",
-    "ls",
-    "cat",
-    "echo",
-    "true",
-    "false",
-    "sleep",
-    "mkdir",
-    "rmdir",
-    "touch",
-    "rm",
-    "cp",
-    "mv",
-    "ln",
-    "id",
-    "stat",
-    "find",
-    "head",
-    "tail",
-    "wc",
-    "date",
-    "env",
-    "hostname",
-    "kill",
-    "mount",
-    "grep",
-    "sort",
-    "chmod",
-    "chown",
-    "dd",
-    "sha256sum",
-    "seq",
-    "test",
-    "printf",
-    "readlink",
-    "od",
-    "tr",
-    "cut",
-    "yes",
-]
+_APPLETS = """
+sh ls cat echo true false sleep mkdir rmdir touch rm cp mv ln id stat find head tail wc date env hostname kill mount
+grep sort chmod chown dd sha256sum seq test printf readlink od tr cut yes
+"""
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1001:\nstaff:x:50:app\n"
 
@@ -59,7 +22,7 @@ def busybox_rootfs(extra: dict[str, str] | None = None) -> BinaryIO:
         for name, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("usr", 0o755)):
             _add(tar, name, tarfile.DIRTYPE, mode)
         _add(tar, "bin/busybox", tarfile.REGTYPE, 0o755, content=Path("/bin/busybox").read_bytes())
-        for applet in APPLETS:
+        for applet in _APPLETS.split():
             _add(tar, f"bin/{applet}", tarfile.SYMTYPE, 0o777, link="busybox")
         for name, text in {"etc/passwd": PASSWD, "etc/group": GROUP, **(extra or {})}.items():
             _add(tar, name, tarfile.REGTYPE, 0o644, content=text.encode())

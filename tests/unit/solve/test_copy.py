@@ -1,0 +1,314 @@
+"""COPY, ADD and WORKDIR to the letter."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import stat
+import tarfile
+import time
+
+import pytest
+
+from buildtool.errors import InvalidInput, NotFound, Unavailable
+from tests.unit.solve.conftest import Workshop
+
+
+def built(shop: Workshop, *lines: str, **options: object) -> dict[str, str]:
+    """What the layers above busybox hold together."""
+    outcome = shop.build("FROM busybox\n" + "\n".join(lines) + "\n", **options)
+    found: dict[str, str] = {}
+    for index in range(1, len(outcome.image.layers)):
+        found |= shop.layer(outcome.image, index)
+    return found
+
+
+def test_a_file_to_a_name_to_a_directory_and_into_an_existing_directory(shop: Workshop) -> None:
+    shop.write(a="1")
+    found = built(shop, "COPY a /x", "COPY a /d/", "COPY a /usr", "COPY a relative", "WORKDIR /w", "COPY a .")
+    assert found == {
+        "x": "1", "d": "", "d/a": "1", "usr": "", "usr/a": "1", "relative": "1", "w": "", "w/a": "1",
+    }  # fmt: skip
+
+
+def test_a_directory_gives_its_contents(shop: Workshop) -> None:
+    shop.write(d__a="1", d__e__b="2")
+    assert built(shop, "COPY d /x", "COPY d/ /y/") == {
+        "x": "", "x/a": "1", "x/e": "", "x/e/b": "2", "y": "", "y/a": "1", "y/e": "", "y/e/b": "2",
+    }  # fmt: skip
+
+
+def test_a_new_directory_takes_the_sources_mode_unless_a_slash_asks_for_a_plain_one(shop: Workshop) -> None:
+    shop.write(d__a="1")
+    (shop.context / "d").chmod(0o700)
+    tree = shop.tree(shop.build("FROM busybox\nCOPY d /x\nCOPY d /y/\nCOPY d /usr\n").image)
+    assert (tree["/x"].permissions, tree["/y"].permissions, tree["/usr"].permissions) == (0o700, 0o755, 0o755)
+
+
+def test_several_sources_need_a_directory(shop: Workshop) -> None:
+    shop.write(a="1", b="2", c_txt="3", d_txt="4")
+    assert built(shop, "COPY a b /x/") == {"x": "", "x/a": "1", "x/b": "2"}
+    assert built(shop, "COPY *.txt /x/") == {"x": "", "x/c.txt": "3", "x/d.txt": "4"}
+    with pytest.raises(InvalidInput, match="more than one source file") as failure:
+        shop.build("FROM busybox\nCOPY a b /x\n")
+    assert failure.value.where is not None
+    with pytest.raises(InvalidInput, match="match 2 files"):
+        shop.build("FROM busybox\nCOPY *.txt /x\n")
+
+
+def test_wildcards_are_gos_and_an_unmatched_one_warns(shop: Workshop) -> None:
+    shop.write(a1="1", a2="2", b1="3", sub__a3="4")
+    assert built(shop, "COPY a[0-9] /x/", "COPY ?1 s*/a3 /y/") == {
+        "x": "", "x/a1": "1", "x/a2": "2", "y": "", "y/a1": "1", "y/b1": "3", "y/a3": "4",
+    }  # fmt: skip
+    outcome = shop.build("FROM busybox\nCOPY nothing* a1 /x/\n")
+    assert outcome.warnings == ["no file matches 'nothing*'"]
+
+
+def test_sources_cannot_leave_the_context(shop: Workshop) -> None:
+    shop.write(a="1")
+    (shop.context / "out").symlink_to("/etc")
+    (shop.context / "abs").symlink_to("/a")
+    assert built(shop, "COPY ../../a /x", "COPY /a /y", "COPY abs /z") == {"x": "1", "y": "1", "z": "1"}
+    with pytest.raises(NotFound):
+        shop.build("FROM busybox\nCOPY out/passwd /x\n")
+
+
+def test_symlinks_inside_directories_stay_symlinks(shop: Workshop) -> None:
+    shop.write(d__a="1")
+    (shop.context / "d/l").symlink_to("../../somewhere")
+    tree = shop.tree(shop.build("FROM busybox\nCOPY d /x\n").image)
+    assert tree["/x/l"].content == "-> ../../somewhere"
+
+
+def test_the_destination_follows_the_images_symlinks(shop: Workshop) -> None:
+    shop.write(a="1")
+    tree = shop.tree(shop.build("FROM busybox\nRUN mkdir /real && ln -s /real /link\nCOPY a /link/x/\n").image)
+    assert tree["/real/x/a"].content == "1"
+    assert tree["/link"].content == "-> /real"
+
+
+def test_directories_on_the_way_keep_their_attributes(shop: Workshop) -> None:
+    shop.write(a="1")
+    tree = shop.tree(shop.build("FROM busybox\nCOPY a /tmp/x\nCOPY a /root/new/x\n").image)
+    assert (tree["/tmp"].permissions, tree["/root"].permissions, tree["/root/new"].permissions) == (
+        0o1777, 0o700, 0o755,
+    )  # fmt: skip
+
+
+def test_files_and_directories_do_not_replace_each_other(shop: Workshop) -> None:
+    shop.write(d__bin__x="1", e__passwd__x="1", f="1")
+    with pytest.raises(InvalidInput, match="cannot copy to non-directory: /etc/passwd"):
+        shop.build("FROM busybox\nCOPY e /etc\n")
+    with pytest.raises(InvalidInput, match="cannot copy to non-directory: /etc/passwd"):
+        shop.build("FROM busybox\nCOPY d /etc/passwd\n")
+    shop.write(g__etc="1")
+    with pytest.raises(InvalidInput, match="cannot replace the directory /etc with a file"):
+        shop.build("FROM busybox\nCOPY g /\n")
+    with pytest.raises(InvalidInput, match="symlink to usr"):
+        shop.build("FROM busybox\nRUN mkdir -p /usr/bin2 && ln -s usr/bin2 /bin2\nCOPY h /\n", context=_bin2(shop))
+
+
+def _bin2(shop: Workshop) -> object:
+    shop.write(h__bin2__x="1")
+    return shop.context
+
+
+def test_chown_and_chmod(shop: Workshop) -> None:
+    shop.put("d/run", "1", 0o755)
+    shop.put("d/data", "1", 0o640)
+    text = """FROM busybox
+COPY d /a
+COPY --chown=app d /b/
+COPY --chown=app:staff d /c
+COPY --chown=7 d /d
+COPY --chown=8:9 --chmod=600 d/run /e/run
+COPY --chmod=u=rwX,go=rX d /f
+"""
+    tree = shop.tree(shop.build(text).image)
+    assert tree["/a/run"].owner == (0, 0)
+    assert tree["/b/run"].owner == tree["/b"].owner == (1000, 1001)
+    assert tree["/c/run"].owner == (1000, 50)
+    assert tree["/d/run"].owner == (7, 7)
+    assert (tree["/e/run"].owner, tree["/e/run"].permissions, tree["/e"].permissions) == ((8, 9), 0o600, 0o755)
+    assert (tree["/f/run"].permissions, tree["/f/data"].permissions, tree["/a/data"].permissions) == (
+        0o755, 0o644, 0o640,
+    )  # fmt: skip
+    with pytest.raises(InvalidInput, match="unable to find user nobody") as failure:
+        shop.build("FROM busybox\nCOPY --chown=nobody d /x\n")
+    assert failure.value.where is not None and failure.value.where.line == 2
+    with pytest.raises(InvalidInput, match="invalid chmod parameter"):
+        shop.build("FROM busybox\nCOPY --chmod=rwx d /x\n")
+
+
+def test_exclude(shop: Workshop) -> None:
+    shop.write(d__a_txt="1", d__b_md="2", d__s__c_txt="3", x_txt="4", y="5")
+    lines = ["COPY --exclude=*.txt d /x", "COPY --exclude=**/*.txt d /y", "COPY --exclude=*.txt *[tx] y /z/"]
+    assert built(shop, *lines) == {
+        "x": "", "x/b.md": "2", "x/s": "", "x/s/c.txt": "3", "y": "", "y/b.md": "2", "y/s": "", "z": "", "z/y": "5",
+    }  # fmt: skip
+
+
+def test_parents(shop: Workshop) -> None:
+    shop.write(a__b__c="1", a__d__e="2", f="3")
+    assert built(shop, "COPY --parents a/b/c f /x/") == {"x": "", "x/a": "", "x/a/b": "", "x/a/b/c": "1", "x/f": "3"}
+    assert built(shop, "COPY --parents a/./b/c /x/") == {"x": "", "x/b": "", "x/b/c": "1"}
+    assert built(shop, "COPY --parents a/**/e /x/") == {"x": "", "x/a": "", "x/a/d": "", "x/a/d/e": "2"}
+
+
+def test_link_keeps_the_directories_below(shop: Workshop) -> None:
+    shop.write(a="1")
+    first = shop.build("FROM busybox\nRUN echo 1\nCOPY --link a /tmp/a\nCOPY --link a /new/a\n")
+    tree = shop.tree(first.image)
+    assert (tree["/tmp"].permissions, tree["/tmp/a"].content, tree["/new/a"].content) == (0o1777, "1", "1")
+    second = shop.build("FROM busybox\nRUN echo 2\nCOPY --link a /tmp/a\nCOPY --link a /new/a\n")
+    assert second.cached == [True, False, True, True]
+
+
+def test_heredocs_are_files(shop: Workshop) -> None:
+    found = built(shop, "ARG V=1", "COPY <<a <<'b' /x/", "v=$V", "a", "v=$V", "b", "COPY <<EOF /y", "z", "EOF")
+    assert found == {"x": "", "x/a": "v=1\n", "x/b": "v=$V\n", "y": "z\n"}
+
+
+def test_ignored_files_are_not_there(shop: Workshop) -> None:
+    shop.write(a="1", b="2", d__c="3", d__e="4", f__g="5")
+    ignore = "b\nd\n!d/e\nf\n"
+    assert built(shop, "COPY . /x", ignore=ignore) == {"x": "", "x/a": "1", "x/d": "", "x/d/e": "4"}
+    with pytest.raises(NotFound) as failure:
+        shop.build("FROM busybox\nCOPY b /b\n", ignore=ignore)
+    assert str(failure.value) == (
+        'Buildfile:2:6: COPY: "b" is excluded from the build context by the ignore file\n'
+        "  2 | COPY b /b\n    |      ^\n"
+        "add !b to the ignore file, or copy something else"
+    )
+
+
+def test_a_missing_source_has_its_place_and_a_suggestion(shop: Workshop) -> None:
+    shop.write(src__app_py="1")
+    with pytest.raises(NotFound) as failure:
+        shop.build("FROM busybox\nCOPY srv/app.py /app/\n", dockerfile_name="web/Buildfile")
+    assert str(failure.value) == (
+        'web/Buildfile:2:6: COPY: no such file in the build context: "srv/app.py"\n'
+        "  2 | COPY srv/app.py /app/\n    |      ^^^^^^^^^^\n"
+        'did you mean "src/app.py"?'
+    )
+    with pytest.raises(NotFound, match="no such file in the stage or image copied from"):
+        shop.build("FROM busybox\nCOPY --from=busybox /nope /x\n")
+    with pytest.raises(InvalidInput, match="there is no build context"):
+        shop.build("FROM busybox\nCOPY a /x\n", context=None)
+
+
+def test_copy_from_a_stage_keeps_times_owners_and_hard_links(shop: Workshop) -> None:
+    text = """FROM busybox AS a
+RUN mkdir /d && echo 1 > /d/a && ln /d/a /d/b && touch -d 2001-02-03 /d/a && chown 3:4 /d/a && chmod 4755 /d/a
+FROM busybox
+COPY --from=a /d /d
+"""
+    outcome = shop.build(text)
+    snapshot = outcome.image.layers[-1].snapshot
+    assert snapshot is not None
+    a, b = (os.stat(shop.store.snapshots.fs(snapshot) / "d" / name) for name in "ab")
+    assert a.st_ino == b.st_ino
+    assert (a.st_uid, a.st_gid, stat.S_IMODE(a.st_mode)) == (3, 4, 0o4755)
+    assert time.gmtime(a.st_mtime)[:3] == (2001, 2, 3)
+
+
+def test_files_of_the_context_have_one_time(shop: Workshop) -> None:
+    for number in range(5):
+        os.utime(shop.put(f"f{number}", "x"), (number, number))
+    outcome = shop.build("FROM busybox\nCOPY . /x/\n")
+    snapshot = outcome.image.layers[-1].snapshot
+    assert snapshot is not None
+    directory = shop.store.snapshots.fs(snapshot) / "x"
+    assert len({path.stat().st_mtime_ns for path in directory.iterdir()}) == 1
+
+
+def test_unchanged_files_are_linked_to_the_last_copy(shop: Workshop) -> None:
+    for number in range(40):
+        shop.put(f"d/f{number}", f"{number}")
+    first = shop.build("FROM busybox\nCOPY . /x/\n")
+    shop.put("d/f7", "changed")
+    second = shop.build("FROM busybox\nCOPY . /x/\n")
+    roots = []
+    for outcome in (first, second):
+        snapshot = outcome.image.layers[-1].snapshot
+        assert snapshot is not None
+        roots.append(shop.store.snapshots.fs(snapshot) / "x/d")
+    same = [(roots[0] / f"f{n}").stat().st_ino == (roots[1] / f"f{n}").stat().st_ino for n in range(40)]
+    assert same == [n != 7 for n in range(40)]
+    assert [(root / "f7").read_text() for root in roots] == ["7", "changed"]
+
+
+@pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz", "zst"])
+def test_add_unpacks_archives_whatever_their_name(shop: Workshop, compression: str) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        info = tarfile.TarInfo("in/file")
+        info.size, info.uid, info.mtime = 2, 5, 1_500_000_000
+        tar.addfile(info, io.BytesIO(b"hi"))
+    data = stream.getvalue()
+    if compression == "zst":
+        from buildtool.cache import compress
+
+        data = b"".join(compress([data], "zstd"))
+    elif compression:
+        data = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[compression](data)
+    (shop.context / "archive").write_bytes(data)
+    tree = shop.tree(shop.build("FROM busybox\nADD archive /x/\nADD --unpack=false archive /y\n").image)
+    assert tree["/x/in/file"].content == "hi"
+    assert tree["/x/in/file"].owner == (5, 0)
+    assert stat.S_ISREG(tree["/y"].mode)
+
+
+def test_add_copies_what_is_no_archive_and_refuses_urls(shop: Workshop) -> None:
+    shop.write(a="1")
+    (shop.context / "b.gz").write_bytes(gzip.compress(b"just text"))
+    tree = shop.tree(shop.build("FROM busybox\nADD a b.gz /x/\n").image)
+    assert tree["/x/a"].content == "1"
+    assert stat.S_ISREG(tree["/x/b.gz"].mode)
+    with pytest.raises(Unavailable, match="ADD from a URL"):
+        shop.build("FROM busybox\nADD https://example.org/x /x\n")
+    with pytest.raises(InvalidInput, match="can't be a URL for COPY"):
+        shop.build("FROM busybox\nCOPY https://example.org/x /x\n")
+
+
+def test_workdir_makes_directories_for_the_user(shop: Workshop) -> None:
+    outcome = shop.build("FROM busybox\nUSER app\nWORKDIR /a/b\nWORKDIR c\nWORKDIR /tmp\nRUN pwd; touch /a/b/c/x\n")
+    tree = shop.tree(outcome.image)
+    assert tree["/a"].owner == tree["/a/b/c"].owner == (1000, 1001)
+    assert outcome.output == "/tmp\n"
+    assert shop.layer(outcome.image, 3) == {}
+    with pytest.raises(InvalidInput, match=r"(?i)not a directory"):
+        shop.build("FROM busybox\nWORKDIR /etc/passwd/x\n")
+    with pytest.raises(InvalidInput, match=r"(?i)not a directory"):
+        shop.build("FROM busybox\nWORKDIR /etc/passwd\n")
+
+
+def test_a_layer_over_a_deleted_directory_does_not_bring_it_back(shop: Workshop) -> None:
+    shop.write(d__new="1")
+    text = "FROM busybox\nRUN mkdir /d && echo > /d/old\nRUN rm -r /d\nCOPY d /d\n"
+    tree = shop.tree(shop.build(text).image)
+    assert [path for path in tree if path.startswith("/d/")] == ["/d/new"]
+
+
+def test_special_files(shop: Workshop) -> None:
+    os.mkfifo(shop.context / "fifo")
+    tree = shop.tree(shop.build("FROM busybox\nCOPY . /x/\n").image)
+    assert stat.S_ISFIFO(tree["/x/fifo"].mode)
+
+
+def test_big_and_sparse_files(shop: Workshop) -> None:
+    with open(shop.context / "big", "wb") as file:
+        file.write(os.urandom(1 << 20))
+        file.seek(64 << 20)
+        file.write(b"end")
+    outcome = shop.build("FROM busybox\nCOPY big /big\nRUN sha256sum /big\n")
+    import hashlib
+
+    assert outcome.output.split()[0] == hashlib.sha256((shop.context / "big").read_bytes()).hexdigest()
+    snapshot = outcome.image.layers[1].snapshot
+    assert snapshot is not None
+    assert (shop.store.snapshots.fs(snapshot) / "big").stat().st_blocks * 512 < 8 << 20
