@@ -1,0 +1,249 @@
+"""Planning: values in, a graph out. No kernel, no files."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import networkx as nx
+import pytest
+
+from buildtool.buildfile import parse
+from buildtool.errors import InvalidInput, NotFound, Unavailable
+from buildtool.graph import (
+    EARLIEST,
+    BaseImage,
+    Copy,
+    Exec,
+    Merge,
+    Mkdir,
+    Plan,
+    PlanOptions,
+    Source,
+    definition,
+    image_key,
+    missing_bases,
+    plan,
+)
+from buildtool.oci import ContainerConfig, ImageConfig, Platform, RootFS, chain_id, sha256
+
+AMD64 = Platform(architecture="amd64", os="linux")
+LAYER = sha256(b"layer")
+
+
+def image(created: str | None = None, **config: Any) -> ImageConfig:
+    return ImageConfig(
+        architecture="amd64",
+        os="linux",
+        rootfs=RootFS("layers", [LAYER]),
+        config=ContainerConfig(**config),
+        created=created,
+    )
+
+
+BASES = {"busybox": image(), "debian:12": image(env=["PATH=/bin", "LANG=C"], cmd=["bash"], user="u")}
+
+
+def planned(text: str, bases: dict[str, ImageConfig] | None = None, **options: Any) -> Plan:
+    known = {
+        image_key(name, AMD64): BaseImage(name, config)
+        for name, config in (BASES if bases is None else bases).items()
+    }
+    return plan(parse(text), PlanOptions(platform=AMD64, build_platform=AMD64, **options), known)
+
+
+def steps(result: Plan) -> list[object]:
+    return [result.node(step).step for step in result.graph]
+
+
+def test_touching_instructions_are_steps_and_the_rest_is_config() -> None:
+    result = planned("FROM debian:12\nENV A=1\nWORKDIR /w\nCOPY a b/ ./\nRUN make\nCMD x\n")
+    assert steps(result) == [
+        Source(chain_id([LAYER]), "debian:12"),
+        Mkdir("/w", "u"),
+        Copy(("a", "b"), "/w/", from_context=True),
+        Exec(("/bin/sh", "-c", "make"), "/w", "u", ("PATH=/bin", "LANG=C", "A=1"), platform="linux/amd64"),
+    ]
+    assert nx.is_directed_acyclic_graph(result.graph)
+    assert list(result.visible) == list(nx.topological_sort(result.graph))
+    assert result.image.config.cmd == ["/bin/sh", "-c", "x"]
+
+
+def test_the_bases_are_asked_for_first() -> None:
+    buildfile = parse("ARG T=12\nFROM debian:$T AS a\nFROM scratch\nCOPY --from=a /x /\nCOPY --from=tools /y /\n")
+    options = PlanOptions(platform=AMD64)
+    assert [need.reference for need in missing_bases(buildfile, options, {})] == ["tools", "debian:12"]
+    with pytest.raises(ValueError, match="unknown base images"):
+        plan(buildfile, options, {})
+
+
+def test_onbuild_triggers_may_need_more_bases() -> None:
+    buildfile = parse("FROM parent\n")
+    known = {image_key("parent", AMD64): BaseImage("parent", image(on_build=["COPY --from=tools /t /t"]))}
+    assert [need.reference for need in missing_bases(buildfile, PlanOptions(platform=AMD64), known)] == ["tools"]
+
+
+def test_a_stage_on_a_stage_continues_it() -> None:
+    result = planned("FROM busybox AS a\nARG X=1\nENV E=2\nRUN one\nONBUILD RUN on\nFROM a\nRUN two $X\n")
+    runs = [step for step in steps(result) if isinstance(step, Exec)]
+    assert [run.args[2] for run in runs] == ["one", "on", "two $X"]
+    assert runs[-1].build_args == (("X", "1"),)
+    assert len(result.image.chain) == 3
+    assert result.image.config.on_build is None
+
+
+def test_equal_steps_of_two_stages_are_one_node() -> None:
+    result = planned(
+        "FROM busybox AS a\nRUN same\nFROM busybox AS b\nRUN same\nRUN other\nFROM scratch\n"
+        "COPY --from=a /x /\nCOPY --from=b /y /\n"
+    )
+    assert [step.args[2] for step in steps(result) if isinstance(step, Exec)] == ["same", "other"]
+
+
+def test_env_beats_arg_and_arg_needs_a_declaration() -> None:
+    result = planned(
+        "FROM busybox\nARG A=arg\nENV A=env\nARG B\nARG C\nRUN x\n", build_args={"A": "given", "B": None, "D": "d"}
+    )
+    run = steps(result)[-1]
+    assert isinstance(run, Exec)
+    assert run.build_args == ()
+    assert "A=env" in run.env
+
+
+def test_one_instruction_sees_one_environment() -> None:
+    result = planned("FROM busybox\nENV abc=hello\nENV abc=bye def=$abc\nENV ghi=$abc\n")
+    assert result.image.config.env is not None
+    assert result.image.config.env[1:] == ["abc=bye", "def=hello", "ghi=bye"]
+
+
+def test_platform_args_need_a_declaration_in_the_stage() -> None:
+    result = planned("FROM --platform=$BUILDPLATFORM busybox\nARG TARGETARCH\nRUN echo $TARGETARCH $TARGETOS\n")
+    run = steps(result)[-1]
+    assert isinstance(run, Exec)
+    assert run.build_args == (("TARGETARCH", "amd64"),)
+
+
+def test_proxies_are_seen_and_no_part_of_the_definition() -> None:
+    one, two = (
+        steps(planned("FROM busybox\nRUN x\n", build_args={"http_proxy": value}))[-1]
+        for value in ("http://a", "http://b")
+    )
+    assert isinstance(one, Exec) and isinstance(two, Exec)
+    assert one.hidden_args == (("http_proxy", "http://a"),)
+    assert definition(one) == definition(two)
+    declared = steps(planned("FROM busybox\nARG http_proxy\nRUN x\n", build_args={"http_proxy": "http://a"}))[-1]
+    assert definition(declared) != definition(one)  # type: ignore[arg-type]
+
+
+def test_entrypoint_drops_an_inherited_cmd_only() -> None:
+    assert planned('FROM debian:12\nENTRYPOINT ["a"]\n').image.config.cmd is None
+    assert planned('FROM debian:12\nCMD ["b"]\nENTRYPOINT ["a"]\n').image.config.cmd == ["b"]
+    assert planned('FROM debian:12\nENTRYPOINT ["a"]\nCMD ["b"]\n').image.config.cmd == ["b"]
+    assert planned('FROM debian:12\nCMD ["b"]\nENTRYPOINT []\n').image.config.entrypoint == []
+
+
+def test_paths_are_joined_and_cleaned() -> None:
+    result = planned("FROM busybox\nWORKDIR a\nWORKDIR ../b\nWORKDIR /\nWORKDIR c/./d\nCOPY ../x/ y\nCOPY . .\n")
+    assert [step.path for step in steps(result) if isinstance(step, Mkdir)] == ["/a", "/b", "/c/d"]
+    copies = [step for step in steps(result) if isinstance(step, Copy)]
+    assert [(copy.sources, copy.destination) for copy in copies] == [(("x",), "/c/d/y"), ((".",), "/c/d/")]
+
+
+def test_link_is_made_from_nothing_and_merged() -> None:
+    result = planned("FROM busybox\nRUN slow\nCOPY --link a /a\n")
+    copy, merge = (result.node(step) for step in list(result.graph)[-2:])
+    assert copy.inputs == ()
+    assert isinstance(merge.step, Merge)
+    assert merge.inputs[1] == copy.id
+    named = planned("FROM busybox\nCOPY --link --chown=app a /a\n")
+    assert not any(isinstance(step, Merge) for step in steps(named))
+
+
+def test_mounts_of_context_and_stages_are_inputs() -> None:
+    result = planned(
+        "FROM busybox AS a\nFROM busybox\nRUN --mount=target=/src --mount=from=a,source=x,target=/x "
+        "--mount=type=cache,target=c,id=one make\n"
+    )
+    node = result.node(result.target)
+    assert isinstance(node.step, Exec)
+    assert [(mount.type, mount.target, mount.input) for mount in node.step.mounts] == [
+        ("bind", "/src", 1),
+        ("bind", "/x", 2),
+        ("cache", "/c", None),
+    ]
+    assert len(node.inputs) == 3
+    other = planned("FROM busybox\nRUN --mount=type=cache,target=/c,id=two,sharing=locked make\n")
+    same = planned("FROM busybox\nRUN --mount=type=cache,target=/c make\n")
+    assert other.target == same.target
+
+
+def test_labels_of_the_request_come_last() -> None:
+    result = planned("FROM busybox\nLABEL a=1 b=2\n", labels={"b": "3"})
+    assert result.image.config.labels == {"a": "1", "b": "3"}
+
+
+@pytest.mark.parametrize(
+    ("created", "epoch"),
+    [
+        (None, EARLIEST),
+        ("1970-01-01T00:00:00Z", EARLIEST),
+        ("2024-05-06T07:08:09.123456789Z", 1714979289),
+        ("not a time", EARLIEST),
+    ],
+)
+def test_the_epoch_is_the_bases(created: str | None, epoch: int) -> None:
+    assert planned("FROM x\n", {"x": image(created)}).image.epoch == epoch
+    assert planned("FROM x\n", {"x": image(created)}, epoch=5).image.epoch == 5
+
+
+def test_a_global_arg_may_set_the_epoch() -> None:
+    assert planned("ARG SOURCE_DATE_EPOCH=77\nFROM busybox\n").image.epoch == 77
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("ARG X\nFROM $X\n", InvalidInput, "should not be blank"),
+        ("FROM busybox\nCOPY --from=3 a b\n", InvalidInput, "no stage 3"),
+        ("FROM busybox\nCOPY --from=later a b\nFROM busybox AS later\nFROM busybox\n", None, ""),
+        (
+            "FROM busybox AS x\nCOPY --from=later a b\nFROM busybox AS later\nCOPY --from=x a b\n",
+            InvalidInput,
+            "not above",
+        ),
+        ("FROM busybox\nEXPOSE 70000\n", InvalidInput, "invalid port"),
+        ("FROM busybox\nSTOPSIGNAL SIGNOPE\n", InvalidInput, "invalid signal"),
+        ("FROM busybox\nADD https://x/y /z\n", Unavailable, "URL"),
+        ("FROM busybox\nRUN --mount=type=cache,from=busybox,target=/c x\n", Unavailable, "cache"),
+    ],
+)
+def test_what_cannot_be_has_its_place(text: str, error: type[Exception] | None, message: str) -> None:
+    if error is None:
+        planned(text)
+        return
+    with pytest.raises(error, match=message) as failure:
+        planned(text)
+    assert failure.value.where is not None  # type: ignore[attr-defined]
+
+
+def test_an_unknown_target() -> None:
+    with pytest.raises(NotFound, match="did you mean 'build'"):
+        planned("FROM busybox AS build\nFROM busybox\n", target="biuld")
+
+
+def test_undefined_variables_are_warned_of() -> None:
+    result = planned("FROM busybox\nENV NAME=1\nLABEL a=$NAM\n")
+    assert [warning.rule for warning in result.warnings] == ["UndefinedVar"]
+    assert "$NAM" in result.warnings[0].message
+
+
+def test_two_hundred_stages_are_planned_at_once() -> None:
+    text = "FROM busybox AS s0\nRUN 0\n" + "".join(
+        f"FROM {'busybox' if n % 3 else f's{n - 1}'} AS s{n}\nARG A{n}=1\nCOPY --from=s{n - 1} /x /x\nRUN {n}\n"
+        for n in range(1, 200)
+    )
+    planned("FROM busybox\n")  # imports
+    buildfile_began = time.monotonic()
+    result = planned(text)
+    assert len(result.visible) > 350
+    assert time.monotonic() - buildfile_began < 1
