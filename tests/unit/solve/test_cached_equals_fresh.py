@@ -1,0 +1,97 @@
+"""The law of the cache: whatever was built before, a build gives what it gives with an empty cache, to the digest."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.solve.conftest import Workshop
+
+NAMES = ("a", "b", "sub/c", "sub/d", "sub/deep/e", "g.txt")
+STEPS = (
+    "COPY . /src",
+    "COPY sub /src/",
+    "COPY --chmod=700 a b /bin2/",
+    "COPY *.txt /texts/",
+    "COPY --exclude=deep sub /partly",
+    "COPY --link a /linked/",
+    "COPY --chown=app:7 b /owned",
+    "ADD g.txt /added/",
+    "WORKDIR /work",
+    "ENV V=1",
+    "ENV V=2",
+    "USER app",
+    "USER root",
+    "RUN cat /src/* > /tmp/all 2>/dev/null; echo $V >> /tmp/all",
+    "RUN mkdir -p /tmp/gone && echo 1 > /tmp/gone/f",
+    "RUN rm -rf /tmp/gone",
+    "RUN ls -1 /tmp | wc -l > /tmp/count",
+    "RUN --mount=target=/ctx find /ctx -type f | sort > /tmp/found",
+    "RUN true",
+)
+
+
+def buildfile(chance: random.Random) -> list[list[str]]:
+    """Two or three stages; the last one copies from the others."""
+    return [chance.sample(STEPS, chance.randint(2, 5)) for _ in range(chance.randint(2, 3))]
+
+
+def text_of(stages: list[list[str]]) -> str:
+    lines: list[str] = []
+    for number, steps in enumerate(stages):
+        lines.append(f"FROM busybox AS s{number}")
+        lines += steps
+        if number:
+            lines.append(f"COPY --from=s{number - 1} /tmp /from{number}")
+    return "\n".join(lines) + "\n"
+
+
+def edit(chance: random.Random, stages: list[list[str]], context: Path) -> None:
+    """Change one thing: a file, its mode, its existence, its time, or an instruction."""
+    path = context / chance.choice(NAMES)
+    kind = chance.choice(("content", "mode", "remove", "touch", "step", "order", "nothing"))
+    if kind == "content" or not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(chance.randint(0, 2)))
+    elif kind == "mode":
+        path.chmod(chance.choice((0o644, 0o755)))
+    elif kind == "remove" and path.name in ("c", "d", "e"):
+        path.unlink()
+    elif kind == "touch":
+        path.touch()
+    elif kind == "step":
+        steps = chance.choice(stages)
+        steps[chance.randrange(len(steps))] = chance.choice(STEPS)
+    elif kind == "order":
+        chance.shuffle(chance.choice(stages))
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 1 << 32))
+def test_a_cached_build_is_the_same_image_as_one_from_an_empty_cache(
+    workshops: Callable[[], Workshop], seed: int
+) -> None:
+    chance = random.Random(seed)
+    warm = workshops()
+    for name in NAMES:
+        warm.put(name, "0")
+    stages = buildfile(chance)
+    for _ in range(4):
+        text = text_of(stages)
+        cached = warm.build(text)
+        fresh_shop = workshops()
+        shutil.copytree(warm.context, fresh_shop.context, dirs_exist_ok=True, symlinks=True)
+        fresh = fresh_shop.build(text)
+        assert warm.tree(cached.image) == fresh_shop.tree(fresh.image), text
+        assert cached.image.id == fresh.image.id, text
+        edit(chance, stages, warm.context)
