@@ -30,7 +30,7 @@ STEPS = (
     "RUN cat /src/* > /tmp/all 2>/dev/null; echo $V >> /tmp/all",
     "RUN mkdir -p /tmp/gone && echo 1 > /tmp/gone/f",
     "RUN rm -rf /tmp/gone",
-    "RUN ls -1 /tmp | wc -l > /tmp/count",
+    "RUN n=$(ls -1 /tmp | wc -l); echo $n > /tmp/count",
     "RUN --mount=target=/ctx find /ctx -type f | sort > /tmp/found",
     "RUN true",
 )
