@@ -50,3 +50,8 @@ def test_wheel_installs_and_imports_elsewhere(wheel: Path, tmp_path: Path) -> No
         check=True,
     )
     assert done.stdout.startswith(str(tmp_path))
+
+
+def test_wheel_has_the_command(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert any(name.endswith(".data/scripts/buildtool") for name in names)
