@@ -47,6 +47,21 @@ class Arguments:
         """From the beginning of `piece` to the end of the line."""
         return Piece(self.line.text[piece.start :], piece.start, len(self.line.text))
 
+    def words(self, start: str) -> list[tuple[str, Piece]]:
+        """Everything behind the keyword as it is written, with its kind; flags and pairs are whole.
+
+        Kinds: FLAG, ATOM, PAIR, TEXT and the other terminals of `instructions.lark`.
+        """
+        words: list[tuple[str, Piece]] = []
+        for token in self._tree(start).scan_values(lambda node: isinstance(node, Token)):
+            kind, piece = token.type, _piece(token)
+            if kind in ("FLAG_VALUE", "VALUE"):
+                begin = words.pop()[1].start
+                kind = "FLAG" if kind == "FLAG_VALUE" else "PAIR"
+                piece = Piece(self.line.text[begin : piece.end], begin, piece.end)
+            words.append(("FLAG" if kind == "FLAG_NAME" else kind, piece))
+        return words
+
     def atoms(self) -> tuple[list[Piece], Flags]:
         children, flags = self._parse("atoms")
         return [_piece(token) for token in children if isinstance(token, Token)], flags
@@ -119,13 +134,16 @@ class Arguments:
             items.append(Piece(_decode(str(node)), start, start + len(node)))
         return items
 
-    def _parse(self, start: str) -> tuple[list[Tree[Token] | Token], Flags]:
+    def _tree(self, start: str) -> Tree[Token]:
         try:
-            tree = load("instructions", self.line.escape).parse(
+            return load("instructions", self.line.escape).parse(
                 TextSlice(self.line.text, self.start, len(self.line.text)), start=start
             )
         except UnexpectedInput as error:
             raise self._syntax_error(start, error.pos_in_stream) from None
+
+    def _parse(self, start: str) -> tuple[list[Tree[Token] | Token], Flags]:
+        tree = self._tree(start)
         children: list[Tree[Token] | Token] = []
         flags: list[Flag] = []
         for node in tree.children:

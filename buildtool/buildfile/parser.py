@@ -29,7 +29,7 @@ def parse(text: str, file: str = "Buildfile") -> Buildfile:
     global_args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
     for line in scanned.lines:
-        instruction = _instruction(line)
+        instruction = instruction_of(line)
         if isinstance(instruction, From):
             stages.append((instruction, []))
         elif stages:
@@ -63,13 +63,14 @@ def parse_instruction(text: str, file: str = "<onbuild>") -> Instruction:
     if len(scanned.lines) > 1:
         line = scanned.lines[1]
         raise InvalidInput("only one instruction is allowed here", where=line.span(0, len(line.keyword)))
-    instruction = _instruction(scanned.lines[0])
+    instruction = instruction_of(scanned.lines[0])
     if isinstance(instruction, From):
         raise InvalidInput("FROM is not allowed here", where=instruction.span)
     return instruction
 
 
-def _instruction(line: Logical) -> Instruction:
+def instruction_of(line: Logical) -> Instruction:
+    """The instruction that one logical line holds. Raises InvalidInput."""
     keyword = line.keyword.upper()
     if keyword != "ONBUILD":
         return _plain(line, line.keyword, 0, line.arguments)

@@ -11,13 +11,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from buildtool.buildfile.heredocs import heredoc_marks
 from buildtool.buildfile.instructions import Heredoc
 from buildtool.errors import InvalidInput, Span
 
 SPACES = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
+DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
 _KEYWORD = re.compile(r"([^\t\v\f\r ]+)[\t\v\f\r ]*")
 _DIRECTIVES = ("syntax", "escape", "check")
 
@@ -49,8 +50,18 @@ class Source:
         return Span(self.file, max(line, 1), column, max(1, min(length, len(text) - column + 1)), text)
 
 
+class Break(NamedTuple):
+    """Where a logical line goes on in the next physical one: at `offset` of its text, on `line`."""
+
+    offset: int
+    line: int
+
+
 class Logical:
-    """One logical line. `keyword_end` is where its arguments start in `text`."""
+    """One logical line. `arguments` is where its arguments start in `text`.
+
+    It takes the physical lines `first_line` to `last_line`; behind `end_line` there are only heredoc bodies.
+    """
 
     __slots__ = (
         "_columns",
@@ -59,6 +70,7 @@ class Logical:
         "arguments",
         "comments",
         "empty_lines",
+        "end_line",
         "escape",
         "first_line",
         "heredocs",
@@ -71,7 +83,7 @@ class Logical:
     def __init__(self, source: Source, first_line: int, comments: tuple[Comment, ...], escape: str) -> None:
         self.source = source
         self.escape = escape
-        self.first_line = self.last_line = first_line
+        self.first_line = self.last_line = self.end_line = first_line
         self.comments = comments
         self.empty_lines: list[int] = []
         self.heredocs: list[Heredoc] = []
@@ -94,6 +106,11 @@ class Logical:
         match = _KEYWORD.match(self.text)
         self.keyword = match[1] if match else ""
         self.arguments = match.end() if match else 0
+
+    @property
+    def breaks(self) -> list[Break]:
+        """Where the line was continued, in order."""
+        return [Break(offset, line) for offset, line in zip(self._offsets[1:], self._lines[1:], strict=True)]
 
     def place(self, offset: int) -> tuple[int, int]:
         """Line and column (1-based) of the character at `offset`."""
@@ -151,6 +168,7 @@ def scan(text: str, file: str, *, directives: bool = True, escape: str = "\\") -
         number = _join(line, stripped, len(raw) - len(stripped) + 1, number)
         if not line.text:
             continue
+        line.end_line = number
         if "<<" in line.text:
             number = _read_heredocs(line, number)
         line.last_line = number
@@ -217,7 +235,7 @@ def _read_directives(scanned: Scanned) -> int:
     while number < len(source.lines):
         raw = source.lines[number].rstrip("\r")
         stripped = raw.lstrip(SPACES)
-        match = _DIRECTIVE.match(stripped.rstrip())
+        match = DIRECTIVE.match(stripped.rstrip())
         name = match[1].lower() if match else ""
         if match is None or name not in _DIRECTIVES:
             return number
