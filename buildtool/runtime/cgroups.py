@@ -183,6 +183,8 @@ class Cgroup:
     def _restrict_devices(self, rules: list[Spec] | None) -> None:
         if rules is None:
             return
+        if not self._hierarchies.is_v2 and "devices" not in self._hierarchies.v1:
+            self.warnings.append("the device rules are not applied: no devices control group is mounted")
         if self._hierarchies.is_v2:
             if "" in self.directories:
                 from buildtool.runtime.devices_bpf import attach_device_rules

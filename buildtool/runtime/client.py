@@ -20,6 +20,7 @@ import msgspec
 import buildtool
 from buildtool.aio import offload
 from buildtool.errors import BuildtoolError, NotFound
+from buildtool.runtime import syscalls
 from buildtool.runtime.bundle import Bundle, ExitStatus, Rootfs
 from buildtool.runtime.cgroups import Cgroup, Hierarchies
 from buildtool.runtime.control import Connection, connect_shim
@@ -98,6 +99,9 @@ class Runtime:
             raise
         try:
             state = await connection.first_answer()
+        except BuildtoolError:
+            await connection.ended  # the shim says why and ends
+            raise
         except BaseException:
             connection.close()
             raise
@@ -204,17 +208,8 @@ class Runtime:
             if self._spawner is not None:
                 await asyncio.to_thread(_reap, self._spawner)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            package = str(Path(buildtool.__file__).resolve().parent.parent)
-            with theirs, (self._run_dir / "spawner.log").open("ab") as log:
-                self._spawner = subprocess.Popen(  # noqa: ASYNC220 - a few ms, before anything is served
-                    [sys.executable, "-S", "-E", "-c", _BOOT, package, str(theirs.fileno()), str(self._run_dir)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                    cwd="/",
-                )
+            with theirs:
+                self._spawner = start_spawner(theirs, self._run_dir)
             ours.setblocking(False)
             loop = asyncio.get_running_loop()
             try:
@@ -226,6 +221,50 @@ class Runtime:
                 raise BuildtoolError(f"the spawner does not start; see {self._run_dir / 'spawner.log'}")
             ours.setblocking(True)  # sends are one small message and must not fail for a full queue
             self._socket = ours
+
+
+def start_spawner(server: socket.socket, run_dir: Path) -> subprocess.Popen[bytes]:
+    """Start the spawner process on its end of a socket pair; it writes to spawner.log in `run_dir`."""
+    package = str(Path(buildtool.__file__).resolve().parent.parent)
+    command = [sys.executable, "-S", "-E", "-c", _BOOT, package, str(server.fileno()), str(run_dir)]
+    executable = _guarded_interpreter()
+    fds = [server.fileno()] if executable is None else [server.fileno(), executable]
+    try:
+        with (run_dir / "spawner.log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                executable=None if executable is None else f"/proc/self/fd/{executable}",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=fds,
+                start_new_session=True,
+                cwd="/",
+            )
+    finally:
+        if executable is not None:
+            os.close(executable)
+
+
+def _guarded_interpreter() -> int | None:
+    """The interpreter through a read-only mount of its own, as a descriptor; None where that cannot be made.
+
+    A container's process is this interpreter for a moment, before it executes its program. What a hostile image can
+    reach of it (a script with the interpreter /proc/self/exe) must not be writable.
+    """
+    binary = Path(sys.executable).resolve()
+    try:
+        tree = syscalls.open_tree(str(binary), False)
+    except OSError:
+        return None
+    try:
+        syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY, syscalls.MS_PRIVATE)
+        if b"$ORIGIN" in binary.read_bytes():  # it finds its libraries by its place, which a mount of its own hides
+            raise OSError
+    except OSError:
+        os.close(tree)
+        return None
+    return tree
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

@@ -46,6 +46,6 @@ def exec_init(
         os.close(master)
     else:
         program.take_stdio(*stdio, uid)
-    sc.close_on_exec_from(3)
+    sc.close_all_but(channel.fileno())
     program.set_limits(process, identity)
     program.run(process, identity, seccomp, lambda: wait_for_start(channel), prepare_directory=False)

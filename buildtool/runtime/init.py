@@ -72,7 +72,7 @@ def container_init(
         assert stdio is not None
         program.take_stdio(*stdio, uid)
         report(channel, {"created": created})
-    sc.close_on_exec_from(3)
+    sc.close_all_but(channel.fileno())
     program.set_limits(process, identity)
     program.run(process, identity, seccomp, lambda: wait_for_start(channel), prepare_directory=True)
 

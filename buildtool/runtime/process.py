@@ -1,4 +1,4 @@
-# ruff: noqa: PTH103, PTH112, PTH116, PTH123
+# ruff: noqa: PTH103, PTH109, PTH112, PTH116, PTH123
 """The last steps of a forked child before it becomes the container's program: identity, limits, filter, exec.
 
 Shared by the init process and by exec. Source: OCI runtime-spec v1.2, config.md, "Process"; capabilities(7).
@@ -42,11 +42,12 @@ class Identity:
 def reset_signals() -> None:
     """Undo what the interpreter and the shim set up: every signal at its default and none blocked.
 
-    The spawner has put all others to their defaults before.
+    The spawner has put all others to their defaults before. Also hides this process from the container's others.
     """
     for number in (signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)  # the container may not look into this process before it is the program
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -209,6 +210,10 @@ def _enter_directory(cwd: str) -> bool:
     except OSError as error:
         kind = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
         raise StartError(kind, f'chdir to cwd ("{cwd}") set in config.json failed: {_reason(error)}') from error
+    try:
+        os.getcwd()
+    except OSError as error:  # through a descriptor of the host's, which no path of the container leads to
+        raise StartError(OTHER, f'the cwd "{cwd}" is outside of the container') from error
     return True
 
 

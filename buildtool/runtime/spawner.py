@@ -31,6 +31,7 @@ def main() -> int:
     server = socket.socket(fileno=int(sys.argv[1]))
     server.set_inheritable(False)
     os.chdir("/")
+    sc.close_all_but(server.fileno())
     os.umask(0o022)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
         signal.signal(number, signal.SIG_DFL)  # whoever started the daemon may have ignored some

@@ -5,6 +5,7 @@ Source: OCI runtime-spec v1.2; the defaults are Docker's (reference, "Default po
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ MASKED_PATHS = (
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 )
+_CPU_PATHS = tuple(f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(os.cpu_count() or 1))
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ALL = tuple(caps.NUMBERS)
@@ -171,7 +173,7 @@ def _linux(o: SpecOptions, capabilities: list[str]) -> dict[str, Any]:
         "cgroupsPath": f"{o.cgroup_parent.rstrip('/')}/{o.id}",
         "resources": {**o.resources, "devices": _device_rules(o)},
         "devices": [{key: value for key, value in device.items() if key != "access"} for device in o.devices],
-        "maskedPaths": _paths(o, o.masked_paths, MASKED_PATHS),
+        "maskedPaths": _paths(o, o.masked_paths, MASKED_PATHS + _CPU_PATHS),
         "readonlyPaths": _paths(o, o.readonly_paths, READONLY_PATHS),
     }
     if o.sysctls:

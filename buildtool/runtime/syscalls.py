@@ -71,7 +71,7 @@ SECCOMP_SET_MODE_FILTER = 1
 
 _MACHINE = os.uname().machine
 # These numbers are the same on every architecture; the second tuple differs (x86_64, the generic table).
-_NR_OPEN_TREE, _NR_MOVE_MOUNT, _NR_OPENAT2, _NR_CLOSE_RANGE, _NR_MOUNT_SETATTR = 428, 429, 437, 436, 442
+_NR_OPEN_TREE, _NR_MOVE_MOUNT, _NR_OPENAT2, _NR_MOUNT_SETATTR = 428, 429, 437, 442
 _NR_PIVOT_ROOT, _NR_CAPSET, _NR_SECCOMP, _NR_BPF, _NR_KEYCTL = (
     (155, 126, 317, 321, 250) if _MACHINE == "x86_64" else (41, 91, 277, 280, 219)
 )
@@ -166,16 +166,10 @@ def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) 
     return fd
 
 
-def close_on_exec_from(first: int) -> None:
-    """Mark every descriptor from `first` on close-on-exec."""
-    close_range_cloexec = 4
-    if _syscall(_long(_NR_CLOSE_RANGE), _long(first), _long(0xFFFFFFFF), _long(close_range_cloexec)) != 0:
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) >= first:
-                try:
-                    os.set_inheritable(int(name), False)
-                except OSError:  # the listing's own descriptor, closed by now
-                    continue
+def close_all_but(kept: int) -> None:
+    """Close every descriptor from 3 on, except one."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, 1 << 30)
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:

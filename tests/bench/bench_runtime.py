@@ -84,6 +84,7 @@ async def main(rounds: int) -> None:
     base = Path(tempfile.mkdtemp(prefix="runtime-bench-"))
     lower = image(base / "image")
     runtime = await Runtime.launch(base / "run", state_dir=base / "containers")
+    tasks: list[Task] = []
     try:
         for number in range(3):
             await life(runtime, bundle(base, lower, f"warm{number}", ["true"]))
@@ -97,7 +98,6 @@ async def main(rounds: int) -> None:
         print(f"50 at once: {(time.perf_counter() - started) / 50 * 1e3:.2f} ms each")
 
         assert runtime.spawner_pid is not None
-        tasks: list[Task] = []
         for number in range(3):
             task = await runtime.create(bundle(base, lower, f"m{number}", ["sleep", "100"]))
             await task.start()
@@ -108,8 +108,6 @@ async def main(rounds: int) -> None:
             f"spawner: Rss {spawner['Rss']} kB, Pss {spawner['Pss']} kB, Private_Dirty {spawner['Private_Dirty']} kB"
         )
         print(f"shim:    Rss {shim['Rss']} kB, Pss {shim['Pss']} kB, Private_Dirty {shim['Private_Dirty']} kB")
-        for task in tasks:
-            await task.delete()
         size = 50_000_000
         script = ["sh", "-c", f"head -c {size} /dev/zero"]
         rate = await throughput(runtime, bundle(base, lower, "flow", script, log=False), size)
@@ -122,6 +120,8 @@ async def main(rounds: int) -> None:
         rate = await throughput(runtime, bundle(base, lower, "lines", lines), size // 5)
         print(f"attach with json-file log, short lines: {rate:.0f} MB/s")
     finally:
+        for task in tasks:
+            await task.delete()
         await runtime.close()
         shutil.rmtree(base)
         for controller in os.listdir("/sys/fs/cgroup"):

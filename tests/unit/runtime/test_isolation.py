@@ -359,3 +359,18 @@ async def test_container_dies_with_its_shim(lab: Lab) -> None:
     assert await lab.runtime.reattach(lab.base / task.id / "bundle") is None
     lab.tasks.remove(task)
     task.release()
+
+
+async def test_the_interpreter_is_not_writable_through_its_exe_link(lab: Lab) -> None:
+    """The way of CVE-2019-5736: the program's "interpreter" is what executes it, the host's own binary."""
+    task = await lab.start(["sleep", "100"])
+    shim = int(Path(f"/proc/{task.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    exe = os.open(f"/proc/{shim}/exe", os.O_RDONLY)
+    assert os.fstatvfs(exe).f_flag & os.ST_RDONLY
+    os.close(exe)
+
+
+async def test_a_working_directory_through_a_descriptor_leads_nowhere(lab: Lab) -> None:
+    for number in range(3, 20):
+        with pytest.raises(BuildtoolError, match=r"chdir to cwd|mkdir|outside of the container"):
+            await lab.create(["true"], cwd=f"/proc/self/fd/{number}")

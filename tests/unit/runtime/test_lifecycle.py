@@ -123,7 +123,8 @@ async def test_cancelling_a_create_leaves_nothing(lab: Lab) -> None:
     creation.cancel()
     with pytest.raises(asyncio.CancelledError):
         await creation
-    for _ in range(200):
+    await asyncio.sleep(0.2)  # the spawner may only be about to fork
+    for _ in range(300):
         if processes_naming(str(lab.base)) == [lab.runtime.spawner_pid]:
             break
         await asyncio.sleep(0.01)
