@@ -67,6 +67,11 @@ class Output:
         if self._paused and all(client.backlog <= _LOW_WATER for client in self.clients):
             self._resume()
 
+    def listen_again(self) -> None:
+        """The process took input: clients may send more."""
+        for client in list(self.clients):
+            client.update()
+
     def _resume(self) -> None:
         if self._paused:
             self._paused = False
@@ -185,6 +190,8 @@ class Client:
         self.on_stdin_end: Callable[[], None] = lambda: None
         self.on_gone: Callable[[], None] = lambda: None
         output.clients.add(self)
+        if stdin is not None:
+            stdin.on_room = output.listen_again
         self.update()
 
     def send(self, stream: int, data: bytes) -> None:
