@@ -175,6 +175,12 @@ class Lowering:
         sources = tuple(scope.expand(word, view) for word in instruction.sources)
         for source, word in zip(sources, instruction.sources, strict=True):
             _check_source(source, word, instruction)
+        if instruction.checksum is not None:
+            raise InvalidInput(
+                "ADD --checksum: only a download has a checksum to be verified",
+                where=instruction.checksum.span,
+                hint="remove the flag: files of the context are verified by their content anyway",
+            )
         inline = tuple(_inline(heredoc, view) for heredoc in instruction.heredocs)
         destination = _destination(state.workdir, scope.expand(instruction.destination, view))
         if len(sources) + len(inline) > 1 and not destination.endswith("/"):

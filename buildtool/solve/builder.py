@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,7 @@ class Builder:
         )
         self._background: set[asyncio.Task[None]] = set()
         forget_old_files(store.root)
+        shutil.rmtree(directory, ignore_errors=True)  # what a killed daemon left
 
     async def build(self, request: BuildRequest, emit: Callable[[Event], None]) -> BuildResult:
         """Build an image, telling `emit` what happens.
@@ -69,6 +71,7 @@ class Builder:
                 await solver.solve()
                 image = await self._image(prepared, solver, digests, tags)
             finally:
+                await solver.close()
                 await digests.close()
                 await offload(prepared.sites.save)
         names = tuple(tag.familiar for tag in tags)

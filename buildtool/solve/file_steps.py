@@ -13,7 +13,6 @@ from pathlib import Path
 from buildtool.cache import FullDisk, SnapshotId, Store, Tree
 from buildtool.errors import BuildtoolError, InvalidInput
 from buildtool.graph import Copy, Mkdir, Node, content_definition, digest_of
-from buildtool.oci import Digest
 from buildtool.runtime import resolve_user
 from buildtool.solve.archives import is_archive, unpack_archive
 from buildtool.solve.files import TreeFiles
@@ -36,7 +35,10 @@ def tree_of(store: Store, chain: Sequence[SnapshotId]) -> Tree:
 
 @dataclass(frozen=True)
 class PlannedCopy:
-    """A Copy looked at: what, where, whose. `preimage` is the content key's."""
+    """A Copy looked at: what, where, whose. `preimage` is the content key's.
+
+    With archives to be unpacked there is no content key: the result depends on whatever the tree has below.
+    """
 
     node: Node
     chain: tuple[SnapshotId, ...]
@@ -44,7 +46,8 @@ class PlannedCopy:
     selected: Selected
     placement: Placement
     owner: Owner | None
-    preimage: Preimage
+    archives: tuple[Entry, ...]
+    preimage: Preimage | None
     identity: str
 
 
@@ -72,10 +75,13 @@ def plan_copy(
     except BuildtoolError as error:
         error.where = error.where or node.span
         raise
-    preimage = content_preimage(node, selected.digest, placement.facts(owner))
+    archives = () if step.unpack is False else tuple(root for root in selected.selection.roots if is_archive(root))
+    if step.unpack and not archives:
+        raise InvalidInput("ADD --unpack: the source is no tar archive", where=node.span)
+    preimage = None if archives else content_preimage(node, selected.digest, placement.facts(owner))
     plain = {name: value for name, value in content_definition(step).items() if name != "destination"}
     identity = digest_of({"step": plain, "owner": owner, "squash": store.squash_ids})
-    return PlannedCopy(node, tuple(chain), tree, selected, placement, owner, preimage, identity)
+    return PlannedCopy(node, tuple(chain), tree, selected, placement, owner, archives, preimage, identity)
 
 
 def execute_copy(
@@ -100,22 +106,19 @@ def execute_copy(
             previous=previous,
             cancelled=cancelled,
         )
-        archives = [] if step.unpack is False else [root for root in selection.roots if is_archive(root)]
-        if step.unpack and not archives:
-            raise InvalidInput("ADD --unpack: the source is no tar archive", where=planned.node.span)
-        if archives:
-            _unpack(store, planned, writer, archives)
+        if planned.archives:
+            _unpack(store, planned, writer)
         else:
             writer.copy(placement, selection)
         if cancelled.is_set():
             raise Stopped
         snapshot = draft.commit()
-    if selection.owned or archives:
+    if selection.owned or planned.archives:
         return snapshot, None
     return snapshot, Copied(planned.identity, snapshot, placement.base, planned.selected.lines)
 
 
-def _unpack(store: Store, planned: PlannedCopy, writer: Writer, archives: list[Entry]) -> None:
+def _unpack(store: Store, planned: PlannedCopy, writer: Writer) -> None:
     """Unpack archives into the destination, which is a directory then; copy what is none."""
     step = planned.node.step
     assert isinstance(step, Copy)
@@ -125,7 +128,7 @@ def _unpack(store: Store, planned: PlannedCopy, writer: Writer, archives: list[E
     ancestors = ancestors_of(planned.tree, base)
     selection = planned.selected.selection
     for root in selection.roots:
-        if root in archives:
+        if root in planned.archives:
             writer.make_directories(ancestors)
             target = Path(f"{writer.root}{base.rstrip('/')}")
             unpack_archive(root, target, base, planned.tree, squash_ids=store.squash_ids)
@@ -227,6 +230,6 @@ def _clone(source: str, target: str, path: str, tree: Tree, squash_ids: bool) ->
         _clone(entry.path, copy, here, tree, squash_ids)
 
 
-def content_key(planned: PlannedCopy | PlannedMkdir) -> Digest:
-    """The content key of what was looked at."""
-    return digest_of(planned.preimage)
+def content_key(planned: PlannedCopy | PlannedMkdir) -> str:
+    """The content key of what was looked at; empty when it has none."""
+    return digest_of(planned.preimage) if planned.preimage is not None else ""

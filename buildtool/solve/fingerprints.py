@@ -14,8 +14,6 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,20 +65,6 @@ class FileIndex:
             return known[_STATUS.size :].hex()
         return self._hash(path, child)
 
-    def prefetch(self, files: Sequence[tuple[str, Child]]) -> None:
-        """Hash what is big and not known of these files, with all processors."""
-        if self._known is None:
-            self._known = self._load()
-        unknown = []
-        for path, child in files:
-            known = self._known.get(path)
-            if child[1].st_size >= _READ and (known is None or not known.startswith(_status(child[1]))):
-                unknown.append((path, child))
-        workers = os.cpu_count() or 1
-        if len(unknown) > 1 and workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(lambda item: self._hash(*item), unknown))
-
     def _hash(self, path: str, child: Child) -> str:
         digest, status = hash_file(f"{child[2]}/{child[0]}")
         packed = _status(status)
@@ -100,14 +84,16 @@ class FileIndex:
         files = {path: entry for path, entry in self._fresh.items() if max(_TIMES.unpack_from(entry)) < self._began}
         if len(known) <= 2 * len(self._fresh) + _KEEP_UNSEEN:
             files.update((path, entry) for path, entry in known.items() if path not in self._fresh)
-        self.path.parent.mkdir(mode=0o700, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".index")
+        temporary = None
         try:
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            fd, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".index")
             with os.fdopen(fd, "wb") as file:
                 file.write(msgspec.msgpack.encode(_Document(_VERSION, self._root, files)))
             os.rename(temporary, self.path)
         except OSError:
-            os.unlink(temporary)
+            if temporary is not None:
+                os.unlink(temporary)
 
     def _load(self) -> dict[str, bytes]:
         try:

@@ -157,6 +157,10 @@ class Solver:
         except BuildtoolError as error:
             self._failed(node, error)
             raise
+        except OSError as error:
+            failure = StepFailed(f"{error.filename or node.site}: {error.strerror}", where=node.span)
+            self._failed(node, failure)
+            raise failure from error
         seconds = time.monotonic() - began
         await offload(self._remember, node, result, hit)
         self.results[step] = result
@@ -171,8 +175,16 @@ class Solver:
         error.where = error.where or node.span
         code = error.exit_code_of_step if isinstance(error, StepFailed) else None
         killed = error.oom_killed if isinstance(error, StepFailed) else False
-        index = self._index.get(node.id, 0)
-        self.emit(events.StepFailed(index, error.message, error.where, code, killed))
+        index = self._index.get(node.id) or next(
+            (self._index[child] for child in self.prepared.plan.graph.successors(node.id) if child in self._index), 0
+        )
+        if index:
+            self.emit(events.StepFailed(index, error.message, error.where, code, killed))
+
+    async def close(self) -> None:
+        """Wait for what goes on in threads."""
+        if self._bases:
+            await asyncio.gather(*self._bases.values(), return_exceptions=True)
 
     # Trees
 
@@ -234,7 +246,8 @@ class Solver:
         """A result by content key, or of an equal command on equal trees."""
         records, lease = self.shared.records, self.prepared.lease
         if planned is not None:
-            return await offload(records.find, content_key(planned), lease)
+            key = content_key(planned)
+            return await offload(records.find, key, lease) if key else None
         if isinstance(node.step, Exec):
             return await to_end(self._equal_execution, node)
         return None

@@ -6,7 +6,7 @@ import difflib
 import stat
 from dataclasses import dataclass
 
-from buildtool.errors import BuildtoolError, NotFound
+from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.graph import Copy, Node
 from buildtool.oci import Digest
 from buildtool.solve.files import FileSource
@@ -32,6 +32,9 @@ def select_files(source: FileSource, node: Node, where: str) -> Selected:
         selection = select(source, step)
     except FileNotFoundError as error:
         raise _missing(source, node, str(error), where) from None
+    except OSError as error:
+        message = f"{_keyword(node)}: cannot read {error.filename or where}: {error.strerror}"
+        raise InvalidInput(message, where=node.span) from error
     except BuildtoolError as error:
         error.where = error.where or node.span
         raise
@@ -43,7 +46,7 @@ def _missing(source: FileSource, node: Node, path: str, where: str) -> NotFound:
     """The error for a source that is not there: ignored, or misspelt."""
     places = dict(node.places)
     span = places.get(path, node.span)
-    keyword = "ADD" if getattr(node.step, "unpack", False) is not False else "COPY"
+    keyword = _keyword(node)
     shown = next((name for name, place in node.places if place == span), path) or "."
     if source.is_ignored(path):
         return NotFound(
@@ -52,6 +55,10 @@ def _missing(source: FileSource, node: Node, path: str, where: str) -> NotFound:
             hint=f"add !{path} to the ignore file, or copy something else",
         )
     return NotFound(f'{keyword}: no such file in {where}: "{shown}"', where=span, hint=_meant(source, path))
+
+
+def _keyword(node: Node) -> str:
+    return "ADD" if isinstance(node.step, Copy) and node.step.unpack is not False else "COPY"
 
 
 def _meant(source: FileSource, path: str) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
+import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
-from buildtool.errors import InvalidInput, NotFound
+from buildtool.errors import Conflict, InvalidInput, NotFound, StoreFull
 from buildtool.oci import parse_reference
 from buildtool.solve.events import Built, StepCached, StepDone, StepStarted
 from tests.unit.solve.conftest import Workshop, processes
@@ -314,3 +317,73 @@ def test_progress_counts_visible_steps(shop: Workshop) -> None:
         (2, 2, "RUN echo"),
     ]
     assert any(isinstance(event, StepDone) and event.index == 2 for event in outcome.events)
+
+
+def test_random_cancellation_of_overlapping_builds_leaves_right_results(shop: Workshop) -> None:
+    """Builds that share steps are begun and cancelled at random; those that end give what they give alone."""
+    chance = random.Random(4)
+    shared = "FROM busybox AS s\nRUN echo s > /s; sleep 0.05\nRUN cat /s > /t; sleep 0.05\n"
+    texts = [f"{shared}FROM busybox\nCOPY --from=s /t /t\nRUN echo {n} > /n; sleep 0.05\n" for n in range(4)]
+
+    async def storm() -> list[tuple[int, str]]:
+        finished: list[tuple[int, str]] = []
+        for _ in range(4):
+            builds = [
+                (n, asyncio.create_task(shop.abuild(texts[n], no_cache=chance.random() < 0.3))) for n in range(4)
+            ]
+            for _, build in builds:
+                await asyncio.sleep(chance.random() * 0.08)
+                if chance.random() < 0.5:
+                    build.cancel()
+            for n, build in builds:
+                with contextlib.suppress(asyncio.CancelledError):
+                    finished.append((n, (await build).image.id))
+        return finished
+
+    finished = shop.run(storm())
+    assert finished
+    expected = {n: shop.build(texts[n]).image.id for n in range(4)}
+    assert all(expected[n] == image_id for n, image_id in finished)
+
+
+def test_files_that_cannot_be_read_and_full_disks_are_told(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.write(a="1")
+    import buildtool.solve.writer as writer
+
+    def full(fd: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "_write", full)
+    with pytest.raises(StoreFull) as failure:
+        shop.build("FROM busybox\nCOPY a /a\n")
+    assert failure.value.where is not None
+    monkeypatch.undo()
+    shop.build("FROM busybox\nCOPY a /a\n")
+
+
+def test_a_file_that_changes_while_it_is_copied_ends_the_build(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import buildtool.solve.solver as solver
+
+    path = shop.put("a", "1")
+    real = solver.execute_copy
+
+    def late(*args: object) -> object:
+        path.write_text("changed")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(solver, "execute_copy", late)
+    with pytest.raises(Conflict, match="changed while the build was copying it"):
+        shop.build("FROM busybox\nCOPY a /a\n")
+
+
+def test_the_index_of_digests_trusts_no_young_status(shop: Workshop) -> None:
+    """A file changed within the clock's tick, with the same size, is seen."""
+    path = shop.put("a", "1")
+    for content in "2345678":
+        first = shop.build("FROM busybox\nCOPY a /a\n")
+        path.write_text(content)
+        second = shop.build("FROM busybox\nCOPY a /a\n")
+        assert shop.tree(second.image)["/a"].content == content
+        assert first.image.id != second.image.id

@@ -312,3 +312,14 @@ def test_big_and_sparse_files(shop: Workshop) -> None:
     snapshot = outcome.image.layers[1].snapshot
     assert snapshot is not None
     assert (shop.store.snapshots.fs(snapshot) / "big").stat().st_blocks * 512 < 8 << 20
+
+
+def test_archives_are_not_found_by_content_on_another_base(shop: Workshop) -> None:
+    with tarfile.open(shop.context / "a.tar", "w") as tar:
+        info = tarfile.TarInfo("tmp/implicit/file")
+        tar.addfile(info)
+    text = "FROM busybox\nRUN {}\nADD a.tar /\n"
+    assert shop.tree(shop.build(text.format("true")).image)["/tmp"].permissions == 0o1777
+    second = shop.build(text.format("chmod 700 /tmp"))
+    assert second.cached == [True, False, False]
+    assert shop.tree(second.image)["/tmp"].permissions == 0o700
