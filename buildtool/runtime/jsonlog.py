@@ -38,7 +38,7 @@ class JsonLog:
         rest = data[end:]
         if end:
             self._records(stream, data[:end])
-        while len(rest) >= _CUT:
+        while len(rest) > _CUT:
             cut = _character_boundary(rest, _CUT)
             self._put(self._record(stream, rest[:cut]))
             rest = rest[cut:]

@@ -170,7 +170,7 @@ def _process(o: SpecOptions, capabilities: list[str]) -> dict[str, Any]:
 def _linux(o: SpecOptions, capabilities: list[str]) -> dict[str, Any]:
     linux: dict[str, Any] = {
         "namespaces": _namespaces(o),
-        "cgroupsPath": f"{o.cgroup_parent.rstrip('/')}/{o.id}",
+        "cgroupsPath": _clean(f"{o.cgroup_parent}/{o.id}"),
         "resources": {**o.resources, "devices": _device_rules(o)},
         "devices": [{key: value for key, value in device.items() if key != "access"} for device in o.devices],
         "maskedPaths": _paths(o, o.masked_paths, MASKED_PATHS + _CPU_PATHS),

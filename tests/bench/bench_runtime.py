@@ -23,7 +23,7 @@ def image(root: Path) -> Path:
     for name in ("bin", "etc", "tmp", "proc", "sys", "dev"):
         (root / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for applet in ("sh", "true", "sleep", "cat", "head"):
+    for applet in ("sh", "true", "sleep", "cat", "head", "yes"):
         (root / "bin" / applet).symlink_to("busybox")
     return root
 
@@ -115,7 +115,7 @@ async def main(rounds: int) -> None:
         lines = [
             "sh",
             "-c",
-            f"while :; do echo 'a line of some ordinary length, as programs log them'; done | head -c {size // 5}",
+            f"yes 'a line of some ordinary length, as programs log them' | head -c {size // 5}",
         ]
         rate = await throughput(runtime, bundle(base, lower, "lines", lines), size // 5)
         print(f"attach with json-file log, short lines: {rate:.0f} MB/s")

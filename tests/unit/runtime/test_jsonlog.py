@@ -48,6 +48,20 @@ def test_a_long_line_is_cut_at_16_kib_between_characters(tmp_path: Path) -> None
     assert "".join(pieces) == "x" + line + "\n"
 
 
+def test_lines_around_the_cut(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = JsonLog(str(path), None, 1)
+    expected = ""
+    for size in (16_383, 16_384, 16_385, 32_768, 32_769, 65_536):
+        log.write(1, b"x" * size)
+        log.write(1, b"\n")
+        expected += "x" * size + "\n"
+    log.close()
+    pieces = [record["log"] for record in records(path)]
+    assert "".join(pieces) == expected
+    assert max(len(piece) for piece in pieces) <= 16_385  # 16 KiB and the newline
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=200)), max_size=20), st.data())
 def test_text_survives_however_it_is_cut_into_chunks(

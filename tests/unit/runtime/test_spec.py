@@ -37,6 +37,11 @@ def test_default_posture() -> None:
     ]
 
 
+@pytest.mark.parametrize(("parent", "path"), [("jobs", "/jobs/abc"), ("/a/../../b/", "/b/abc"), ("", "/abc")])
+def test_the_cgroup_parent_stays_below_the_mount_point(parent: str, path: str) -> None:
+    assert spec(cgroup_parent=parent)["linux"]["cgroupsPath"] == path
+
+
 def test_modes_of_namespaces() -> None:
     shared = spec(network="host", pid="host", ipc="host", uts="host", cgroup="private")
     assert namespace_kinds(shared) == {"mount", "cgroup"}
