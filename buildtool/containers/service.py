@@ -273,6 +273,10 @@ class Containers:
         """GET /exec/{id}/json."""
         return self._execs.get(exec_id).inspect()
 
+    async def exec_ended(self, exec_id: str) -> None:
+        """Wait until it has ended and its exit code is known. Raises NotFound."""
+        await self._execs.get(exec_id).ended.wait()
+
     async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         """POST /exec/{id}/resize."""
         await self._execs.resize(exec_id, height, width)

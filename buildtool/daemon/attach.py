@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import WSMsgType, web
@@ -11,9 +13,13 @@ from aiohttp import WSMsgType, web
 from buildtool.daemon.answers import MULTIPLEXED, RAW
 from buildtool.daemon.hijack import Hijacked, RawConnection
 
+_LINGER_SECONDS = 2.0  # a process may close its output long before it ends
+
 
 class Attachment(Protocol):
-    """What the services give: output to read, input to write."""
+    """What the services give: output to read, input to write. `detached` tells that the detach keys were typed."""
+
+    detached: bool
 
     async def read(self) -> bytes:
         """The next bytes of output; b"" at its end."""
@@ -28,10 +34,19 @@ class Attachment(Protocol):
         """Detach."""
 
 
-async def serve(raw: RawConnection, attachment: Attachment, *, tty: bool, stdin: bool) -> Hijacked:
+async def serve(
+    raw: RawConnection,
+    attachment: Attachment,
+    *,
+    tty: bool,
+    stdin: bool,
+    ended: Callable[[], Awaitable[None]] | None = None,
+) -> Hijacked:
     """Answer with the stream's head, then carry bytes both ways until the output ends, or the client goes.
 
-    The end of the client's input closes stdin and leaves the output flowing.
+    The end of the client's input closes stdin and leaves the output flowing. After the output, the connection is
+    closed
+    when `ended` returns: clients ask for the exit code next.
     """
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -40,6 +55,9 @@ async def serve(raw: RawConnection, attachment: Attachment, *, tty: bool, stdin:
         gone = asyncio.create_task(raw.watch())
         tasks = [output, gone, asyncio.create_task(_input(raw, attachment if stdin else None))]
         await asyncio.wait([output, gone], return_when=asyncio.FIRST_COMPLETED)
+        if ended is not None and output.done() and not attachment.detached:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended(), _LINGER_SECONDS)
     finally:
         for task in tasks:
             task.cancel()
@@ -47,6 +65,15 @@ async def serve(raw: RawConnection, attachment: Attachment, *, tty: bool, stdin:
         with contextlib.suppress(ConnectionError):
             await attachment.close()
         raw.close()
+    return Hijacked()
+
+
+async def tell(raw: RawConnection, text: str, *, tty: bool) -> Hijacked:
+    """Answer with a stream that holds only this text, as output."""
+    data = text.encode()
+    raw.begin(RAW if tty else MULTIPLEXED)
+    await raw.write(data if tty else struct.pack(">BxxxL", 1, len(data)) + data)
+    raw.close()
     return Hijacked()
 
 

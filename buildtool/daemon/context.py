@@ -18,6 +18,7 @@ import lzma
 import os
 import shutil
 import stat
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -54,11 +55,10 @@ def unpack(source: BinaryIO, target: Path) -> None:
     Raises InvalidInput for what is no tar, is damaged, or names things outside of the context; StoreFull.
     """
     try:
-        stream = decompress(source)
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER) as archive:
-            _Unpacker(target).run(archive)
-        while stream.read(_BUFFER):
-            pass
+        stream = _Padded(decompress(source))
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=_BUFFER) as archive:
+            _Unpacker(target, stream).run(archive)
+        stream.drain()
     except (tarfile.TarError, EOFError, lzma.LZMAError, ValueError) as error:
         raise InvalidInput(f"the build context is not a readable tar archive: {error}") from error
     except OSError as error:
@@ -95,8 +95,37 @@ def _zstd_errors() -> tuple[type[Exception], ...]:
     return (igzip.BadGzipFile,)
 
 
+class _Padded:
+    """A tar whose end may be missing: docker build -f - sends the last file without its padding and the final blocks.
+
+    Zeros are given only from `needed` on, the end of the current file's content: no file is completed with them.
+    """
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._position = 0
+        self._padding = -1
+        self.needed = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        if not data and self._position >= self.needed:
+            if self._padding < 0:
+                self._padding = -self._position % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE
+            data = bytes(min(size, self._padding))
+            self._padding -= len(data)
+        self._position += len(data)
+        return data
+
+    def drain(self) -> None:
+        """Read the rest, so that the sender is not cut off and damage behind the end is noticed."""
+        while self._source.read(_BUFFER):
+            pass
+
+
 class _Unpacker:
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, stream: _Padded) -> None:
+        self._stream = stream
         self._target = os.fspath(target)
         self._directories = {""}
         self._files: set[str] = set()
@@ -104,6 +133,8 @@ class _Unpacker:
 
     def run(self, archive: tarfile.TarFile) -> None:
         for member in archive:
+            if member.isreg():
+                self._stream.needed = sys.maxsize if member.issparse() else member.offset_data + member.size
             name = _relative(member.name)
             if name:
                 self._one(archive, member, name)

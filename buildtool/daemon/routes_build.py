@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 routes = Routes()
 
+_COMMAND = re.compile(r'process "(.*)" did not complete successfully', re.DOTALL)
 UPLOADED = "uploaded"
 _FILE_NAMES = ("Dockerfile", "dockerfile", "Buildfile")
 
@@ -57,7 +59,7 @@ async def _tell(stream: Stream, running: RunningBuild, *, quiet: bool) -> None:
     except StepFailed as error:
         for line in held:
             await stream.line({"stream": line})
-        await stream.line(error_line(error))
+        await stream.line(_in_dockers_words(error))
         return
     if quiet:
         await stream.line({"stream": f"{result.image.id}\n"})
@@ -65,6 +67,16 @@ async def _tell(stream: Stream, running: RunningBuild, *, quiet: bool) -> None:
     await stream.line({"aux": {"ID": result.image.id}})
     for line in text.end(result, tags):
         await stream.line({"stream": line})
+
+
+def _in_dockers_words(error: StepFailed) -> dict[str, Any]:
+    """A failed command as clients of the classic builder know it; they end with `code`."""
+    line = error_line(error)
+    command = _COMMAND.match(error.message)
+    if command is not None and error.exit_code_of_step and not error.oom_killed:
+        text = f"The command '{command[1]}' returned a non-zero code: {error.exit_code_of_step}"
+        line = {"errorDetail": {"code": error.exit_code_of_step, "message": text}, "error": text}
+    return line
 
 
 def _check(call: Call) -> None:

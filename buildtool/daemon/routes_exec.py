@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
 from buildtool.daemon import attach
@@ -9,6 +11,7 @@ from buildtool.daemon.answers import json_answer, nothing
 from buildtool.daemon.call import Call
 from buildtool.daemon.routes_containers import size_of
 from buildtool.daemon.routing import Routes
+from buildtool.errors import CommandNotExecutable, CommandNotFound
 
 routes = Routes()
 
@@ -21,16 +24,24 @@ async def create(call: Call) -> web.StreamResponse:
 
 @routes.add("POST", "/exec/{id}/start", stream=True)
 async def start(call: Call) -> web.StreamResponse:
-    """Run it: on its own (`Detach`), or connected to this connection."""
+    """Run it: on its own (`Detach`), or connected to this connection.
+
+    A command that cannot be executed is told in the stream, as Docker does; the exit code then is in `inspect`.
+    """
     body = await call.json(optional=True)
     containers = call.services.containers
     if body.get("Detach"):
         await containers.exec_start(call.names["id"], body)
         return nothing(200)
     raw = call.hijack()
-    attachment = await containers.exec_start(call.names["id"], body)
+    tty = (await containers.exec_inspect(call.names["id"]))["ProcessConfig"]["tty"]
+    try:
+        attachment = await containers.exec_start(call.names["id"], body)
+    except (CommandNotFound, CommandNotExecutable) as error:
+        return await attach.tell(raw, f"{error}\r\n", tty=tty)
     assert attachment is not None  # only a detached one has no streams
-    return await attach.serve(raw, attachment, tty=attachment.tty, stdin=attachment.stdin)
+    ended = partial(containers.exec_ended, call.names["id"])
+    return await attach.serve(raw, attachment, tty=tty, stdin=attachment.stdin, ended=ended)
 
 
 @routes.add("POST", "/exec/{id}/resize")

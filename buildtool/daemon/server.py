@@ -63,7 +63,10 @@ class Dispatcher:
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the traceback
-            return answers.error_answer(error)
+            answer = answers.error_answer(error)
+            if answer.status >= 500:
+                log.warning("%s %s: %d: %s", request.method, request.path, answer.status, error)
+            return answer
 
     async def _run(self, route: Route, call: Call) -> web.StreamResponse:
         if route.stream:

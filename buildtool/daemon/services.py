@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from buildtool.aio import offload
 from buildtool.cache import Pins, Store
 from buildtool.containers import Containers, Events
+from buildtool.daemon.context import remove_leftovers
 from buildtool.errors import BuildtoolError
 from buildtool.images import Images
 from buildtool.runtime import Runtime
@@ -51,6 +52,7 @@ class Services:
         async with contextlib.AsyncExitStack() as stack:
             store = Store.open(root)
             stack.callback(store.close)
+            remove_leftovers(root)
             runtime = await Runtime.launch(run_dir, state_dir=root / "containers")
             stack.push_async_callback(runtime.close)
             events = Events()

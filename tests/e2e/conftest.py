@@ -109,6 +109,7 @@ def background() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                bufsize=0,
             )
         )
         return started[-1]

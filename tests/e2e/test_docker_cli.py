@@ -60,7 +60,7 @@ def test_run_gives_output_of_both_streams_and_the_exit_code(docker: Docker) -> N
     [
         (["busybox", "no-such-command"], 127, "executable file not found in $PATH"),
         (["busybox", "/etc/passwd"], 126, "permission denied"),
-        (["busybox", "sh", "-c", "kill -9 $$"], 137, ""),
+        (["busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137, ""),
         (["no-such-image"], 125, "Unable to find image 'no-such-image:latest' locally"),
     ],
 )
@@ -109,7 +109,9 @@ def test_detach_keys_leave_the_container_running(docker: Docker, terminal: Calla
 
 
 def test_ctrl_c_interrupts_the_command(docker: Docker, terminal: Callable[..., Any]) -> None:
-    session = terminal(docker, "run", "--rm", "-it", "busybox", "sh", "-c", "echo ready; sleep 60")
+    session = terminal(
+        docker, "run", "--rm", "-it", "busybox", "sh", "-c", "trap 'exit 130' INT; echo ready; sleep 60"
+    )
     session.expect("ready")
     session.send("\x03")
     assert session.wait() == 130
@@ -125,13 +127,14 @@ def test_a_signal_to_the_client_reaches_the_container(docker: Docker, background
 
 
 def test_run_flags_reach_the_process(docker: Docker, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("from the host")
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_text("from the host\n")
     script = "id -u; id -g; pwd; echo $A-$B; cat /mnt/file; hostname"
     done = docker(
         "run", "--rm", "-e", "A=1", "--env", "B=two", "-v", f"{tmp_path}:/mnt:ro", "-w", "/var/tmp",
         "-u", "65534:50", "--hostname", "box", "--entrypoint", "sh", "busybox", "-c", script,
     )  # fmt: skip
-    assert done.stdout == "65534\n50\n/var/tmp\n1-two\nfrom the hostbox\n"
+    assert done.stdout == "65534\n50\n/var/tmp\n1-two\nfrom the host\nbox\n"
 
 
 def test_detached_life(docker: Docker, named: str) -> None:

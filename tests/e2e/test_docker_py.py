@@ -150,7 +150,7 @@ def test_build(client: docker_py.DockerClient, tmp_path: Path, unique: str) -> N
 def test_images_save_load_tag_prune(client: docker_py.DockerClient, unique: str) -> None:
     image = client.images.get("busybox")
     assert image.tag(unique, "v1")
-    archive = b"".join(client.images.get(f"{unique}:v1").save(named=True))
+    archive = b"".join(client.images.get(f"{unique}:v1").save(named=f"{unique}:v1"))
     client.images.remove(f"{unique}:v1")
     loaded = client.images.load(archive)
     assert [one.id for one in loaded] == [image.id]

@@ -156,6 +156,15 @@ def test_no_archive_escapes_or_crashes(
     assert os.listdir(base) == ["context"]
 
 
+def test_a_missing_end_is_tolerated_but_not_within_a_file(tmp_path: Path) -> None:
+    body = make_tar(entry("a", b"x" * 600))
+    unpack(io.BytesIO(body[: 512 + 600]), tmp_path)
+    assert (tmp_path / "a").read_bytes() == b"x" * 600
+    for length in (512 + 599, 512 + 513, 512 + 512, 513):
+        with pytest.raises(InvalidInput, match="the build context"):
+            unpack(io.BytesIO(body[:length]), tmp_path)
+
+
 def test_the_directory_is_removed_whatever_is_in_it(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), build_directory(tmp_path) as directory:
         (directory / "locked").mkdir(mode=0o000)

@@ -22,6 +22,7 @@ class Echo:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[bytes] = asyncio.Queue()
         self.closed = False
+        self.detached = False
 
     async def read(self) -> bytes:
         return await self.queue.get()
