@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -59,6 +60,7 @@ class Child:
         self.started = False
         self.over = False
         self.finished = False
+        self.creator: object = None
         self.output = Output(loop, tty=stdio.tty, log=log)
         self.input: Input | None = None
         self.on_exit: Callable[[], None] = lambda: None
@@ -90,10 +92,21 @@ class Child:
         stdio.close_inner()
         return cls(loop, name, pid, ours, stdio, log)
 
-    def wait_ready(self) -> None:
-        """Block until the child waits for its start. Raises StartError (the child is reaped then)."""
+    def wait_ready(self, client: socket.socket) -> None:
+        """Block until the child waits for its start. Raises StartError (the child is reaped then).
+
+        When `client` hangs up meanwhile, nobody wants the child any more: it is killed.
+        """
+        waiting = select.poll()
+        waiting.register(client, 0)
+        waiting.register(self._channel, select.POLLIN)
         while not self._ready:
-            error = self._receive()
+            error: StartError | None = None
+            if (client.fileno(), select.POLLHUP) in waiting.poll():
+                os.kill(self.pid, signal.SIGKILL)
+                error = StartError(OTHER, "the creation was cancelled")
+            else:
+                error = self._receive()
             if error is not None:
                 os.waitpid(self.pid, 0)
                 raise error

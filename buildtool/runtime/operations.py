@@ -135,6 +135,7 @@ class Operations:
             exec_init(process, shim.init, shim.spec, shim.seccomp, channel, stdio.inner, shim.cgroup, shim.identity)
 
         child = Child.fork(shim.loop, name, become, stdio, None)
+        child.creator = control
         shim.execs[name] = child
         child.on_exit = lambda: shim.exec_exited(child)
 

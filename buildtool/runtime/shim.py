@@ -121,7 +121,7 @@ class Shim:
             )
 
         child = Child.fork(self.loop, "", become, stdio, writer)
-        child.wait_ready()
+        child.wait_ready(self._first_control)
         return child
 
     def _watch_children(self) -> None:
@@ -149,7 +149,10 @@ class Shim:
                     break
 
     def _on_dropped(self, control: Control) -> None:
-        """The creator's connection ended: what it has not started, or what is bound to it, ends too."""
+        """A creator's connection ended: what it has not started, or what is bound to it, ends too."""
+        for child in self.execs.values():
+            if child.creator is control and not child.started and not child.over:
+                child.signal(signal.SIGKILL)
         orphaned = not self.main.started or not self.request.get("detached", True)
         if control is self._creator and orphaned and not self.main.over:
             self.main.signal(signal.SIGKILL)

@@ -8,7 +8,8 @@ import os
 import signal
 from pathlib import Path
 
-from buildtool.runtime import ExitStatus, Runtime, Task
+from buildtool.runtime import ExitStatus, ResolvedUser, Runtime, Task
+from buildtool.runtime.spec import process_spec
 
 from .conftest import Lab, demultiplex, processes_naming, read_all
 
@@ -80,6 +81,22 @@ async def test_a_container_that_is_not_detached_dies_with_its_daemon(lab: Lab) -
         await asyncio.sleep(0.01)
     assert not Path(f"/proc/{task.pid}").exists()
     assert '"code": 137' in (lab.base / task.id / "bundle/exit.json").read_text()
+
+
+async def test_an_exec_that_was_never_started_goes_with_its_creator(lab: Lab) -> None:
+    task = await lab.start(["sleep", "1000"])
+    directory = lab.base / task.id / "bundle"
+    process = process_spec(args=["true"], env=["PATH=/bin"], cwd="/", user=ResolvedUser(), capabilities=[])
+    one = await task.exec(process, tty=False, stdin=True, id="e")
+    second = await lab.runtime.reattach(directory)
+    assert isinstance(second, Task)
+    lab.tasks[:] = [second]
+    task.release()
+    for _ in range(300):
+        if not Path(f"/proc/{one.pid}").exists():
+            break
+        await asyncio.sleep(0.01)
+    assert await second.pids() == [second.pid]
 
 
 async def test_a_killed_client_process_does_not_disturb(lab: Lab, tmp_path: Path) -> None:
