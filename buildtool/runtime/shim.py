@@ -7,6 +7,7 @@ client has its output. Protocol: docs/runtime.md, "The shim's protocol".
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from buildtool.runtime.shim_server import Control, Server
 
 Spec = dict[str, Any]
 EXIT_NAME = "exit.json"
+_COLLECT_EVERY = 32
 _LEFTOVER_SECONDS = 2.0  # how long a process left behind may hold the streams after the program's end
 
 
@@ -53,6 +55,7 @@ class Shim:
         self._first_control = control
         self._own_pid_namespace = True
         self._gone = False
+        self._endings = 0
 
     def run(self) -> NoReturn:
         """Create the container, answer on the control socket, serve until the end."""
@@ -215,7 +218,10 @@ class Shim:
         return self.clients
 
     def end_when_done(self) -> None:
-        """End once the container is over and every client has its output."""
+        """A process or a client ended: end once the container is over and every client has its output."""
+        self._endings += 1
+        if self._endings % _COLLECT_EVERY == 0:
+            gc.collect()  # the spawner switched the collector off; only what this shim made is looked at
         if self.exit is None or self._gone or self.clients or self.execs:
             return
         self._gone = True
