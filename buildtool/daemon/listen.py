@@ -89,15 +89,13 @@ def bind(address: Address) -> Listener:
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # The final name appears only when clients can connect: bind beside it, listen, rename.
-        fresh = f"{address.path[: _MAX_UNIX_PATH - 8]}.{os.getpid() % 100000}"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh)  # noqa: PTH108
-        listener.bind(fresh)
-        os.chmod(fresh, 0o660)  # noqa: PTH101
-        _give_to_docker_group(fresh)
+        before = os.umask(0o117)
+        try:
+            listener.bind(address.path)
+        finally:
+            os.umask(before)
+        _give_to_docker_group(address.path)
         listener.listen(_BACKLOG)
-        os.rename(fresh, path)  # noqa: PTH104
         identity = _identity(address.path)
     except BaseException:
         listener.close()
