@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from buildtool.buildfile.ignore import IgnoreRules
     from buildtool.buildfile.mounts import Mount, parse_mount
     from buildtool.buildfile.parser import parse, parse_instruction
-    from buildtool.buildfile.words import expand_text, expand_word, expand_words
+    from buildtool.buildfile.words import expand_name, expand_text, expand_word, expand_words
 
 _MODULES = {
     "IgnoreRules": "ignore",
     "Mount": "mounts",
+    "expand_name": "words",
     "expand_text": "words",
     "expand_word": "words",
     "expand_words": "words",
@@ -27,8 +28,8 @@ _MODULES = {
 }
 
 __all__ = [
-    "IgnoreRules", "Mount", "expand_text", "expand_word", "expand_words", "go_match", "match_glob", "parse",
-    "parse_instruction", "parse_mount",
+    "IgnoreRules", "Mount", "expand_name", "expand_text", "expand_word", "expand_words", "go_match",
+    "match_glob", "parse", "parse_instruction", "parse_mount",
 ]  # fmt: skip
 
 

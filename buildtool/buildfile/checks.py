@@ -1,7 +1,7 @@
 """Build checks: style and safety rules that never change what is built, with BuildKit's names.
 
 Here are the rules that the text alone decides. UndefinedVar, CopyIgnoredFile and InvalidBaseImagePlatform need the
-base image or the context: whoever has them makes the warning, with `message_…` for the words.
+base image or the context: buildfile.analysis has them, with the words of `message_…`.
 Source: ../shared/reference/build.md, table 1.4.
 """
 
@@ -32,15 +32,9 @@ from buildtool.buildfile.scanner import Comment, Logical, Scanned
 from buildtool.buildfile.suggest import closest
 from buildtool.buildfile.words import expand_word, variables
 from buildtool.errors import InvalidInput, Span
+from buildtool.oci.platform import parse_platform
 from buildtool.oci.reference import parse_reference
 
-RULES = frozenset({
-    "StageNameCasing", "FromAsCasing", "NoEmptyContinuation", "ConsistentInstructionCasing", "DuplicateStageName",
-    "ReservedStageName", "JSONArgsRecommended", "MaintainerDeprecated", "UndefinedArgInFrom", "WorkdirRelativePath",
-    "UndefinedVar", "MultipleInstructionsDisallowed", "LegacyKeyValueFormat", "InvalidBaseImagePlatform",
-    "RedundantTargetPlatform", "SecretsUsedInArgOrEnv", "InvalidDefaultArgInFrom", "FromPlatformFlagConstDisallowed",
-    "CopyIgnoredFile", "InvalidDefinitionDescription", "ExposeProtoCasing", "ExposeInvalidFormat",
-})  # fmt: skip
 PLATFORM_ARGS = frozenset(
     f"{side}{part}" for side in ("BUILD", "TARGET") for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
 ) | {"TARGETSTAGE"}  # fmt: skip
@@ -70,6 +64,12 @@ def read_policy(scanned: Scanned) -> CheckPolicy:
     return CheckPolicy(tuple(skips), error, experimental)
 
 
+def read_override(text: str, file: str) -> CheckPolicy:
+    """The policy that a build arg BUILDKIT_DOCKERFILE_CHECK gives instead of the file's own. Raises InvalidInput."""
+    skip, error, experimental = _read_options(text, Span(file, 1, 1, 1, ""))
+    return CheckPolicy(((1, 0, skip),), error, experimental)
+
+
 def _read_options(text: str, where: Span) -> tuple[frozenset[str], bool, frozenset[str]]:
     """Read `skip=A,B;error=true;experimental=all`."""
     rules: dict[str, set[str]] = {"skip": set(), "experimental": set()}
@@ -89,12 +89,14 @@ def _read_options(text: str, where: Span) -> tuple[frozenset[str], bool, frozens
     return frozenset(rules["skip"]), error, frozenset(rules["experimental"])
 
 
-def check(
-    scanned: Scanned, policy: CheckPolicy, global_args: Sequence[Arg], stages: Sequence[Stage]
-) -> tuple[Warning, ...]:
-    """Run the rules over a parsed file; warnings come in the order of their lines."""
-    found = [w for w in _all(scanned, global_args, stages) if policy.allows(w.rule, w.span.line)]
-    return tuple(sorted(found, key=lambda warning: (warning.span.line, warning.span.column)))
+def find(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) -> tuple[Warning, ...]:
+    """Run the rules over a parsed file, whatever its options say; warnings come in the order of their lines."""
+    return tuple(sorted(_all(scanned, global_args, stages), key=by_place))
+
+
+def by_place(warning: Warning) -> tuple[int, int, str]:
+    """The order in which warnings are shown."""
+    return warning.span.line, warning.span.column, warning.rule
 
 
 def _all(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) -> Iterator[Warning]:
@@ -109,15 +111,14 @@ def _all(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) 
 
 
 def _lines(scanned: Scanned) -> Iterator[Warning]:
-    stages = [line.keyword for line in scanned.lines]
-    while stages and stages[0].upper() == "ARG":
-        del stages[0]
-    lower = sum(word == word.lower() for word in stages)
-    upper = sum(word == word.upper() for word in stages)
+    keywords = [line.keyword for line in scanned.lines]
+    first = next(index for index, word in enumerate(keywords) if word.upper() == "FROM")
+    lower = sum(word == word.lower() for word in keywords[first:])
+    upper = sum(word == word.upper() for word in keywords[first:])
     style, convert = ("lowercase", str.lower) if lower > upper else ("uppercase", str.upper)
-    for line in scanned.lines:
+    for index, line in enumerate(scanned.lines):
         where = line.span(0, len(line.keyword))
-        if convert(line.keyword) != line.keyword:
+        if index >= first and convert(line.keyword) != line.keyword:
             yield Warning(
                 "ConsistentInstructionCasing",
                 f"Command '{line.keyword}' should match the case of the command majority ({style})",
@@ -173,7 +174,7 @@ def _froms(global_args: Sequence[Arg], stages: Sequence[Stage]) -> Iterator[Warn
                 yield Warning("UndefinedArgInFrom", message_undefined_arg(name, known), word.span)
         yield from _platform(stage)
         image = stage.from_.image
-        if _variables(image) and _variables(image) <= known:
+        if _variables(image):
             value = _expand(image, defaults)
             if value is not None and not _is_reference(value):
                 text = f"Default value for ARG {image.text} results in empty or invalid base image name"
@@ -192,12 +193,22 @@ def _platform(stage: Stage) -> Iterator[Warning]:
     platform = stage.from_.platform
     if platform is None:
         return
-    if re.fullmatch(r"\$(TARGETPLATFORM|\{TARGETPLATFORM\})", platform.text):
+    used = _variables(platform)
+    if used == {"TARGETPLATFORM"} and _expand(platform, {"TARGETPLATFORM": "os/arch"}) == "os/arch":
         text = f"Setting platform to predefined {platform.text} in FROM is redundant as this is the default behavior"
         yield Warning("RedundantTargetPlatform", text, platform.span)
-    elif "$" not in platform.text:
+    elif not used and not _is_named_after(stage, platform.text):
         text = f'FROM --platform flag should not use constant value "{platform.text}"'
         yield Warning("FromPlatformFlagConstDisallowed", text, platform.span)
+
+
+def _is_named_after(stage: Stage, text: str) -> bool:
+    """Whether the stage's name says that it is for this platform (or the platform is none)."""
+    try:
+        platform = parse_platform(text)
+    except InvalidInput:
+        return True
+    return bool(stage.name) and any(part in (stage.name or "") for part in (platform.os, platform.architecture))
 
 
 def _defaults(global_args: Sequence[Arg]) -> dict[str, str]:
@@ -301,6 +312,11 @@ def message_undefined_var(name: str, known: frozenset[str] | set[str]) -> str:
     """The words of UndefinedVar; `known` are the names that are defined there."""
     near = closest(name, known)
     return f"Usage of undefined variable '${name}'" + (f" (did you mean ${near}?)" if near else "")
+
+
+def message_base_platform(image: str, actual: str, wanted: str) -> str:
+    """The words of InvalidBaseImagePlatform."""
+    return f'Base image {image} was pulled with platform "{actual}", expected "{wanted}" for current build'
 
 
 def message_copy_ignored(keyword: str, path: str) -> str:

@@ -270,8 +270,8 @@ EXPERIMENTAL_RULES = frozenset({"CopyIgnoredFile", "InvalidDefinitionDescription
 class Buildfile:
     """A parsed Buildfile: the ARGs before the first FROM, the stages in order, directives, warnings.
 
-    `warnings` are those that `checks` allows; warnings made later must ask it too. `escape` is the file's escape
-    character.
+    `warnings` are those of `found` that `checks` allows; warnings made later must ask it too. `escape` is the file's
+    escape character.
     """
 
     file: str
@@ -281,3 +281,4 @@ class Buildfile:
     warnings: tuple[Warning, ...] = ()
     escape: str = "\\"
     checks: CheckPolicy = CheckPolicy()
+    found: tuple[Warning, ...] = ()

@@ -138,7 +138,7 @@ class _Writer:
 
     def _comments(self, breaks: list[Break], *, raw: bool = False) -> list[str]:
         """The comment lines that stand before these continuations."""
-        before = {each: self.line.first_line for each in self.breaks[:1]}
+        before = dict.fromkeys(self.breaks[:1], self.line.first_line)
         before |= {each: last.line for last, each in zip(self.breaks, self.breaks[1:], strict=False)}
         return [text for each in breaks for text in self._between(before[each], each.line, raw=raw)]
 

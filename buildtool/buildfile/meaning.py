@@ -17,7 +17,8 @@ def meaning(instruction: Instruction) -> tuple[Any, ...]:
     """The instruction as nested tuples: all of it but places and the source text. Every character of a shell
     command, of an ONBUILD trigger and of a heredoc is in it.
     """
-    return _values(instruction)
+    values: tuple[Any, ...] = _values(instruction)
+    return values
 
 
 def meaning_of_file(buildfile: Buildfile) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from buildtool.buildfile.arguments import Arguments
-from buildtool.buildfile.checks import check, read_policy
+from buildtool.buildfile.checks import find, read_policy
 from buildtool.buildfile.commands import Context, build
 from buildtool.buildfile.instructions import Arg, Buildfile, From, Instruction, OnBuild, Stage
 from buildtool.buildfile.scanner import Logical, scan
@@ -51,8 +51,9 @@ def parse(text: str, file: str = "Buildfile") -> Buildfile:
         )
     built = tuple(Stage(index, from_, tuple(rest)) for index, (from_, rest) in enumerate(stages))
     policy = read_policy(scanned)
-    warnings = check(scanned, policy, tuple(global_args), built)
-    return Buildfile(file, tuple(global_args), built, scanned.directives, warnings, scanned.escape, policy)
+    found = find(scanned, tuple(global_args), built)
+    warnings = tuple(warning for warning in found if policy.allows(warning.rule, warning.span.line))
+    return Buildfile(file, tuple(global_args), built, scanned.directives, warnings, scanned.escape, policy, found)
 
 
 def parse_instruction(text: str, file: str = "<onbuild>") -> Instruction:

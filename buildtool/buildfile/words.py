@@ -41,12 +41,28 @@ def expand_words(word: Word, env: Mapping[str, str], *, undefined: Undefined | N
     return _evaluate(word, env, undefined, "word").words()
 
 
-def expand_text(text: str, env: Mapping[str, str], escape: str = "\\", *, where: Span | None = None) -> str:
+def expand_name(word: Word, env: Mapping[str, str], *, undefined: Undefined | None = None) -> str:
+    """The name of an ENV, LABEL or ARG pair. Raises InvalidInput when it expands to nothing."""
+    name = expand_word(word, env, undefined=undefined)
+    if not name:
+        hint = "give the variables in it a value, or write the name itself"
+        raise InvalidInput(f"the name {_shorten(word.text)} expands to nothing", where=word.span, hint=hint)
+    return name
+
+
+def expand_text(
+    text: str,
+    env: Mapping[str, str],
+    escape: str = "\\",
+    *,
+    where: Span | None = None,
+    undefined: Undefined | None = None,
+) -> str:
     """The body of a heredoc: variables and escapes as in a word, but quotes are ordinary characters."""
     if "$" not in text and escape not in text:
         return text
     place = where or Span("<heredoc>", 1)
-    return _evaluate(Word(text, place, escape), env, None, "body").text()
+    return _evaluate(Word(text, place, escape), env, undefined, "body").text()
 
 
 def variables(word: Word) -> frozenset[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from buildtool.buildfile import parse
-from buildtool.buildfile.checks import RULES, message_copy_ignored, message_undefined_var
+from buildtool.buildfile.checks import message_copy_ignored, message_undefined_var
+from buildtool.buildfile.rules import RULES
 from tests.unit.buildfile.helpers import refused
 
 FIRED = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from buildtool.buildfile import expand_word, parse
-from buildtool.buildfile.checks import RULES
+from buildtool.buildfile.rules import RULES
 from buildtool.buildfile.flags import FLAGS
 from buildtool.buildfile.instructions import Arg, Env
 from buildtool.buildfile.mounts import ALIASES, KEYS

@@ -63,12 +63,14 @@ KEPT = [
     "# escape=`\nFROM a\nCOPY a `\n    b C:\\\n",
 ]
 WORDS = [
-    "FROM a", "from", "run", "RUN ", "COPY ", "ENV ", "env ", "ARG ", "LABEL ", "CMD ", "ENTRYPOINT ", "ONBUILD ", "HEALTHCHECK ",
-    "cmd", "SHELL ", "VOLUME ", "EXPOSE ", "USER ", "WORKDIR ", "\nRUN ", "\nCOPY ", "\nENV ", "\nFROM ", "\nHEALTHCHECK ",
-    "\nONBUILD COPY ", "\nADD ", "\nARG ", "\nLABEL ", "\nCMD ", " as b", "a", " b", " c=1", ' "d"', " 'e f'", "\\ ", " \\\n", "\\\n",
-    "\\\n\n", " \\ \n  ", "\\\n # c\n", "\n# x y\n", "\n#c\n", "#", "\n\n\n", "\r\n", "\t", "  ", '["a", "b"]', ' [ "a",\\\n"b" ] ',
-    "<<E x", "<<-E", "\nE\n", "\nE", "\t", "--link ", "--mount=type=tmpfs,target=/x ", "--network=none ", "--interval=1s ",
-    "--", "\xa0", "\x85", "`", "# escape=`\n", "# check=skip=all\n", "#!x\n", "$x", "${a:-b}", "é",
+    "FROM a", "from", "run", "RUN ", "COPY ", "ENV ", "env ", "ARG ", "LABEL ", "CMD ", "ENTRYPOINT ",
+    "ONBUILD ", "HEALTHCHECK ", "cmd", "SHELL ", "VOLUME ", "EXPOSE ", "USER ", "WORKDIR ", "\nRUN ", "\nCOPY ",
+    "\nENV ", "\nFROM ", "\nHEALTHCHECK ", "\nONBUILD COPY ", "\nADD ", "\nARG ", "\nLABEL ", "\nCMD ", " as b",
+    "a", " b", " c=1", ' "d"', " 'e f'", "\\ ", " \\\n", "\\\n", "\\\n\n", " \\ \n  ", "\\\n # c\n",
+    "\n# x y\n", "\n#c\n", "#", "\n\n\n", "\r\n", "\t", "  ", '["a", "b"]', ' [ "a",\\\n"b" ] ', "<<E x",
+    "<<-E", "\nE\n", "\nE", "\t", "--link ", "--mount=type=tmpfs,target=/x ", "--network=none ",
+    "--interval=1s ", "--", "\xa0", "\x85", "`", "# escape=`\n", "# check=skip=all\n", "#!x\n", "$x", "${a:-b}",
+    "é",
 ]  # fmt: skip
 any_text = st.lists(st.sampled_from([*WORDS, *FRAGMENTS]), max_size=20).map("".join)
 behind_from = st.lists(st.sampled_from(WORDS), max_size=14).map(lambda parts: "FROM a\n" + "".join(parts))

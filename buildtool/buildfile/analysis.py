@@ -1,0 +1,137 @@
+"""All build checks of a parsed file, those that need the context and the base images too. Pure.
+
+`check` is what a build, `buildtool build --check` and `buildtool lint` have in common.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+
+from buildtool.buildfile.checks import (
+    by_place,
+    message_base_platform,
+    message_copy_ignored,
+    message_undefined_var,
+    read_override,
+)
+from buildtool.buildfile.evaluation import Given, StageFacts, Undefined, evaluate, find_stage, reachable
+from buildtool.buildfile.ignore import IgnoreRules
+from buildtool.buildfile.instructions import Buildfile, CheckPolicy, Copy, Warning, Word
+from buildtool.buildfile.suggest import closest, did_you_mean
+from buildtool.errors import InvalidInput, NotFound
+
+OVERRIDE = "BUILDKIT_DOCKERFILE_CHECK"
+"""The build arg whose value stands for the file's `check` directive."""
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|git@", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]")
+
+
+def check(buildfile: Buildfile, given: Given | None = None, ignore: IgnoreRules | None = None) -> list[Warning]:
+    """The checks that fire, in the order of their places, as far as the file's options let them.
+
+    `given` are the build's arguments and what is known of base images: without facts about an image UndefinedVar
+    tells only of variables that look like a slip of the pen, and InvalidBaseImagePlatform is silent. `ignore` are the
+    rules of the context's ignore file. With a target only the stages it needs are looked at for what depends on
+    values.
+    """
+    given = given or Given()
+    policy = policy_of(buildfile, given)
+    found = {*buildfile.found, *_of_values(buildfile, given, ignore)}
+    return sorted((w for w in found if policy.allows(w.rule, w.span.line)), key=by_place)
+
+
+def first_error(buildfile: Buildfile, given: Given | None = None) -> InvalidInput | NotFound | None:
+    """What will stop a build of this file before its first step: an expansion that fails, an unknown target."""
+    try:
+        stages = _wanted(buildfile, given or Given())
+    except (InvalidInput, NotFound) as error:
+        return error
+    errors = [error for facts in stages for error in facts.errors]
+    return min(errors, key=lambda error: error.where.line if error.where else 0, default=None)
+
+
+def policy_of(buildfile: Buildfile, given: Given) -> CheckPolicy:
+    """The file's check options, or those that the build arg BUILDKIT_DOCKERFILE_CHECK gives instead."""
+    text = given.build_args.get(OVERRIDE)
+    if not text:
+        return buildfile.checks
+    override = read_override(text, buildfile.file)
+    above_instructions = tuple(skip for skip in buildfile.checks.skips if skip[1])
+    return CheckPolicy((*override.skips, *above_instructions), override.error, override.experimental)
+
+
+def failure(policy: CheckPolicy, warnings: Iterable[Warning]) -> InvalidInput | None:
+    """The error that a build ends with when checks fired and `error=true` asks for it."""
+    fired = sorted(warnings, key=by_place)
+    if not policy.error or not fired:
+        return None
+    rules = ", ".join(sorted({warning.rule for warning in fired}))
+    hint = "the Buildfile says check=error=true; mend it, or skip rules with check=skip=RULE;error=true"
+    return InvalidInput(f"lint violation found for rules: {rules}", where=fired[0].span, hint=hint)
+
+
+def copies_ignored(copy: Copy, sources: Iterable[tuple[Word, str]], ignore: IgnoreRules) -> Iterator[Warning]:
+    """CopyIgnoredFile for the sources (as written, as expanded) of a COPY or ADD from the build context."""
+    if copy.from_ is not None:
+        return
+    for word, source in sources:
+        path = posixpath.normpath("/" + source).lstrip("/")
+        if copy.is_add and _REMOTE.match(source):
+            continue
+        if ignore.excludes(path) and not ignore.may_contain_included(path):
+            yield Warning("CopyIgnoredFile", message_copy_ignored(copy.keyword, source), word.span)
+
+
+def _wanted(buildfile: Buildfile, given: Given) -> list[StageFacts]:
+    stages = evaluate(buildfile, given)
+    if not given.target:
+        return stages
+    target = find_stage(stages, given.target)
+    if target is None:
+        names = [stage.name for stage in buildfile.stages if stage.name]
+        hint = did_you_mean(given.target, names, otherwise=f"the stages are: {', '.join(names)}" if names else "")
+        raise NotFound(f"target stage {given.target!r} could not be found", hint=hint)
+    return sorted(reachable(target), key=lambda facts: facts.stage.index)
+
+
+def _of_values(buildfile: Buildfile, given: Given, ignore: IgnoreRules | None) -> Iterator[Warning]:
+    try:
+        stages = _wanted(buildfile, given)
+    except (InvalidInput, NotFound):
+        return
+    with_workdir: set[int] = set()
+    for facts in stages:
+        yield from _undefined(facts.undefined)
+        yield from _base_platform(facts)
+        inherits = facts.base is not None and facts.base.stage.index in with_workdir
+        if facts.workdirs or inherits:
+            with_workdir.add(facts.stage.index)
+        if not inherits:
+            yield from _workdir(facts)
+        if ignore is not None:
+            for copy, word, source in facts.copies:
+                yield from copies_ignored(copy, [(word, source)], ignore)
+
+
+def _undefined(found: list[Undefined]) -> Iterator[Warning]:
+    for use in found:
+        if use.certain or closest(use.name, use.known) is not None:
+            yield Warning("UndefinedVar", message_undefined_var(use.name, use.known), use.span)
+
+
+def _base_platform(facts: StageFacts) -> Iterator[Warning]:
+    actual = facts.facts.platform if facts.facts is not None else None
+    wanted = facts.platform
+    if actual is not None and (actual.os, actual.architecture) != (wanted.os, wanted.architecture):
+        text = message_base_platform(facts.image, str(actual), str(wanted))
+        yield Warning("InvalidBaseImagePlatform", text, facts.stage.from_.image.span)
+
+
+def _workdir(facts: StageFacts) -> Iterator[Warning]:
+    """WorkdirRelativePath for a path that variables give: the first WORKDIR of the file's stages decides."""
+    for instruction, path in facts.workdirs[:1]:
+        if instruction.path.text.lstrip("\"'").startswith("$") and path and not _ABSOLUTE.match(path):
+            text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
+            yield Warning("WorkdirRelativePath", text, instruction.path.span)
