@@ -51,6 +51,7 @@ _MODULES = {
         "search",
         "tag",
     ),
+    "buildfiles": ("fmt", "lint"),
     "system": ("daemon", "events", "info", "version"),
 }
 _GROUP_MODULES = {"image": "images", "system": "system", "volume": "system", "network": "system", "builder": "system"}

@@ -35,13 +35,22 @@ _ABSENT_FROM_BUILD = (
 
 COMMANDS = {
     "build": Command(
-        "build:build",
+        "build_call:build",
         "[OPTIONS] PATH | -",
         "Build an image from a Buildfile",
         (
             Flag("add-host", "", "list", "Add a line to /etc/hosts of the RUN steps (host:ip)"),
             Flag("build-arg", "", "list", "Value of an ARG (NAME=value, or NAME to pass this environment's on)"),
+            Flag(
+                "call",
+                "",
+                "string",
+                "Tell of the Buildfile instead of building (check|outline|targets[,format=json])",
+                default="build",
+                choices=("build", "check", "outline", "targets"),
+            ),
             Flag("cgroup-parent", "", "string", "Parent cgroup of the RUN steps"),
+            Flag("check", "", "bool", "The same as --call=check: run the build checks"),
             Flag("cpu-period", "", "int", "Period of the CPU quota, in microseconds"),
             Flag("cpu-quota", "", "int", "CPU time a period, in microseconds"),
             Flag("cpu-shares", "c", "int", "Relative weight in CPU time"),

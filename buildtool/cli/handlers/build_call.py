@@ -1,0 +1,156 @@
+"""`build` with --check or --call: what the Buildfile says, instead of building it.
+
+Nothing here needs a daemon. One that runs already is asked for what it knows of base images.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from buildtool.cli.parse import UsageError
+from buildtool.errors import BuildtoolError, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from buildtool.buildfile.evaluation import BaseFacts, Given
+    from buildtool.cli.build_input import BuildInput
+    from buildtool.cli.call import Call
+    from buildtool.oci import Platform
+
+METHODS = ("build", "check", "lint", "outline", "targets")
+
+
+class CallOptions:
+    """`--call=METHOD[,format=text|json][,ignorestatus]`."""
+
+    __slots__ = ("ignore_status", "json", "method")
+
+    def __init__(self, method: str, *, json: bool, ignore_status: bool) -> None:
+        self.method = method
+        self.json = json
+        self.ignore_status = ignore_status
+
+
+def build(call: Call) -> int:
+    """Build, or do what --check or --call ask for instead."""
+    options = call_options(call)
+    if options.method == "build":
+        from buildtool.cli.handlers.build import build as build_image
+
+        return build_image(call)
+    from buildtool.cli.build_input import read_input
+
+    source = read_input(call.arguments[0], call.text("file"))
+    if source.archive is not None:
+        raise Unavailable(
+            f"--call={options.method} does not look into a tar on STDIN",
+            hint="Unpack it and name the directory, or give the Buildfile alone: build --check - < Buildfile",
+        )
+    answer = {"check": _check, "outline": _outline, "targets": _targets}[options.method]
+    return answer(call, source, options)
+
+
+def call_options(call: Call) -> CallOptions:
+    """Read --check and --call. Raises UsageError for methods and options that do not exist."""
+    method, *rest = (call.text("call") or "build").split(",")
+    if method.startswith("format="):
+        method, rest = "build", [method, *rest]
+    if method not in METHODS:
+        known = ", ".join(name for name in METHODS if name != "lint")
+        raise UsageError(f'invalid argument "{method}" for "--call" flag: the methods are {known}')
+    if call.switch("check"):
+        if method not in ("build", "check", "lint"):
+            raise UsageError(f"--check and --call={method} exclude each other")
+        method = "check"
+    style, ignore_status = "text", False
+    for option in rest:
+        name, _, value = option.partition("=")
+        if name == "format" and value in ("text", "json"):
+            style = value
+        elif name == "ignorestatus" and value in ("", "true", "1", "false", "0"):
+            ignore_status = value not in ("false", "0")
+        else:
+            raise UsageError(f'invalid argument "{option}" for "--call" flag: format=text|json or ignorestatus')
+    method = "check" if method == "lint" else method
+    return CallOptions(method, json=style == "json", ignore_status=ignore_status)
+
+
+def _check(call: Call, source: BuildInput, options: CallOptions) -> int:
+    from buildtool.buildfile import IgnoreRules, parse
+    from buildtool.buildfile.analysis import check, first_error
+    from buildtool.buildfile.outline import to_json
+    from buildtool.buildfile.reports import Report, lint_document, print_lint
+
+    given = _given(call)
+    ignore = IgnoreRules.parse(source.ignore, source.ignore_name) if source.ignore is not None else None
+    try:
+        buildfile = parse(source.text, source.name)
+        warnings = check(buildfile, given, ignore)
+        report = Report(source.name, source.text, warnings, first_error(buildfile, given))
+    except BuildtoolError as error:
+        report = Report(source.name, source.text, (), error)
+    sys.stdout.write(to_json(lint_document(report)) + "\n" if options.json else print_lint(report))
+    if report.error is not None:
+        sys.stdout.flush()
+        print(f"ERROR: {report.error}", file=sys.stderr)
+        return 1
+    return 1 if report.warnings and not options.ignore_status else 0
+
+
+def _outline(call: Call, source: BuildInput, options: CallOptions) -> int:
+    from buildtool.buildfile import parse
+    from buildtool.buildfile.outline import outline, print_outline, to_json
+
+    document = outline(parse(source.text, source.name), source.text, _given(call))
+    sys.stdout.write(to_json(document) + "\n" if options.json else print_outline(document))
+    return 0
+
+
+def _targets(call: Call, source: BuildInput, options: CallOptions) -> int:
+    from buildtool.buildfile import parse
+    from buildtool.buildfile.outline import print_targets, targets, to_json
+
+    document = targets(parse(source.text, source.name), source.text)
+    sys.stdout.write(to_json(document) + "\n" if options.json else print_targets(document))
+    return 0
+
+
+def _given(call: Call) -> Given:
+    from buildtool.buildfile.evaluation import Given
+    from buildtool.cli.build_request import build_arguments
+    from buildtool.oci import parse_platform
+
+    return Given(
+        build_args=build_arguments(call.texts("build-arg")),
+        target=call.text("target"),
+        platform=parse_platform(call.text("platform")) if call.text("platform") else None,
+        bases=_Daemon(call).facts,
+    )
+
+
+class _Daemon:
+    """What a daemon knows of images. None is started, and one that cannot answer knows nothing."""
+
+    def __init__(self, call: Call) -> None:
+        from buildtool.client import Client, resolve_address
+
+        self._client = Client(resolve_address(call.host, call.root), autostart=False)
+        self._answers = True
+
+    def facts(self, reference: str, platform: Platform) -> BaseFacts | None:
+        from buildtool.buildfile.evaluation import BaseFacts
+        from buildtool.client import EngineError, quote_path
+        from buildtool.oci import Platform
+
+        if not self._answers:
+            return None
+        try:
+            image = self._client.get(f"/images/{quote_path(reference)}/json")
+        except EngineError:
+            return None
+        except (BuildtoolError, OSError):
+            self._answers = False
+            return None
+        entries = (image.get("Config") or {}).get("Env") or ()
+        env = dict(entry.partition("=")[::2] for entry in entries)
+        return BaseFacts(env, Platform(architecture=image["Architecture"], os=image["Os"]))
