@@ -1,0 +1,140 @@
+"""In which form each layer of an image goes out: the compressed blob there is, or one that is made now.
+
+Layers that were built here exist only unpacked: their tar is made again (the same bytes as when its diff_id was
+computed), compressed with gzip, kept as a blob and remembered as a form of that diff_id, so that the next push and
+every other image on top of it find it. The image's id is its config's digest and knows nothing of compression.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from buildtool.cache import Lease, Store, compress
+from buildtool.cache.compression import read_ahead
+from buildtool.errors import Corrupt
+from buildtool.images import Image, LayerSource
+from buildtool.images.model import manifest_of
+from buildtool.oci import Descriptor, Manifest, decode_manifest, encode, media_types
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A layer to push. `blob` is None until it is made."""
+
+    source: LayerSource
+    blob: Descriptor | None
+
+    @property
+    def foreign(self) -> bool:
+        """A layer that only its own owner may distribute: it is named, not pushed."""
+        return self.blob is not None and (
+            "foreign" in self.blob.media_type or "nondistributable" in self.blob.media_type
+        )
+
+
+def stored_manifest(store: Store, image: Image, lease: Lease) -> tuple[bytes, Manifest] | None:
+    """The manifest the image came with, when all it names is here: it is pushed as it is, digest and all.
+
+    None for images that were made here, whose manifest names uncompressed layers.
+    """
+    if not store.blobs.has(image.manifest.digest):
+        return None
+    data = store.blobs.read(image.manifest.digest)
+    manifest = decode_manifest(data)
+    if data == encode(manifest_of(image.id, manifest.config.size, image.layers)) and any(
+        not media_types.compression_of(layer.media_type) for layer in manifest.layers
+    ):
+        return None
+    if manifest.config.digest != image.id or len(manifest.layers) != len(image.layers):
+        return None
+    for layer in manifest.layers:
+        lease.blob(layer.digest)
+        if not store.blobs.has(layer.digest):
+            return None
+    return data, manifest
+
+
+def form_of(store: Store, source: LayerSource, lease: Lease) -> Outgoing:
+    """The compressed blob of the layer, if there is one."""
+    candidates = [source.blob] if source.blob is not None else []
+    candidates += store.layers.blobs_of(source.diff_id)
+    for blob in sorted(candidates, key=lambda one: media_types.compression_of(one.media_type) != "gzip"):
+        lease.blob(blob.digest)
+        if media_types.compression_of(blob.media_type) and store.blobs.has(blob.digest):
+            return Outgoing(source, blob)
+    return Outgoing(source, None)
+
+
+class Making:
+    """One layer's gzip form, made from its snapshot or its plain blob, and remembered. `run` blocks."""
+
+    def __init__(self, store: Store, source: LayerSource, lease: Lease, report: Callable[[int], None]) -> None:
+        self._store = store
+        self._source = source
+        self._lease = lease
+        self._report = report
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let `run` fail soon."""
+        self._stopped = True
+
+    def run(self) -> Descriptor:
+        """Raises Corrupt when what is here does not have the diff_id any more, StoreFull."""
+        store, source = self._store, self._source
+        hasher = hashlib.sha256()
+        plain = read_ahead(self._content(hasher))
+        try:
+            with store.blobs.ingest() as ingest:
+                for chunk in compress(plain, "gzip"):
+                    ingest.write(chunk)
+                if f"sha256:{hasher.hexdigest()}" != source.diff_id:
+                    raise Corrupt(
+                        f"layer {source.diff_id} of the store is damaged: its bytes have the digest "
+                        f"sha256:{hasher.hexdigest()}",
+                        hint="build, pull or load the image again",
+                    )
+                self._lease.blob(ingest.digest())
+                digest, size = ingest.commit(), ingest.written
+        finally:
+            plain.close()
+        blob = Descriptor(media_types.LAYER_GZIP, digest, size)
+        store.layers.remember_blob(source.diff_id, blob)
+        return blob
+
+    def _content(self, hasher: hashlib._Hash) -> Iterator[bytes]:
+        done = 0
+        for chunk in _plain(self._store, self._source):
+            if self._stopped:
+                raise InterruptedError("the push was given up")
+            hasher.update(chunk)
+            done += len(chunk)
+            self._report(done)
+            yield chunk
+
+
+def new_manifest(image: Image, config_size: int, layers: list[Descriptor]) -> bytes:
+    """The OCI manifest of these forms. Foreign layers keep their type and URLs."""
+    made = manifest_of(image.id, config_size, ())
+    return encode(Manifest(2, made.media_type, made.config, [_in_oci(layer) for layer in layers]))
+
+
+def _in_oci(layer: Descriptor) -> Descriptor:
+    return Descriptor(media_types.to_oci(layer.media_type), layer.digest, layer.size, urls=layer.urls)
+
+
+def _plain(store: Store, source: LayerSource) -> Iterator[bytes]:
+    if source.blob is not None and store.blobs.has(source.blob.digest):
+        with store.blobs.open(source.blob.digest) as file:
+            yield from iter(lambda: file.read(CHUNK), b"")
+    elif source.snapshot is not None:
+        yield from store.layers.tar(source.snapshot, source.epoch)
+    else:
+        raise Corrupt(
+            f"layer {source.diff_id} is neither unpacked nor among the blobs",
+            hint="remove the image and pull, load or build it again",
+        )

@@ -1,0 +1,150 @@
+"""Push: from an image in the store to a tag in a registry; nothing that is there already is sent again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from buildtool.cache import Lease, Store
+from buildtool.images import Image, Images
+from buildtool.oci import Descriptor, Digest, Reference, decode_manifest, media_types
+from buildtool.registry import forms
+from buildtool.registry.downloads import Flights
+from buildtool.registry.forms import Outgoing
+from buildtool.registry.progress import Emit, Progress, short
+from buildtool.registry.repository import Repository
+from buildtool.registry.seen import Seen
+from buildtool.registry.uploads import upload
+from buildtool.registry.work import in_thread, settled, together
+
+_STREAMS = 6
+_MOUNT_TRIES = 2
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a tag of the registry is now."""
+
+    tag: str
+    digest: Digest
+    size: int
+
+
+@dataclass
+class _Layer:
+    """One layer on its way out."""
+
+    outgoing: Outgoing
+    progress: Progress
+
+
+@dataclass
+class _Plan:
+    """An image as it will be pushed. `manifest` is None when it depends on blobs that are still to be made."""
+
+    layers: list[_Layer]
+    config: Descriptor
+    manifest: bytes | None
+
+
+class Pusher:
+    """Pushes images to one repository; what one of them brought there is not looked for again."""
+
+    def __init__(self, images: Images, repository: Repository, seen: Seen, flights: Flights, emit: Emit) -> None:
+        self._images = images
+        self._store: Store = images.store
+        self._repository = repository
+        self._seen = seen
+        self._flights = flights
+        self._emit = emit
+        self._slots = asyncio.Semaphore(_STREAMS)
+        self._there: dict[Digest, Descriptor] = {}
+
+    async def push(self, image: Image, reference: Reference) -> Pushed:
+        """Push the blobs, then the manifest under the reference's tag.
+
+        Raises RegistryRefused, RegistryUnreachable, Corrupt (content of the store that is damaged).
+        """
+        with self._store.leases.hold(f"push {reference}") as lease:
+            plan = await settled(self._plan, image, lease)
+            unique = {layer.outgoing.source.diff_id: layer for layer in reversed(plan.layers)}
+            for layer in plan.layers:
+                layer.progress.say("Preparing")
+            _, *blobs = await together(
+                (self._bring(plan.config, None), *(self._push_layer(layer, lease) for layer in unique.values()))
+            )
+            by_diff_id = dict(zip(unique, blobs, strict=True))
+            ordered = [by_diff_id[layer.outgoing.source.diff_id] for layer in plan.layers]
+            manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered)
+            media_type = decode_manifest(manifest).media_type
+            digest = await self._repository.put_manifest(reference.tag, manifest, media_type)
+            await settled(self._note, image, reference, digest, [plan.config, *ordered])
+        return Pushed(reference.tag, digest, len(manifest))
+
+    def _plan(self, image: Image, lease: Lease) -> _Plan:
+        stored = forms.stored_manifest(self._store, image, lease)
+        if stored is not None:
+            data, manifest = stored
+            pairs = zip(image.layers, manifest.layers, strict=True)
+            return _Plan([self._layer(Outgoing(*pair)) for pair in pairs], manifest.config, data)
+        layers = [self._layer(forms.form_of(self._store, source, lease)) for source in image.layers]
+        config = Descriptor(media_types.CONFIG, image.id, self._store.blobs.size(image.id))
+        return _Plan(layers, config, None)
+
+    def _layer(self, outgoing: Outgoing) -> _Layer:
+        return _Layer(outgoing, Progress(self._emit, short(outgoing.source.diff_id)))
+
+    async def _push_layer(self, layer: _Layer, lease: Lease) -> Descriptor:
+        if layer.outgoing.foreign:
+            assert layer.outgoing.blob is not None
+            layer.progress.say("Skipped foreign layer")
+            return layer.outgoing.blob
+        if layer.outgoing.source.diff_id in self._there:
+            layer.progress.say("Layer already exists")
+            return self._there[layer.outgoing.source.diff_id]
+        async with self._slots:
+            blob = layer.outgoing.blob or await self._make(layer, lease)
+            await self._bring(blob, layer.progress)
+        self._there[layer.outgoing.source.diff_id] = blob
+        return blob
+
+    async def _make(self, layer: _Layer, lease: Lease) -> Descriptor:
+        source, progress = layer.outgoing.source, layer.progress
+        async with self._flights(source.diff_id):
+            found = await settled(forms.form_of, self._store, source, lease)
+            if found.blob is not None:
+                return found.blob
+            loop = asyncio.get_running_loop()
+
+            def report(done: int) -> None:
+                loop.call_soon_threadsafe(progress.update, "Compressing", done, source.size)
+
+            job = forms.Making(self._store, source, lease, report)
+            return await in_thread(job.run, "compress", stop=job.stop)
+
+    async def _bring(self, blob: Descriptor, progress: Progress | None) -> Descriptor:
+        """See that the repository has the blob: look, mount, upload."""
+        repository = self._repository
+        said = progress or Progress(lambda _: None, "")
+        if await repository.has_blob(blob.digest):
+            said.say("Layer already exists")
+            return blob
+        location = ""
+        domain = repository.connection.domain
+        for source in (await settled(self._seen.elsewhere, blob.digest, domain, repository.path))[:_MOUNT_TRIES]:
+            outcome = await repository.mount(blob.digest, source)
+            if outcome is None:
+                said.say(f"Mounted from {source}")
+                return blob
+            await settled(self._seen.forget, blob.digest, f"{domain}/{source}")
+            location = outcome or location
+            if location:
+                break
+        path = self._store.blobs.path(blob.digest)
+        await upload(repository, path, blob.digest, lambda sent: said.update("Pushing", sent, blob.size), location)
+        said.say("Pushed")
+        return blob
+
+    def _note(self, image: Image, reference: Reference, digest: Digest, blobs: list[Descriptor]) -> None:
+        self._images.record_digest(image.id, Reference(reference.domain, reference.path, digest=digest))
+        self._seen.note((blob.digest for blob in blobs), reference.repository)

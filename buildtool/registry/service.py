@@ -1,0 +1,214 @@
+"""The registry client as the daemon uses it: pull, push, login, looking up.
+
+Async, for one event loop. Progress goes to `emit`, one object of Docker's JSON stream at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from buildtool.aio import offload
+from buildtool.errors import BuildtoolError, InvalidInput, NotFound
+from buildtool.images import Image, Images
+from buildtool.oci import (
+    Descriptor,
+    Platform,
+    Reference,
+    decode_config,
+    decode_index,
+    decode_manifest,
+    media_types,
+    parse_reference,
+)
+from buildtool.registry.config import RegistryConfig
+from buildtool.registry.credentials import Credentials, server_domain
+from buildtool.registry.downloads import Flights
+from buildtool.registry.errors import Denied, Missing, RegistryRefused, Unauthorized
+from buildtool.registry.progress import Emit, status
+from buildtool.registry.pull import Puller
+from buildtool.registry.push import Pushed, Pusher
+from buildtool.registry.repository import Fetched, Repository
+from buildtool.registry.retry import RetryPolicy
+from buildtool.registry.seen import Seen
+from buildtool.registry.selection import Selected, not_pullable, select
+from buildtool.registry.transport import BROKEN, Transport
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What a registry has under a name."""
+
+    descriptor: Descriptor
+    platforms: list[Platform]
+
+
+class Registries:
+    """All registries, from this store's side."""
+
+    def __init__(
+        self, images: Images, config: RegistryConfig | None = None, retry: RetryPolicy | None = None
+    ) -> None:
+        self._images = images
+        self._transport = Transport(config, retry)
+        self._flights = Flights()
+        self._seen = Seen(images.store)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def pull(
+        self,
+        name: str,
+        emit: Emit,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+    ) -> Image:
+        """Pull `name[:tag][@digest]` (`latest` by default) and tell of it in Docker's words.
+
+        Raises NotFound, RegistryRefused, RegistryUnreachable, Corrupt, InvalidInput, StoreFull; nothing has changed
+        then.
+        """
+        reference = parse_reference(name).with_default_tag()
+        if reference.digest:
+            reference = replace(reference, tag="")
+        async with self._resolved(reference, platform, credentials) as (repository, selected):
+            asked = reference.digest or reference.tag
+            status(emit, f"Pulling from {reference.path}", asked)
+            before = await offload(self._images.find, reference.familiar)
+            same = before is not None and before.id == selected.manifest.config.digest
+            told: Emit = (lambda _: None) if same else emit  # Docker lists no layers then
+            image = await Puller(self._images, repository, self._flights, told).pull(selected, reference)
+            await offload(self._seen.note, [layer.digest for layer in selected.manifest.layers], reference.repository)
+        status(emit, f"Digest: {selected.digest}")
+        what = "Image is up to date for" if same else "Downloaded newer image for"
+        status(emit, f"Status: {what} {reference.familiar}")
+        self._images.notify("pull", image, reference.familiar)
+        return image
+
+    async def pull_all(
+        self, name: str, emit: Emit, *, platform: Platform | None = None, credentials: Credentials | None = None
+    ) -> None:
+        """Pull every tag of a repository. Tags that are no image for this platform are told of and left out."""
+        reference = parse_reference(name)
+        if reference.tag or reference.digest:
+            raise InvalidInput("tag can't be used with --all-tags/-a")
+        connection = await self._transport.connect(reference.domain, credentials)
+        try:
+            tags = await Repository(connection, reference.path).tags()
+        except RegistryRefused as error:
+            raise _pull_error(error, reference) from error
+        for tag in tags:
+            one = replace(reference, tag=tag)
+            try:
+                await self.pull(str(one), emit, platform=platform, credentials=credentials)
+            except NotFound as error:
+                status(emit, f"Skipping {one.familiar}: {error.message}")
+
+    @asynccontextmanager
+    async def _resolved(
+        self, reference: Reference, platform: Platform | None, credentials: Credentials | None
+    ) -> AsyncIterator[tuple[Repository, Selected]]:
+        """The first of the registry's addresses (mirrors, then itself) that has the image."""
+        asked = reference.digest or reference.tag
+        found: tuple[Repository, Selected] | None = None
+        for mirror in self._transport.config.mirrors if reference.domain == "docker.io" else ():
+            try:
+                repository = Repository(await self._transport.connect_mirror(mirror), reference.path)
+                top = await repository.manifest(asked)
+                found = repository, await select(repository, top, platform, reference.familiar)
+                break
+            except (BuildtoolError, *BROKEN) as error:
+                log.warning("mirror %s does not give %s: %s", mirror, reference, error)
+        if found is None:
+            connection = await self._transport.connect(reference.domain, credentials)
+            repository = Repository(connection, reference.path)
+            try:
+                top = await repository.manifest(asked)
+            except RegistryRefused as error:
+                raise _pull_error(error, reference) from error
+            found = repository, await select(repository, top, platform, reference.familiar)
+        yield found
+
+    async def push(self, reference: Reference, emit: Emit, *, credentials: Credentials | None = None) -> list[Pushed]:
+        """Push one tag, or every tag of the repository that there is here when the reference has none.
+
+        Raises NotFound when there is no such image here, RegistryRefused, RegistryUnreachable, Corrupt.
+        """
+        if reference.digest:
+            raise InvalidInput("cannot push a digest reference")
+        tagged = await offload(self._tagged, reference)
+        status(emit, f"The push refers to repository [{reference.repository}]")
+        connection = await self._transport.connect(reference.domain, credentials)
+        repository = Repository(connection, reference.path, "pull", "push")
+        pusher = Pusher(self._images, repository, self._seen, self._flights, emit)
+        done: list[Pushed] = []
+        for one, image in tagged:
+            pushed = await pusher.push(image, one)
+            status(emit, f"{pushed.tag}: digest: {pushed.digest} size: {pushed.size}")
+            emit({"progressDetail": {}, "aux": {"Tag": pushed.tag, "Digest": pushed.digest, "Size": pushed.size}})
+            self._images.notify("push", image, one.familiar)
+            done.append(pushed)
+        return done
+
+    def _tagged(self, reference: Reference) -> list[tuple[Reference, Image]]:
+        if reference.tag:
+            try:
+                return [(reference, self._images.get(str(reference)))]
+            except NotFound:
+                raise NotFound(f"tag does not exist: {reference.familiar}") from None
+        found = [
+            (name, image)
+            for image in self._images.list()
+            for name in image.references
+            if name.repository == reference.repository
+        ]
+        if not found:
+            raise NotFound(f"An image does not exist locally with the tag: {reference.familiar}")
+        return sorted(found, key=lambda pair: pair[0].tag)
+
+    async def login(self, server: str, credentials: Credentials) -> str:
+        """Check credentials; the identity token that the registry wants to see in their place, "" when none.
+
+        Raises Unauthorized, RegistryUnreachable.
+        """
+        connection = await self._transport.connect(server_domain(server), credentials)
+        try:
+            return await connection.check_login()
+        except RegistryRefused as error:
+            raise Unauthorized(f"login attempt to {connection.url('')} failed: {error}", status=401) from error
+
+    async def look_up(self, name: str, *, credentials: Credentials | None = None) -> Remote:
+        """What a registry has under a name, without pulling it. Raises NotFound, Denied."""
+        reference = parse_reference(name).with_default_tag()
+        connection = await self._transport.connect(reference.domain, credentials)
+        repository = Repository(connection, reference.path)
+        try:
+            top = await repository.manifest(reference.digest or reference.tag)
+            platforms = await _platforms(repository, top)
+        except RegistryRefused as error:
+            if isinstance(error, Missing):
+                raise
+            raise Denied(error.message, status=error.status, code=error.error_code) from error
+        return Remote(top.descriptor, platforms)
+
+
+async def _platforms(repository: Repository, top: Fetched) -> list[Platform]:
+    if top.media_type in media_types.INDEXES:
+        return [entry.platform for entry in decode_index(top.data).manifests if entry.platform is not None]
+    config = decode_manifest(top.data).config
+    if config.media_type not in media_types.CONFIGS:
+        return []
+    return [decode_config(await repository.small_blob(config)).platform]
+
+
+def _pull_error(error: RegistryRefused, reference: Reference) -> BuildtoolError:
+    if isinstance(error, (Missing, Denied, Unauthorized)):
+        return not_pullable(error, reference)
+    return error
