@@ -16,9 +16,21 @@ from typing import Protocol
 
 from buildtool.buildfile import IgnoreRules
 from buildtool.cache import Tree
-from buildtool.solve.fingerprints import Child, FileIndex, hash_file
+from buildtool.solve.fingerprints import (
+    Child,
+    Directory,
+    FileIndex,
+    directory_digest,
+    hash_file,
+    line_of,
+    special_digest,
+)
 
 _MAX_LINKS = 40
+_KIND = 0o170000
+_LEFT_OUT = (stat.S_IFDIR, stat.S_IFSOCK)
+"""What is not among the files of a directory."""
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FileSource(Protocol):
@@ -39,6 +51,9 @@ class FileSource(Protocol):
     def digest(self, path: str, child: Child) -> str:
         """The SHA-256 of a regular file, in hex."""
 
+    def tree_digest(self, path: str) -> str:
+        """The digest of a directory's contents: see fingerprints.directory_digest. Sockets are left out."""
+
     def is_ignored(self, path: str) -> bool:
         """Whether an ignore rule hides a path that is there."""
 
@@ -50,6 +65,8 @@ class TreeFiles:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        self._digests: dict[str, str] = {}
+        self._trees: dict[str, str] = {}
 
     def children(self, path: str) -> list[Child]:
         return self.tree.children("/" + path)
@@ -64,7 +81,30 @@ class TreeFiles:
         return self.tree.resolve("/" + path, strict=True).lstrip("/")
 
     def digest(self, path: str, child: Child) -> str:
-        return hash_file(f"{child[2]}/{child[0]}")[0]
+        known = self._digests.get(path)
+        if known is None:
+            known = self._digests[path] = hash_file(f"{child[2]}/{child[0]}")[0]
+        return known
+
+    def tree_digest(self, path: str) -> str:
+        known = self._trees.get(path)
+        if known is None:
+            known = self._trees[path] = self._tree_digest(path)
+        return known
+
+    def _tree_digest(self, path: str) -> str:
+        prefix = path + "/" if path else ""
+        files: list[str] = []
+        directories: list[str] = []
+        for child in self.children(path):
+            name, status, _ = child
+            if stat.S_ISDIR(status.st_mode):
+                directories.append(line_of(name, status, self.tree_digest(prefix + name), owned=True))
+            elif stat.S_ISREG(status.st_mode):
+                files.append(line_of(name, status, self.digest(prefix + name, child), owned=True))
+            elif not stat.S_ISSOCK(status.st_mode):
+                files.append(line_of(name, status, special_digest(child), owned=True))
+        return directory_digest("\n".join(files).encode(errors="surrogateescape"), directories)
 
     def is_ignored(self, path: str) -> bool:
         return False
@@ -82,6 +122,9 @@ class NoFiles:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def resolve(self, path: str) -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def tree_digest(self, path: str) -> str:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def digest(self, path: str, child: Child) -> str:
@@ -105,6 +148,9 @@ class ContextFiles:
         self._ignore = _Ignore(rules) if rules.rules else None
         self._rules = rules
         self._listings: dict[str, list[Child]] = {}
+        self._directories: dict[str, Directory] = {}
+        self._digests: dict[str, dict[str, str]] = {}
+        self._trees: dict[str, str] = {}
 
     def children(self, path: str) -> list[Child]:
         known = self._listings.get(path)
@@ -114,16 +160,21 @@ class ContextFiles:
 
     def _list(self, path: str) -> list[Child]:
         directory = f"{self.root}/{path}" if path else self.root
-        with os.scandir(directory) as entries:
-            if self._ignore is None:
-                found = [(entry.name, entry.stat(follow_symlinks=False), directory) for entry in entries]
-            else:
-                keeps = self._ignore.filter(path)
-                found = [
-                    (entry.name, entry.stat(follow_symlinks=False), directory)
-                    for entry in entries
-                    if keeps(entry.name, entry.is_dir(follow_symlinks=False))
-                ]
+        # with a descriptor every stat has one name to look up
+        fd = os.open(directory, _DIRECTORY if path else _DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            with os.scandir(fd) as entries:
+                if self._ignore is None:
+                    found = [(entry.name, entry.stat(follow_symlinks=False), directory) for entry in entries]
+                else:
+                    keeps = self._ignore.filter(path)
+                    found = [
+                        (entry.name, entry.stat(follow_symlinks=False), directory)
+                        for entry in entries
+                        if keeps(entry.name, entry.is_dir(follow_symlinks=False))
+                    ]
+        finally:
+            os.close(fd)
         found.sort(key=_name)
         return found
 
@@ -162,7 +213,36 @@ class ContextFiles:
         return "/".join(current)
 
     def digest(self, path: str, child: Child) -> str:
-        return self.index.digest(path, child)
+        parent, _, name = path.rpartition("/")
+        digests = self._digests.get(parent)
+        if digests is None:
+            digests = self._digests[parent] = {
+                key.decode(errors="surrogateescape"): digest.hex()
+                for key, (_, digest) in self._looked(parent).known().items()
+            }
+        return digests[name]
+
+    def tree_digest(self, path: str) -> str:
+        known = self._trees.get(path)
+        if known is None:
+            known = self._trees[path] = self._tree_digest(path)
+        return known
+
+    def _tree_digest(self, path: str) -> str:
+        prefix = path + "/" if path else ""
+        directories = [
+            line_of(name, status, self.tree_digest(prefix + name))
+            for name, status, _ in self.children(path)
+            if stat.S_ISDIR(status.st_mode)
+        ]
+        return directory_digest(self._looked(path).section, directories)
+
+    def _looked(self, path: str) -> Directory:
+        looked = self._directories.get(path)
+        if looked is None:
+            files = [child for child in self.children(path) if child[1].st_mode & _KIND not in _LEFT_OUT]
+            looked = self._directories[path] = self.index.look(path, files)
+        return looked
 
     def is_ignored(self, path: str) -> bool:
         return os.path.lexists(f"{self.root}/{path}") and self._rules.excludes(path)

@@ -93,14 +93,14 @@ def place(tree: Tree, step: Copy, selection: Selection) -> Placement:
     roots = selection.roots
     alone = roots[0] if len(roots) == 1 and not step.parents else None
     into = wanted.endswith("/") or exists_as_directory or step.parents or wanted == "/"
-    if alone is not None and alone.children is None and not into:
+    if alone is not None and not alone.is_directory and not into:
         parent, _, name = base.rpartition("/")
         return Placement(parent or "/", ancestors_of(tree, parent or "/"), rename=name)
     if len(roots) > 1 and not into:
         raise InvalidInput(
             f"the sources match {len(roots)} files: the destination must be a directory and end with a /"
         )
-    takes = alone is not None and alone.children is not None and not into
+    takes = alone is not None and alone.is_directory and not into
     placement = Placement(base, ancestors_of(tree, base), takes_attributes=takes)
     if exists_as_directory:
         for root in roots:
@@ -114,7 +114,7 @@ def _check(tree: Tree, directory: str, entry: Entry) -> None:
     status = _lstat(tree, path)
     if status is None:
         return
-    if entry.children is None:
+    if not entry.is_directory:
         if stat.S_ISDIR(status.st_mode):
             raise InvalidInput(f"cannot replace the directory {path} with a file")
         return

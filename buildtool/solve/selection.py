@@ -1,4 +1,3 @@
-# ruff: noqa: PTH115
 """Which files a COPY or ADD takes, and the digest of them: path, mode, owner, link target, content; no time.
 
 Source: ../shared/reference/build.md, table 1.2, COPY and ADD.
@@ -9,7 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from buildtool.buildfile import IgnoreRules, go_match
@@ -18,23 +17,45 @@ from buildtool.errors import InvalidInput
 from buildtool.graph import Copy
 from buildtool.oci import Digest, sha256
 from buildtool.solve.files import FileSource
-from buildtool.solve.fingerprints import Child
+from buildtool.solve.fingerprints import Child, directory_digest, line_of, special_digest
 
 
 class Entry:
     """A file to be copied. `name` is where it goes, relative to its parent; `host` the directory it is in.
 
-    `digest` is the content's of a regular file, the target of a symlink, the device number of a device.
+    `digest` is the content's of a regular file, the target of a symlink, the device number of a device, the digest of
+    the contents of a directory. `children` are loaded when they are asked for: a cached build never does.
     """
 
-    __slots__ = ("children", "content", "digest", "host", "name", "source_name", "status")
+    __slots__ = ("_children", "_load", "content", "digest", "host", "is_directory", "name", "source_name", "status")
 
     def __init__(self, name: str, child: Child, digest: str, content: bytes | None = None) -> None:
         self.name = name
         self.source_name, self.status, self.host = child
         self.digest = digest
         self.content = content
-        self.children: list[Entry] | None = [] if stat.S_ISDIR(child[1].st_mode) else None
+        self.is_directory = stat.S_ISDIR(child[1].st_mode)
+        self._children: list[Entry] = []
+        self._load: Callable[[], list[Entry]] | None = None
+
+    @property
+    def children(self) -> list[Entry]:
+        """What a directory holds, sorted by name."""
+        if self._load is not None:
+            self._children, self._load = self._load(), None
+        return self._children
+
+    def load_with(self, load: Callable[[], list[Entry]]) -> Entry:
+        """Let the children come from a function."""
+        self._load = load
+        return self
+
+    def add(self, entries: list[Entry], *, owned: bool) -> None:
+        """Set the children of a directory, and the digest they give."""
+        self._children = entries
+        files = [line_of(e.name, e.status, e.digest, owned=owned) for e in entries if not e.is_directory]
+        directories = [line_of(e.name, e.status, e.digest, owned=owned) for e in entries if e.is_directory]
+        self.digest = directory_digest("\n".join(files).encode(errors="surrogateescape"), directories)
 
 
 @dataclass
@@ -48,26 +69,25 @@ class Selection:
     unmatched: list[str] = field(default_factory=list)
     owned: bool = False
 
+    @property
+    def digest(self) -> Digest:
+        """The digest of everything selected."""
+        lines = (line_of(root.name, root.status, root.digest, owned=self.owned) for root in self.roots)
+        return sha256("\n".join(lines).encode(errors="surrogateescape"))
+
     def lines(self) -> list[str]:
-        """One line an entry, sorted as walked: `path\\0mode owner digest`. What `digest` is made of."""
+        """One line an entry: `path\\0mode owner digest` (directories without a digest), sorted as walked."""
         lines: list[str] = []
         for root in self.roots:
             self._describe(root, root.name, lines)
         return lines
 
     def _describe(self, entry: Entry, path: str, lines: list[str]) -> None:
-        status = entry.status
-        owner = f" {status.st_uid}:{status.st_gid}" if self.owned else ""
-        lines.append(f"{path}\0{status.st_mode:o}{owner} {entry.digest}")
-        if entry.children is not None:
-            prefix = f"{path}/" if path else ""
-            for child in entry.children:
-                self._describe(child, prefix + child.name, lines)
-
-
-def digest_of_lines(lines: list[str]) -> Digest:
-    """The digest of a selection."""
-    return sha256("\n".join(lines).encode(errors="surrogateescape"))
+        digest = "" if entry.is_directory else entry.digest
+        lines.append(line_of(path, entry.status, digest, owned=self.owned))
+        prefix = f"{path}/" if path else ""
+        for child in entry.children:
+            self._describe(child, prefix + child.name, lines)
 
 
 def select(source: FileSource, step: Copy) -> Selection:
@@ -132,22 +152,21 @@ class _Selector:
 
     def _place(self, entry: Entry, below: str, path: str) -> None:
         """Put an entry into the chain of its parent directories, shared with earlier entries."""
-        names = below.split("/")[:-1]
-        if not names:
-            self.selection.roots.append(entry)
-            return
-        top = path[: len(path) - len(below)]
+        chain: list[Entry] = []
         siblings = self.selection.roots
+        names = below.split("/")[:-1]
+        top = path[: len(path) - len(below)]
         for depth, name in enumerate(names):
-            known = next((e for e in siblings if e.name == name and e.children is not None), None)
+            known = next((e for e in siblings if e.name == name and e.is_directory), None)
             if known is None:
                 here = top + "/".join(names[: depth + 1])
                 known = Entry(name, self.source.find(self.source.resolve(here)), "")
                 siblings.append(known)
-            assert known.children is not None
+            chain.append(known)
             siblings = known.children
-        siblings[:] = [e for e in siblings if e.name != entry.name] + [entry]
-        siblings.sort(key=_name)
+        siblings[:] = [e for e in siblings if e.name != entry.name or not names] + [entry]
+        for parent in reversed(chain):
+            parent.add(sorted(parent.children, key=_name), owned=self.source.owned)
 
     def _entry(self, name: str, child: Child, path: str, relative: str) -> Entry:
         """The entry and all below it. `relative` is the path that --exclude sees."""
@@ -155,37 +174,35 @@ class _Selector:
         if stat.S_ISREG(mode):
             return Entry(name, child, self.source.digest(path, child))
         if not stat.S_ISDIR(mode):
-            return Entry(name, child, _special_digest(child))
+            return Entry(name, child, special_digest(child))
+        if self.excludes is None:
+            entry = Entry(name, child, self.source.tree_digest(path))
+            return entry.load_with(lambda: self._children(path, relative))
         entry = Entry(name, child, "")
-        children = entry.children
-        assert children is not None
+        entry.add(self._children(path, relative), owned=self.source.owned)
+        return entry
+
+    def _children(self, path: str, relative: str) -> list[Entry]:
+        children: list[Entry] = []
         prefix = path + "/" if path else ""
         shown = relative + "/" if relative else ""
         for found in self.source.children(path):
-            child_name = found[0]
-            below = shown + child_name
-            kind = found[1].st_mode
+            name, status, _ = found
+            if stat.S_ISSOCK(status.st_mode):
+                continue
+            below = shown + name
             if self.excludes is not None and self.excludes.excludes(below):
-                if stat.S_ISDIR(kind) and self.excludes.may_contain_included(below):
-                    kept = self._entry(child_name, found, prefix + child_name, below)
+                if stat.S_ISDIR(status.st_mode) and self.excludes.may_contain_included(below):
+                    kept = self._entry(name, found, prefix + name, below)
                     if kept.children:
                         children.append(kept)
                 continue
-            if stat.S_ISREG(kind):
-                children.append(Entry(child_name, found, self.source.digest(prefix + child_name, found)))
-            elif not stat.S_ISSOCK(kind):
-                children.append(self._entry(child_name, found, prefix + child_name, below))
-        return entry
+            children.append(self._entry(name, found, prefix + name, below))
+        return children
 
 
 def _name(entry: Entry) -> str:
     return entry.name
-
-
-def _special_digest(child: Child) -> str:
-    if stat.S_ISLNK(child[1].st_mode):
-        return os.readlink(f"{child[2]}/{child[0]}")
-    return str(child[1].st_rdev)
 
 
 def _glob(source: FileSource, pattern: str, *, deep: bool) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import stat
 from dataclasses import dataclass
 
@@ -10,18 +11,22 @@ from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.graph import Copy, Node
 from buildtool.oci import Digest
 from buildtool.solve.files import FileSource
-from buildtool.solve.selection import Selection, digest_of_lines, select
+from buildtool.solve.selection import Selection, select
 
 _LOOK_AT = 2000
 
 
 @dataclass
 class Selected:
-    """What a Copy takes: the files, a line for each, and the digest of those."""
+    """What a Copy takes: the files, and the digest of them."""
 
     selection: Selection
-    lines: list[str]
     digest: Digest
+
+    @functools.cached_property
+    def lines(self) -> list[str]:
+        """A line for each file; see Selection.lines."""
+        return self.selection.lines()
 
 
 def select_files(source: FileSource, node: Node, where: str) -> Selected:
@@ -38,8 +43,7 @@ def select_files(source: FileSource, node: Node, where: str) -> Selected:
     except BuildtoolError as error:
         error.where = error.where or node.span
         raise
-    lines = selection.lines()
-    return Selected(selection, lines, digest_of_lines(lines))
+    return Selected(selection, selection.digest)
 
 
 def _missing(source: FileSource, node: Node, path: str, where: str) -> NotFound:

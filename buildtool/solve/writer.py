@@ -72,7 +72,7 @@ class Writer:
         hosts = _Hosts()
         try:
             for entry in selection.roots:
-                if entry.children is None:
+                if not entry.is_directory:
                     self._file(entry, placement.rename or entry.name, fd, hosts, None, "")
                 elif entry.name:
                     self._directory(entry, fd, None, "")
@@ -121,8 +121,8 @@ class Writer:
     def _contents(self, entry: Entry, fd: int, before: int | None, path: str) -> None:
         hosts = _Hosts()
         try:
-            for child in entry.children or ():
-                if child.children is None:
+            for child in entry.children:
+                if not child.is_directory:
                     self._file(child, child.name, fd, hosts, before, path)
                 else:
                     self._directory(child, fd, before, path)
