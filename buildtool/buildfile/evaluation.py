@@ -218,7 +218,8 @@ class _Evaluation:
 
         def note(name: str, span: Span) -> None:
             if name not in facts.declared and name not in _NOT_ENV:
-                facts.undefined.append(Undefined(name, span, frozenset(view), facts.certain))
+                known = frozenset(view) | facts.declared
+                facts.undefined.append(Undefined(name, span, known, facts.certain))
 
         match instruction:
             case Arg():

@@ -39,6 +39,9 @@ FIRED = [
     ("ARG SECRET\nFROM a", "SecretsUsedInArgOrEnv", "SECRET", 1),
     ("ARG V\nFROM $V", "InvalidDefaultArgInFrom", "ARG $V results in empty or invalid", 2),
     ("ARG V\nFROM a:$V", "InvalidDefaultArgInFrom", "ARG a:$V", 2),
+    ("ARG V\nFROM a:$W", "InvalidDefaultArgInFrom", "ARG a:$W", 2),
+    ("FROM --platform=${TARGETPLATFORM:-x} a", "RedundantTargetPlatform", "${TARGETPLATFORM:-x}", 1),
+    ("FROM --platform=linux/amd64 a AS arm", "FromPlatformFlagConstDisallowed", "linux/amd64", 1),
     ("FROM a\nEXPOSE 80/TCP", "ExposeProtoCasing", "'80/TCP'", 2),
     ("FROM a\nEXPOSE 80:80", "ExposeInvalidFormat", "found '80:80'", 2),
     ("FROM a\nEXPOSE 127.0.0.1:80:80/tcp", "ExposeInvalidFormat", "127.0.0.1", 2),
@@ -47,6 +50,11 @@ FIRED = [
 ]  # fmt: skip
 
 SILENT = [
+    "arg V=1\nFROM a:$V",
+    "FROM --platform=linux/amd64 a AS build-amd64",
+    "FROM --platform=linux/arm64 a AS linux",
+    "FROM --platform=a/b/c/d a",
+    "FROM --platform=${TARGETPLATFORM:+linux} a",
     "FROM a AS b",
     "from a as b\nrun x",
     "ARG V=1\nFROM a:$V\nARG V\nRUN x",

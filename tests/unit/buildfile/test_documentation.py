@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from buildtool.buildfile import expand_word, parse
-from buildtool.buildfile.rules import RULES
 from buildtool.buildfile.flags import FLAGS
 from buildtool.buildfile.instructions import Arg, Env
 from buildtool.buildfile.mounts import ALIASES, KEYS
 from buildtool.buildfile.parser import KEYWORDS
+from buildtool.buildfile.rules import RULES
 from tests.unit.buildfile.helpers import refused
 
 TEXT = (Path(__file__).parents[3] / "docs" / "language.md").read_text(encoding="utf-8")
