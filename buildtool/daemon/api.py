@@ -11,6 +11,7 @@ from buildtool.daemon import (
     routes_images,
     routes_networks,
     routes_own,
+    routes_registry,
     routes_system,
     routes_volumes,
 )
@@ -24,6 +25,7 @@ def make_router() -> Router:
         routes_containers.routes,
         routes_files.routes,
         routes_exec.routes,
+        routes_registry.routes,
         routes_images.routes,
         routes_build.routes,
         routes_volumes.routes,

@@ -34,7 +34,6 @@ _FILE_NAMES = ("Dockerfile", "dockerfile", "Buildfile")
 async def build(call: Call) -> web.StreamResponse:
     """Build an image from the context in the body."""
     _check(call)
-    call.encoded_header("X-Registry-Config")
     with build_directory(call.services.root) as directory:
         await in_own_thread(partial(unpack, body_file(call.request), directory), "context")
         request = await offload(_request, call, directory)
@@ -123,6 +122,7 @@ def _request(call: Call, directory: Path) -> BuildRequest:
         cpuset_mems=call.text("cpusetmems"),
         ulimits=_ulimits(call),
         cgroup_parent=call.text("cgroupparent"),
+        registry_auth=call.encoded_header("X-Registry-Config") or {},
     )
 
 

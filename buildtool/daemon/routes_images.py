@@ -1,4 +1,4 @@
-"""Images: list, inspect, history, tag, delete, prune, save, load, import, pull, push, search."""
+"""Images: list, inspect, history, tag, delete, prune, save, load, import."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from aiohttp import web
 from buildtool.aio import offload
 from buildtool.daemon.answers import Stream, abort, json_answer, json_lines, message_of, nothing
 from buildtool.daemon.call import Call
+from buildtool.daemon.routes_registry import platform_of, pull
 from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import StreamWriter, body_file, in_own_thread, iterate
-from buildtool.errors import InvalidInput, NotFound, Unavailable
-from buildtool.oci import Platform, Reference, parse_platform, parse_reference
+from buildtool.errors import InvalidInput, Unavailable
+from buildtool.oci import Reference, parse_reference
 
 routes = Routes()
-
-_NO_REGISTRY = "this daemon has no registry client yet"
-_HINT = "Load it (docker load), import it (docker import), or make a base image: buildtool image bootstrap busybox."
 
 
 @routes.add("GET", "/images/json")
@@ -70,7 +68,7 @@ async def _save(call: Call, names: list[str]) -> web.StreamResponse:
 async def load(call: Call) -> web.StreamResponse:
     """Images from an archive in the body; progress as a JSON stream."""
     images, file = call.services.images, body_file(call.request)
-    work = partial(images.load, file, platform=_platform(call), quiet=call.flag("quiet"))
+    work = partial(images.load, file, platform=platform_of(call), quiet=call.flag("quiet"))
     return await _progress(call, work)
 
 
@@ -85,7 +83,7 @@ async def _progress(call: Call, work: Any) -> web.StreamResponse:
 async def create(call: Call) -> web.StreamResponse:
     """Import (`fromSrc`), or pull (`fromImage`)."""
     if call.text("fromImage"):
-        raise _not_pullable(call.text("fromImage"), call.text("tag"))
+        return await pull(call)
     source = call.text("fromSrc")
     if not source:
         raise InvalidInput("one of the parameters fromImage and fromSrc is needed")
@@ -94,7 +92,7 @@ async def create(call: Call) -> web.StreamResponse:
             f"cannot import from {source}: this daemon fetches nothing by itself",
             hint="Download the archive and send it: curl -L URL | docker import - NAME",
         )
-    file, platform, reference = body_file(call.request), _platform(call), _reference(call)
+    file, platform, reference = body_file(call.request), platform_of(call), _reference(call)
     changes, message = call.texts("changes"), call.text("message")
 
     def work() -> Iterator[dict[str, Any]]:
@@ -106,47 +104,11 @@ async def create(call: Call) -> web.StreamResponse:
     return await _progress(call, work)
 
 
-def _not_pullable(name: str, tag: str) -> NotFound:
-    reference = parse_reference(f"{name}{'@' if ':' in tag else ':'}{tag}" if tag else name)
-    return NotFound(
-        f"pull access denied for {reference.familiar_repository}, repository does not exist or may require "
-        f"'docker login': {_NO_REGISTRY}",
-        hint=_HINT,
-    )
-
-
-def _platform(call: Call) -> Platform | None:
-    text = call.text("platform")
-    if text.startswith("{"):
-        found = call.document("platform")
-        text = "/".join(filter(None, (found.get("os"), found.get("architecture"), found.get("variant"))))
-    return parse_platform(text) if text else None
-
-
 def _reference(call: Call) -> Reference | None:
     repository, tag = call.text("repo"), call.text("tag")
     if not repository:
         return None
     return parse_reference(f"{repository}:{tag}" if tag else repository)
-
-
-@routes.add("GET", "/images/search")
-async def search(call: Call) -> web.StreamResponse:
-    """Searching is a registry's service."""
-    raise Unavailable(f"cannot search: {_NO_REGISTRY}")
-
-
-@routes.add("GET", "/distribution/{name:path}/json")
-async def distribution(call: Call) -> web.StreamResponse:
-    """What a registry has under a name."""
-    raise Unavailable(f"cannot look up {call.names['name']}: {_NO_REGISTRY}")
-
-
-@routes.add("POST", "/images/{name:path}/push")
-async def push(call: Call) -> web.StreamResponse:
-    """Pushing needs a registry client."""
-    await offload(call.services.images.get, call.names["name"])
-    raise Unavailable(f"cannot push {call.names['name']}: {_NO_REGISTRY}")
 
 
 @routes.add("POST", "/images/prune")

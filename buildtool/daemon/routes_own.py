@@ -112,7 +112,7 @@ async def build(call: Call) -> web.StreamResponse:
             place = body.context
             directory = None if place is None else await offload(_visible, place)
             key = str(directory or "")
-        running = await stack.enter_async_context(RunningBuild(call.services, _request(body, directory, key)))
+        running = await stack.enter_async_context(RunningBuild(call.services, _request(call, body, directory, key)))
         stream = Stream(call, NDJSON)
         await stream.open()
         await _tell(stream, running)
@@ -133,13 +133,14 @@ async def _tell(stream: Stream, running: RunningBuild) -> None:
         await stream.line(_success(result, tags))
 
 
-def _request(body: BuildBody, directory: Path | None, key: str) -> BuildRequest:
+def _request(call: Call, body: BuildBody, directory: Path | None, key: str) -> BuildRequest:
     from buildtool.solve import BuildRequest
 
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "context"}
     for name in ("tags", "extra_hosts", "ulimits"):
         values[name] = tuple(values[name])
     values["platform"] = body.platform or ""
+    values["registry_auth"] = call.encoded_header("X-Registry-Config") or {}
     return BuildRequest(context=directory, context_key=key, **values)
 
 

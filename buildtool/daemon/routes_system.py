@@ -1,9 +1,8 @@
-"""Ping, version, info, events, disk usage, build cache prune, login."""
+"""Ping, version, info, events, disk usage, build cache prune."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from aiohttp import web
 
@@ -13,7 +12,7 @@ from buildtool.daemon.answers import Stream, json_answer, text_answer
 from buildtool.daemon.call import Call
 from buildtool.daemon.negotiate import BUILDER_VERSION
 from buildtool.daemon.routing import Routes
-from buildtool.errors import InvalidInput, Unavailable
+from buildtool.errors import InvalidInput
 
 routes = Routes()
 
@@ -84,11 +83,3 @@ async def build_prune(call: Call) -> web.StreamResponse:
         actions="all" if call.flag("all") else "unused",
     )
     return json_answer(usage.prune_shape(report))
-
-
-@routes.add("POST", "/auth")
-async def auth(call: Call) -> web.StreamResponse:
-    """Checking credentials needs a registry client."""
-    body: dict[str, Any] = await call.json()
-    server = body.get("serveraddress") or "the registry"
-    raise Unavailable(f"cannot log in to {server}: this daemon has no registry client")

@@ -17,11 +17,13 @@ from buildtool.containers import Containers, Events
 from buildtool.daemon.context import remove_leftovers
 from buildtool.errors import BuildtoolError
 from buildtool.images import Images
+from buildtool.oci import Platform, parse_reference
 from buildtool.runtime import Runtime
 
 if TYPE_CHECKING:
     from buildtool.cache import GcReport
-    from buildtool.solve import Builder
+    from buildtool.registry import Registries
+    from buildtool.solve import Builder, BuildRequest
 
 log = logging.getLogger("buildtool.daemon")
 
@@ -41,6 +43,7 @@ class Services:
     _collecting: asyncio.Task[None] | None = None
     _collect_again: bool = False
     _builder: Builder | None = None
+    _registries: Registries | None = None
     _builder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -71,6 +74,8 @@ class Services:
             if self._collecting is not None:
                 await asyncio.gather(self._collecting, return_exceptions=True)
             stack.push_async_callback(self.containers.close)
+            if self._registries is not None:
+                stack.push_async_callback(self._registries.close)
 
     async def builder(self) -> Builder:
         """The builder; its libraries are imported at the first build only."""
@@ -82,7 +87,22 @@ class Services:
     def _make_builder(self) -> Builder:
         from buildtool.solve import Builder
 
-        return Builder(self.store, self.images, self.runtime, self.run_dir)
+        return Builder(self.store, self.images, self.runtime, self.run_dir, self._pull_base)
+
+    async def _pull_base(self, reference: str, platform: Platform, request: BuildRequest) -> None:
+        """For the builder."""
+        from buildtool.registry import find_credentials
+
+        credentials = find_credentials(request.registry_auth, parse_reference(reference).domain)
+        await self.registries().pull(reference, lambda _: None, platform=platform, credentials=credentials)
+
+    def registries(self) -> Registries:
+        """The registry client; imported at the first use."""
+        if self._registries is None:
+            from buildtool.registry import Registries
+
+            self._registries = Registries(self.images)
+        return self._registries
 
     def pins(self) -> Pins:
         """What images and containers need, which GC must keep."""

@@ -1,8 +1,9 @@
-"""Base images: found among the local ones, or a clear error at the FROM that names them."""
+"""Base images: found among the local ones, or an error that says at which FROM one has to be fetched."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 
 from buildtool.buildfile.instructions import Buildfile
 from buildtool.errors import InvalidInput, NotFound
@@ -10,32 +11,43 @@ from buildtool.graph import BaseImage, BaseNeed, PlanOptions, image_key, missing
 from buildtool.images import Image, Images
 
 
+class MissingBase(NotFound):
+    """An image has to be pulled before the build can be planned."""
+
+    need: BaseNeed
+
+
 def find_bases(
-    buildfile: Buildfile, options: PlanOptions, images: Images
+    buildfile: Buildfile, options: PlanOptions, images: Images, fresh: Collection[str] | None = None
 ) -> tuple[dict[str, BaseImage], dict[str, Image]]:
     """The configs of all images the target needs, and the images by their chain_id.
 
-    Raises NotFound at the place that names an image nobody has.
+    With `fresh`, only the local images of these references are good enough. Raises MissingBase at the place that
+    names another, or one that is not here.
     """
     bases: dict[str, BaseImage] = {}
     found: dict[str, Image] = {}
     while missing := missing_bases(buildfile, options, bases):  # ONBUILD triggers of a base may name more
         for need in missing:
-            image = _find(need, images)
+            image = _find(need, images, fresh)
             base = BaseImage(need.reference, image.config)
             bases[image_key(need.reference, need.platform)] = base
             found[base.chain_id] = image
     return bases, found
 
 
-def _find(need: BaseNeed, images: Images) -> Image:
+def _find(need: BaseNeed, images: Images, fresh: Collection[str] | None) -> Image:
     try:
+        if fresh is not None and need.reference not in fresh:
+            raise NotFound(need.reference)
         return images.get(need.reference)
     except InvalidInput as error:
         raise InvalidInput(error.message, where=need.span, hint=error.hint) from None
     except NotFound:
         message = f"base image {need.reference!r} is not in the local store"
-        raise NotFound(message, where=need.span, hint=_base_hint(need, images)) from None
+        missing = MissingBase(message, where=need.span, hint=_base_hint(need, images))
+        missing.need = need
+        raise missing from None
 
 
 def _base_hint(need: BaseNeed, images: Images) -> str:

@@ -6,16 +6,17 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from buildtool.aio import offload
 from buildtool.cache import Lease, Store
-from buildtool.errors import BuildtoolError
+from buildtool.errors import BuildtoolError, NotFound
 from buildtool.images import Image, Images
-from buildtool.oci import Reference, parse_reference
+from buildtool.oci import Platform, Reference, parse_reference
 from buildtool.runtime import Runtime
+from buildtool.solve.bases import MissingBase
 from buildtool.solve.events import Built, Event, Warning
 from buildtool.solve.flights import Flights, Gate
 from buildtool.solve.prepare import Prepared, prepare
@@ -30,12 +31,19 @@ _UPLOADED = "uploaded"
 _HISTORY = "builds"
 _KEEP_BUILDS = 50
 
+Pull = Callable[[str, Platform, BuildRequest], Awaitable[None]]
+"""Brings an image from its registry into the store, under the reference it was asked for by."""
+
 
 class Builder:
     """Builds images. Concurrent builds share work: a step that several need at once is executed once."""
 
-    def __init__(self, store: Store, images: Images, runtime: Runtime, run_root: Path) -> None:
+    def __init__(
+        self, store: Store, images: Images, runtime: Runtime, run_root: Path, pull: Pull | None = None
+    ) -> None:
+        """Without `pull`, a base image that is not in the store is an error."""
         self._store = store
+        self._pull = pull
         self._images = images
         self._records = Records(store)
         directory = run_root / "builds"
@@ -61,7 +69,7 @@ class Builder:
         tags = [_tag(name) for name in request.tags]
         began = time.time()
         with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:
-            prepared = await offload(self._prepare, request, lease)
+            prepared = await self._with_bases(request, lease)
             for warning in prepared.warnings:
                 emit(Warning(warning.message, warning.where))
             digests = LayerDigests(self._store, prepared.plan.image)
@@ -86,12 +94,31 @@ class Builder:
         if self._background:
             await asyncio.wait(self._background)
 
-    def _prepare(self, request: BuildRequest, lease: Lease) -> Prepared:
+    async def _with_bases(self, request: BuildRequest, lease: Lease) -> Prepared:
+        """Prepare; base images that are missing (all of them with `request.pull`) are pulled first."""
+        pulled: set[str] = set()
+        while True:
+            try:
+                fresh = pulled if request.pull and self._pull is not None else None
+                return await offload(self._prepare, request, lease, fresh)
+            except MissingBase as missing:
+                need = missing.need
+                if self._pull is None or need.reference in pulled:
+                    raise
+                try:
+                    await self._pull(need.reference, need.platform, request)
+                except BuildtoolError as error:
+                    what = f"{missing.message} and cannot be pulled: {error.message}"
+                    hint = "\n".join(filter(None, (error.hint, missing.hint)))
+                    raise NotFound(what, where=need.span, hint=hint) from error
+                pulled.add(need.reference)
+
+    def _prepare(self, request: BuildRequest, lease: Lease, fresh: set[str] | None = None) -> Prepared:
         identity = f"{request.context_key or request.context} {request.dockerfile_name}"
         if request.context_key == _UPLOADED:  # every uploaded context has that key: the name tells them apart
             identity += f" {request.tags[0].partition(':')[0] if request.tags else ''}"
         sites = Sites(self._store, identity)
-        return prepare(request, self._images, self._records, sites, lease)
+        return prepare(request, self._images, self._records, sites, lease, fresh)
 
     async def _image(self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]) -> Image:
         plan = prepared.plan

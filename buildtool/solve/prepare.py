@@ -4,6 +4,7 @@ hits.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from buildtool.buildfile import IgnoreRules, parse
@@ -42,14 +43,22 @@ class Prepared:
         return self.plan.node(step)
 
 
-def prepare(request: BuildRequest, images: Images, records: Records, sites: Sites, lease: Lease) -> Prepared:
+def prepare(
+    request: BuildRequest,
+    images: Images,
+    records: Records,
+    sites: Sites,
+    lease: Lease,
+    fresh: Collection[str] | None = None,
+) -> Prepared:
     """Parse, find the bases, plan, look at the context, compute keys and look them up. Blocking.
 
-    Raises InvalidInput, NotFound, Unavailable, each with its place in the Buildfile.
+    `fresh`: see find_bases. Raises InvalidInput, NotFound (MissingBase), Unavailable, each with its place in the
+    Buildfile.
     """
     buildfile = parse(request.dockerfile, request.dockerfile_name)
     options = _options(request)
-    bases, base_images = find_bases(buildfile, options, images)
+    bases, base_images = find_bases(buildfile, options, images, fresh)
     planned = plan(buildfile, options, bases)
     context = _context(request, images)
     prepared = Prepared(request, planned, lease, sites, context, base_images)
@@ -58,8 +67,8 @@ def prepare(request: BuildRequest, images: Images, records: Records, sites: Site
         first = fired[0]
         raise InvalidInput(f"check failed: {first.rule}: {first.message}", where=first.span)
     prepared.warnings = [BuildWarning(warning.message, warning.span) for warning in fired]
-    if request.pull:
-        prepared.warnings.append(BuildWarning("--pull: this daemon has no registry client; local images are used"))
+    if request.pull and fresh is None:
+        prepared.warnings.append(BuildWarning("--pull: there is no registry client here; local images are used"))
     for step in planned.graph:
         _add_key(prepared, planned.node(step))
     if context is not None:

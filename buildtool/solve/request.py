@@ -18,7 +18,7 @@ class BuildRequest:
     over time, for the index of file digests (empty: its path). `ignore` is the text of the ignore file that
     applies. `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
     empty. `network_mode`: default, host or none. `memory` and its kin limit each RUN step and are no part of any
-    cache key. `epoch` is SOURCE_DATE_EPOCH in seconds.
+    cache key. `epoch` is SOURCE_DATE_EPOCH in seconds. `registry_auth` is handed to `Pull` as it is.
     """
 
     dockerfile: str
@@ -49,6 +49,7 @@ class BuildRequest:
     secrets: dict[str, bytes] = field(default_factory=dict)
     epoch: int | None = None
     explain: bool = False
+    registry_auth: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,140 @@
+"""What needs a registry: pull, push, login, looking up; and search, which no registry offers any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from buildtool.daemon.answers import Stream, json_answer, json_lines
+from buildtool.daemon.call import Call
+from buildtool.daemon.routing import Routes
+from buildtool.errors import InvalidInput, Unavailable
+from buildtool.oci import Platform, parse_platform, parse_reference
+
+if TYPE_CHECKING:
+    from buildtool.registry import Credentials
+
+routes = Routes()
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+async def pull(call: Call) -> web.StreamResponse:
+    """POST /images/create with `fromImage`: progress as a JSON stream; errors before the first line are answers."""
+    name, tag = call.text("fromImage"), call.text("tag")
+    if tag:
+        name += f"@{tag}" if ":" in tag else f":{tag}"
+    reference = parse_reference(name)
+    registries, credentials = call.services.registries(), _credentials(call)
+
+    async def work(emit: Emit) -> None:
+        if reference.tag or reference.digest:
+            await registries.pull(name, emit, platform=platform_of(call), credentials=credentials)
+        else:  # Docker's API: without a tag all of them
+            await registries.pull_all(name, emit, platform=platform_of(call), credentials=credentials)
+
+    return await _told(call, work)
+
+
+@routes.add("POST", "/images/{name:path}/push", stream=True)
+async def push(call: Call) -> web.StreamResponse:
+    """Push one tag, or all of the repository's."""
+    name, tag = call.names["name"], call.text("tag")
+    reference = parse_reference(f"{name}:{tag}" if tag else name)
+    if call.text("platform"):
+        raise Unavailable("images here have one platform each: push without --platform")
+    registries, credentials = call.services.registries(), _credentials(call)
+
+    async def work(emit: Emit) -> None:
+        await registries.push(reference, emit, credentials=credentials)
+
+    return await _told(call, work)
+
+
+async def _told(call: Call, work: Callable[[Emit], Awaitable[None]]) -> web.StreamResponse:
+    """Run the work and send what it tells; a client that goes away cancels it and it is waited for."""
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    task = asyncio.ensure_future(work(queue.put_nowait))
+    task.add_done_callback(lambda _: queue.put_nowait(None))
+    try:
+        async with json_lines(call) as stream:
+            await _send(stream, queue)
+            await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    return stream.response
+
+
+async def _send(stream: Stream, queue: asyncio.Queue[dict[str, Any] | None]) -> None:
+    """Everything up to None; what has piled up goes out in one write."""
+    while (item := await queue.get()) is not None:
+        lines, ended = [item], False
+        while not queue.empty() and not ended:
+            more = queue.get_nowait()
+            ended = more is None
+            if more is not None:
+                lines.append(more)
+        await stream.write(b"".join(msgspec.json.encode(line) + b"\r\n" for line in lines))
+        if ended:
+            return
+
+
+@routes.add("POST", "/auth")
+async def auth(call: Call) -> web.StreamResponse:
+    """Check credentials with their registry."""
+    body = await call.json()
+    credentials = _credentials_of(body)
+    token = await call.services.registries().login(str(body.get("serveraddress") or ""), credentials)
+    return json_answer({"Status": "Login Succeeded", "IdentityToken": token})
+
+
+@routes.add("GET", "/distribution/{name:path}/json")
+async def distribution(call: Call) -> web.StreamResponse:
+    """What a registry has under a name."""
+    remote = await call.services.registries().look_up(call.names["name"], credentials=_credentials(call))
+    descriptor = remote.descriptor
+    return json_answer(
+        {
+            "Descriptor": {
+                "mediaType": descriptor.media_type,
+                "digest": descriptor.digest,
+                "size": descriptor.size,
+            },
+            "Platforms": [msgspec.to_builtins(platform) for platform in remote.platforms],
+        }
+    )
+
+
+@routes.add("GET", "/images/search")
+async def search(call: Call) -> web.StreamResponse:
+    """Searching was a service of Docker Hub's, by an API of its own."""
+    raise Unavailable(
+        "searching registries is not supported", hint="look at the registry's web page, or list tags with skopeo"
+    )
+
+
+def platform_of(call: Call) -> Platform | None:
+    """The `platform` parameter, as text or as JSON."""
+    text = call.text("platform")
+    if text.startswith("{"):
+        found = call.document("platform")
+        if not isinstance(found, dict):
+            raise InvalidInput("invalid platform: not a JSON object")
+        text = "/".join(filter(None, (found.get("os"), found.get("architecture"), found.get("variant"))))
+    return parse_platform(text) if text else None
+
+
+def _credentials(call: Call) -> Credentials:
+    return _credentials_of(call.encoded_header("X-Registry-Auth"))
+
+
+def _credentials_of(document: Any) -> Credentials:
+    from buildtool.registry import Credentials
+
+    return Credentials.from_document(document)
