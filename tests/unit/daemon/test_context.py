@@ -126,6 +126,7 @@ def test_an_entry_that_comes_again_replaces_the_first(tmp_path: Path) -> None:
         gzip.compress(b"x" * 9000)[:20],
         b"\x1f\x8bxx",
     ],
+    ids=["no tar", "cut tar", "cut gzip", "no gzip"],
 )
 def test_damaged_archives_are_invalid_input(tmp_path: Path, body: bytes) -> None:
     with pytest.raises(InvalidInput, match="the build context"):
