@@ -11,6 +11,7 @@ from buildtool.cli.archives import read_parts
 from buildtool.cli.build_request import build_arguments
 from buildtool.cli.container_config import extra_host
 from buildtool.cli.container_resources import parse_ulimit
+from buildtool.cli.credentials import config_headers
 from buildtool.cli.progress import show_json_stream
 from buildtool.cli.values import key_value_map
 from buildtool.client import EngineError
@@ -40,7 +41,7 @@ def build_classic(call: Call, source: BuildInput, *, quiet: bool) -> str:
 
         out = Buffer()
     body, dockerfile = _body(source)
-    headers = {"Content-Type": "application/x-tar"}
+    headers = {"Content-Type": "application/x-tar"} | config_headers()
     response = call.client.call("POST", "/build", _query(call, dockerfile), body=body, headers=headers)
     try:
         aux = show_json_stream(response, out)

@@ -53,6 +53,8 @@ def run(argv: list[str]) -> int:
     try:
         options = parse_flags(GLOBAL_FLAGS, argv, interspersed=False)
         debug = bool(options.values.get("debug"))
+        if options.values.get("config"):
+            os.environ["DOCKER_CONFIG"] = str(options.values["config"])
         words = options.arguments
         if options.values.get("version"):
             from buildtool import __version__

@@ -41,7 +41,6 @@ class _Display:
         self._out = out
         self._redraws = out.isatty()
         self._rows: dict[str, int] = {}
-        self._said: dict[str, str] = {}
 
     def show(self, message: dict[str, Any]) -> None:
         """One message of the stream."""
@@ -55,9 +54,8 @@ class _Display:
             self._redraw(identifier, f"{identifier}: {status} {message.get('progress', '')}".rstrip())
             return
         line = f"{identifier}: {status}" if identifier else status
-        if message.get("progress") and not self._redraws and self._said.get(identifier) == line:
-            return
-        self._said[identifier] = line
+        if message.get("progress"):
+            return  # Docker shows bars on terminals only
         self._out.write(f"{line}\n")
         self._out.flush()
 

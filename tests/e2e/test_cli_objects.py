@@ -106,12 +106,6 @@ def test_prune_asks_first(cli: Cli, busybox_image: str) -> None:
     assert "Total reclaimed space:" in cli("image", "prune", "-f").stdout
 
 
-def test_registry_verbs_say_what_is_missing(cli: Cli) -> None:
-    for words in (["pull", "busybox"], ["push", "x"], ["login"]):
-        done = cli(*words, check=False)
-        assert done.returncode == 1 and "no registry client yet" in done.stderr
-
-
 @pytest.fixture
 def own_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a daemon that does not run yet; it is ended afterwards."""

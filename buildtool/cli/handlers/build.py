@@ -7,6 +7,7 @@ import sys
 
 from buildtool.cli.build_input import BuildInput, read_input
 from buildtool.cli.build_request import request_document
+from buildtool.cli.credentials import config_headers
 from buildtool.client import EngineError
 from buildtool.errors import BuildtoolError, InvalidInput
 
@@ -51,10 +52,10 @@ def _ask(call: Call, source: BuildInput) -> Response | None:
 
     A context that the daemon cannot see under the same path is sent as a tar.
     """
-    document = request_document(call, source)
+    document, logins = request_document(call, source), config_headers()
     if call.client.address.path:
         try:
-            return call.client.call("POST", _PATH, document=document)
+            return call.client.call("POST", _PATH, document=document, headers=logins)
         except EngineError as error:
             if _is_unknown_path(error):
                 return None
@@ -63,7 +64,9 @@ def _ask(call: Call, source: BuildInput) -> Response | None:
     from buildtool.cli.build_context import headed_tar
 
     try:
-        return call.client.call("POST", _PATH, body=headed_tar(document, source), headers={"Content-Type": _WITH_TAR})
+        return call.client.call(
+            "POST", _PATH, body=headed_tar(document, source), headers={"Content-Type": _WITH_TAR} | logins
+        )
     except EngineError as error:
         if _is_unknown_path(error):
             return None

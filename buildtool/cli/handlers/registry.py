@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
+from buildtool.cli import credentials
 from buildtool.cli.progress import show_json_stream
-from buildtool.client import EngineError
-from buildtool.errors import Unavailable
+from buildtool.client import EngineError, quote_path
+from buildtool.errors import BuildtoolError, InvalidInput, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,58 +17,156 @@ if TYPE_CHECKING:
     from buildtool.cli.call import Call
     from buildtool.client import Client
 
-_NOT_YET = "this version of buildtool has no registry client yet: it comes with its own release"
-_INSTEAD = (
-    "Until then, bring images in with `buildtool load` or `buildtool import`, or make a base image with\n"
-    "`buildtool image bootstrap busybox` or `buildtool image bootstrap debian:SUITE`."
-)
-
 
 def pull(call: Call) -> int:
-    """Download an image."""
-    name = call.arguments[0]
+    """Download an image, or all tags of a repository."""
+    name, quiet = call.arguments[0], call.switch("quiet")
+    repository, tag = split_name(name)
     if call.switch("all-tags"):
-        raise Unavailable(f"cannot pull all tags of {name}: {_NOT_YET}", hint=_INSTEAD)
-    pull_image(call.client, name, call.text("platform"), quiet=call.switch("quiet"), out=sys.stdout)
-    print(name if "/" in name else f"docker.io/library/{name}")
+        if tag:
+            raise InvalidInput("tag can't be used with --all-tags/-a")
+        pull_image(call.client, name, call.text("platform"), quiet=quiet, out=sys.stdout, all_tags=True)
+        print(full_name(name))
+        return 0
+    if not tag:
+        name = f"{repository}:latest"
+        if not quiet:
+            print("Using default tag: latest")
+    pull_image(call.client, name, call.text("platform"), quiet=quiet, out=sys.stdout)
+    print(full_name(name))
     return 0
 
 
-def pull_image(client: Client, name: str, platform: str, *, quiet: bool, out: TextIO) -> None:
-    """POST /images/create, progress on `out`. Raises EngineError, or Unavailable when the daemon cannot pull."""
-    repository, tag = name, ""
-    if "@" not in name:
-        head, colon, last = name.rpartition(":")
-        repository, tag = (head, last) if colon and "/" not in last else (name, "latest")
-    else:
-        repository, _, tag = name.partition("@")
-    query = {"fromImage": repository, "tag": tag, "platform": platform or None}
-    try:
-        response = client.call("POST", "/images/create", query, body=b"")
-    except EngineError as error:
-        if error.status != 501:
-            raise
-        raise Unavailable(f"cannot pull {name}: {_NOT_YET}", hint=_INSTEAD) from error
-    show_json_stream(response, out, quiet=quiet)
+def pull_image(client: Client, name: str, platform: str, *, quiet: bool, out: TextIO, all_tags: bool = False) -> None:
+    """POST /images/create with the login of the image's registry, progress on `out`. Raises EngineError."""
+    repository, tag = split_name(name)
+    query = {
+        "fromImage": repository,
+        "tag": None if all_tags else tag or "latest",
+        "platform": platform or None,
+    }
+    headers = credentials.auth_headers(name)
+    show_json_stream(client.call("POST", "/images/create", query, body=b"", headers=headers), out, quiet=quiet)
 
 
 def push(call: Call) -> int:
-    """Refused for now, in words that help."""
-    raise Unavailable(
-        f"cannot push {call.arguments[0]}: {_NOT_YET}", hint="Until then, `buildtool save` writes an archive."
-    )
+    """Upload an image, or all tags of a repository."""
+    name, quiet = call.arguments[0], call.switch("quiet")
+    repository, tag = split_name(name)
+    query: dict[str, object] = {}
+    if call.switch("all-tags"):
+        if tag:
+            raise InvalidInput("tag can't be used with --all-tags/-a")
+    else:
+        if tag.startswith("sha256:"):
+            raise InvalidInput("cannot push a digest reference")
+        if not tag:
+            tag, name = "latest", f"{name}:latest"
+            if not quiet:
+                print("Using default tag: latest")
+        query["tag"] = tag
+    if call.text("platform"):
+        query["platform"] = call.text("platform")
+    sys.stdout.flush()
+    path = f"/images/{quote_path(repository)}/push"
+    response = call.client.call("POST", path, query, body=b"", headers=credentials.auth_headers(name))
+    show_json_stream(response, sys.stdout, quiet=quiet)
+    if quiet:
+        print(full_name(name))
+    return 0
 
 
 def login(call: Call) -> int:
-    """Refused for now, in words that help."""
-    raise Unavailable(f"cannot log in: {_NOT_YET}")
+    """Check credentials with the registry, by the daemon, and keep them in config.json or a helper."""
+    server = call.arguments[0] if call.arguments else credentials.HUB
+    username, password = call.text("username"), call.text("password")
+    if call.given("password"):
+        print("WARNING! Using --password via the CLI is insecure. Use --password-stdin.", file=sys.stderr)
+        if call.switch("password-stdin"):
+            raise InvalidInput("--password and --password-stdin are mutually exclusive")
+    if call.switch("password-stdin"):
+        if not username:
+            raise InvalidInput("Must provide --username with --password-stdin")
+        password = sys.stdin.read().rstrip("\r\n")
+    key = credentials.server_key(server)
+    if not username and not password:
+        known = credentials.find(server)
+        if known:
+            print("Authenticating with existing credentials...", flush=True)
+            try:
+                return _check(call, key, known)
+            except EngineError as error:
+                print(f"Login did not succeed, error: {error}", file=sys.stderr)
+                username = known.get("username", "")
+    username, password = _ask(username, password)
+    return _check(call, key, {"username": username, "password": password, "serveraddress": key})
+
+
+def _check(call: Call, key: str, auth: dict[str, str]) -> int:
+    answer = call.client.post("/auth", document=auth)
+    token = answer.get("IdentityToken") or ""
+    if token:
+        auth = {**auth, "password": "", "identitytoken": token}
+    if credentials.store(key, auth):
+        print(
+            f"\nWARNING! Your credentials are stored unencrypted in '{credentials.config_path()}'.\n"
+            "Configure a credential helper to remove this warning. See\n"
+            "https://docs.docker.com/go/credential-store/\n",
+            file=sys.stderr,
+        )
+    print(answer.get("Status") or "Login Succeeded")
+    return 0
+
+
+def _ask(username: str, password: str) -> tuple[str, str]:
+    """What is missing, from the terminal."""
+    if username and password:
+        return username, password
+    if not os.isatty(0):
+        raise InvalidInput("Cannot perform an interactive login from a non TTY device")
+    import getpass
+
+    if not username:
+        username = input("Username: ").strip()
+        if not username:
+            raise InvalidInput("username is required")
+    if not password:
+        password = getpass.getpass("Password: ")
+        if not password:
+            raise InvalidInput("password is required")
+    return username, password
 
 
 def logout(call: Call) -> int:
-    """Refused for now, in words that help."""
-    raise Unavailable(f"cannot log out: {_NOT_YET}")
+    """Forget a login."""
+    key = credentials.server_key(call.arguments[0] if call.arguments else "")
+    print(f"Removing login credentials for {key}")
+    try:
+        credentials.erase(key)
+    except BuildtoolError as error:
+        print(f"WARNING: could not erase credentials: {error}", file=sys.stderr)
+    return 0
 
 
 def search(call: Call) -> int:
-    """Refused for now, in words that help."""
-    raise Unavailable(f"cannot search for {call.arguments[0]}: {_NOT_YET}")
+    """Refused, in words that help."""
+    raise Unavailable(
+        f"cannot search for {call.arguments[0]}: searching registries is not supported",
+        hint="Look at the registry's web page.",
+    )
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Repository, and tag or digest ("" when there is none); of `name:tag@digest` the digest counts."""
+    repository, at, digest = name.partition("@")
+    head, colon, last = repository.rpartition(":")
+    if colon and "/" not in last:
+        return head, digest if at else last
+    return repository, digest
+
+
+def full_name(name: str) -> str:
+    """The name with its registry, as Docker prints it at the end of a pull."""
+    if credentials.domain_of(name) != "docker.io" or name.startswith("docker.io/"):
+        return name
+    return f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"

@@ -25,7 +25,7 @@ _ABSENT_FROM_BUILD = (
     _absent("metadata-file", "", "--iidfile writes the image's id"),
     _absent("no-cache-filter", "", "--no-cache is for all steps"),
     _absent("output", "o", "the image goes into the daemon; `buildtool save` writes it to a file"),
-    _absent("push", "", "the registry client comes with its own release"),
+    _absent("push", "", "push the image afterwards: `buildtool push NAME`"),
     _absent("secret", "", "RUN steps get no secrets from the client"),
     _absent("squash", "", "layers are kept as they are"),
     _absent("ssh", "", "RUN steps get no ssh agent from the client"),

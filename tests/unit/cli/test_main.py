@@ -51,7 +51,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("cp a b", 1, "buildtool: must specify at least one container source", None),
         ("cp a:/x b:/y", 1, "buildtool: copying between containers is not supported", None),
         ("inspect --type cat x", 1, 'buildtool: "cat" is not a valid value for --type', None),
-        ("push x", 1, "buildtool: cannot push x: this version of buildtool has no registry client yet", None),
+        ("push x@sha256:0", 1, "buildtool: cannot push a digest reference", None),
         ("build https://example.com/x.git", 1, "buildtool: cannot build from https://example.com/x.git", None),
     ],
 )
