@@ -24,7 +24,7 @@ from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
 from buildtool.solve.request import BuildRequest, BuildResult
 from buildtool.solve.result import LayerDigests, add_image, find_image, image_key
 from buildtool.solve.run import RunContext
-from buildtool.solve.run_mounts import CacheMounts
+from buildtool.solve.run_mounts import CacheMounts, SharedFiles
 from buildtool.solve.solver import Shared, Solver
 
 _UPLOADED = "uploaded"
@@ -42,6 +42,7 @@ class Builder:
         self, store: Store, images: Images, runtime: Runtime, run_root: Path, pull: Pull | None = None
     ) -> None:
         """Without `pull`, a base image that is not in the store is an error."""
+        self._background: set[asyncio.Task[None]] = set()
         self._store = store
         self._pull = pull
         self._images = images
@@ -51,12 +52,18 @@ class Builder:
             store=store,
             images=images,
             records=self._records,
-            run=RunContext(store, runtime, directory, CacheMounts(store.root / "mounts")),
+            run=RunContext(
+                store,
+                runtime,
+                directory,
+                CacheMounts(store.root / "mounts"),
+                SharedFiles(directory / "shared"),
+                self._later,
+            ),
             flights=Flights[StepResult](),
             gate=Gate(max(8, 4 * (os.cpu_count() or 1))),
             run_root=run_root,
         )
-        self._background: set[asyncio.Task[None]] = set()
         forget_old_files(store.root)
         shutil.rmtree(directory, ignore_errors=True)  # what a killed daemon left
 

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,15 @@ from buildtool.runtime import (
 )
 from buildtool.solve.flights import Listener
 from buildtool.solve.request import BuildRequest
-from buildtool.solve.run_mounts import HOSTNAME, CacheMounts, RunFiles, clean_up_points, needs_scratch, script_target
+from buildtool.solve.run_mounts import (
+    HOSTNAME,
+    CacheMounts,
+    RunFiles,
+    SharedFiles,
+    clean_up_points,
+    needs_scratch,
+    script_target,
+)
 from buildtool.solve.threads import acquire, to_end
 
 _FRAME = 8
@@ -40,12 +48,14 @@ _LAST_LINES = 20
 
 @dataclass
 class RunContext:
-    """What all RUN steps of a daemon share."""
+    """What all RUN steps of a daemon share. `later` runs a blocking function in the background."""
 
     store: Store
     runtime: Runtime
     directory: Path
     cache_mounts: CacheMounts
+    shared: SharedFiles
+    later: Callable[[Callable[[], None]], None]
 
 
 class Tail:
@@ -93,9 +103,12 @@ async def execute_run(
             status, tail, created = await _run(context.runtime, room.bundle, node, listener)
             if status.code != 0:
                 raise _failure(node, status, tail, request.memory)
-            return await to_end(room.commit, created)
-        finally:
+            snapshot = await to_end(room.commit, created)
+        except BaseException:
             await to_end(room.close)
+            raise
+        context.later(room.close)
+        return snapshot
 
 
 class Room:
@@ -151,7 +164,7 @@ class Room:
         assert isinstance(step, Exec)
         store = context.store
         tree = Tree([store.snapshots.fs(snapshot) for snapshot in chains[0]])
-        files = RunFiles(store, node, self.directory, tree, request.secrets)
+        files = RunFiles(store, node, self.directory, context.shared, tree, request.secrets)
         files.add_names(step.network, step.extra_hosts)
         if step.script is not None:
             files.add_file(script_target(step), "script", step.script.content.encode(), mode=0o755)

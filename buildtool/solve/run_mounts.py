@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import Sequence
+import shutil
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,12 +68,66 @@ class CacheMounts:
 
 
 @dataclass
+class SharedFiles:
+    """What all RUN steps see alike and cannot write to: name files, and the usual mount points. Made once."""
+
+    directory: Path
+
+    def file(self, content: bytes) -> Path:
+        """A file with this content."""
+        path = self.directory / sha256(content)[7:39]
+        if not path.exists():
+            self._make(path, lambda temporary: _write_file(temporary, content, 0o644))
+        return path
+
+    def points(self, targets: Sequence[tuple[str, bool]]) -> Path:
+        """A tree with these mount points: (path, whether it is a directory)."""
+        name = "\n".join(f"{path}{'/' if is_directory else ''}" for path, is_directory in targets)
+        path = self.directory / f"points-{sha256(name.encode())[7:39]}"
+        if not path.exists():
+            self._make(path, lambda temporary: _make_points(temporary, targets))
+        return path
+
+    def _make(self, path: Path, make: Callable[[Path], None]) -> None:
+        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{threading.get_ident()}")
+        make(temporary)
+        try:
+            temporary.rename(path)
+        except OSError:  # another step was faster: a directory is there
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_file(path: Path, content: bytes, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+    path.chmod(mode)
+
+
+def _make_points(root: Path, targets: Sequence[tuple[str, bool]]) -> None:
+    root.mkdir()
+    root.chmod(0o755)
+    for target, is_directory in targets:
+        path = Path(f"{root}{target}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if is_directory:
+                path.mkdir(exist_ok=True)
+            else:
+                path.touch(mode=0o644)
+        except (FileExistsError, NotADirectoryError):
+            continue  # two mounts disagree: mounting tells
+
+
+@dataclass
 class RunFiles:
     """The mounts of one step in the making. `directory` is the step's own, removed after it."""
 
     store: Store
     node: Node
     directory: Path
+    shared: SharedFiles
     tree: Tree
     secrets: dict[str, bytes]
     mounts: list[OciMount] = field(default_factory=list)
@@ -87,15 +143,12 @@ class RunFiles:
             lines.append(f"{'127.0.0.1' if address == 'host-gateway' else address.strip('[]')}\t{name}\n")
         files = {"resolv.conf": resolv, "hosts": "".join(lines), "hostname": HOSTNAME + "\n"}
         for name, text in files.items():
-            self.add_file(f"/etc/{name}", name, text.encode(), readonly=False)
+            self.bind(self.shared.file(text.encode()), f"/etc/{name}", readonly=True)
 
     def add_file(self, target: str, name: str, content: bytes, *, mode: int = 0o644, readonly: bool = True) -> None:
         """A file of the step's own, bound at `target`."""
         path = self.directory / name
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-        path.chmod(mode)
+        _write_file(path, content, mode)
         self.bind(path, target, readonly=readonly)
 
     def bind(self, source: Path, target: str, *, readonly: bool) -> None:
@@ -156,27 +209,16 @@ class RunFiles:
         self.targets.append((mount.target, True))
 
     def mount_points(self) -> Path:
-        """The bottom of the step's overlay: a directory for each mount point."""
-        root = self.directory / "points"
-        root.mkdir()
-        root.chmod(0o755)
+        """The bottom of the step's overlay: a directory for each mount point, a file for each file's."""
+        points: dict[str, bool] = {}
         for target, is_directory in (*((path, True) for path in _ALWAYS), *self.targets):
             try:
                 resolved = self.tree.resolve(target)
             except OSError:
                 continue  # something in the way: mounting tells
-            if resolved == "/" or resolved.startswith(("/dev/", "/proc/", "/sys/")):
-                continue
-            path = Path(f"{root}{resolved}")
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if is_directory:
-                    path.mkdir(exist_ok=True)
-                else:
-                    path.touch(mode=0o644)
-            except (FileExistsError, NotADirectoryError):
-                continue  # two mounts disagree: mounting tells
-        return root
+            if resolved != "/" and not resolved.startswith(("/dev/", "/proc/", "/sys/")):
+                points[resolved] = is_directory
+        return self.shared.points(sorted(points.items()))
 
 
 def needs_scratch(mount: StepMount) -> bool:

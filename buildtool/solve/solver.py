@@ -149,9 +149,8 @@ class Solver:
         try:
             chains = [await self._chain(needed) for needed in node.inputs]
             planned = await self._look(node, chains)
-            result = None if self.prepared.request.no_cache else await self._second_chance(node, planned)
+            result, reason = await to_end(self._second_chance, node, planned)
             hit = result is not None
-            reason = "" if hit else await offload(self._reason, node)
             if result is None:
                 result = await self._execute(node, chains, planned, urgency)
         except BuildtoolError as error:
@@ -162,14 +161,15 @@ class Solver:
             self._failed(node, failure)
             raise failure from error
         seconds = time.monotonic() - began
-        await offload(self._remember, node, result, hit)
         self.results[step] = result
         self.records[step] = StepRecord(node.name, key, hit, 0.0 if hit else seconds, reason)
         self.on_result(step, result)
         if step in self._index:
             index = self._index[step]
             self.emit(events.StepCached(index, _short(key)) if hit else events.StepDone(index, seconds, _short(key)))
+        self.layers(step)
         self._ready[step].set()
+        await to_end(self._remember, node, result, hit)
 
     def _failed(self, node: Node, error: BuildtoolError) -> None:
         error.where = error.where or node.span
@@ -242,15 +242,16 @@ class Solver:
             return await to_end(plan_copy, store, node, chain, source, self.prepared.selected.get(node.id))
         return None
 
-    async def _second_chance(self, node: Node, planned: PlannedCopy | PlannedMkdir | None) -> StepResult | None:
-        """A result by content key, or of an equal command on equal trees."""
-        records, lease = self.shared.records, self.prepared.lease
-        if planned is not None:
-            key = content_key(planned)
-            return await offload(records.find, key, lease) if key else None
-        if isinstance(node.step, Exec):
-            return await to_end(self._equal_execution, node)
-        return None
+    def _second_chance(self, node: Node, planned: PlannedCopy | PlannedMkdir | None) -> tuple[StepResult | None, str]:
+        """A result by content key, or of an equal command on equal trees; else why the step has to be executed."""
+        found = None
+        if not self.prepared.request.no_cache:
+            if planned is not None:
+                key = content_key(planned)
+                found = self.shared.records.find(key, self.prepared.lease) if key else None
+            elif isinstance(node.step, Exec):
+                found = self._equal_execution(node)
+        return found, "" if found is not None else self._reason(node)
 
     def _equal_execution(self, node: Node) -> StepResult | None:
         records = self.shared.records
@@ -362,7 +363,6 @@ class Solver:
         records, prepared = self.shared.records, self.prepared
         prepared.lease.snapshot(result.snapshot)
         key, preimage = prepared.keys[node.id], prepared.preimages[node.id]
-        self.results[node.id] = result
         records.put(key, preimage, result, self.layers(node.id))
         if result.content and not hit:
             records.put(result.content, {"level": "content"}, result)

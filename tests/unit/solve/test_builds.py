@@ -186,6 +186,7 @@ def test_cancelling_kills_the_step_and_leaves_nothing(shop: Workshop) -> None:
 
     assert shop.run(cancel()) < 3
     assert processes(b"sleep\x007.25") == []
+    shop.run(shop.builder.close())
     shop.assert_clean()
 
 
