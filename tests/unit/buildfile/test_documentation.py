@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from buildtool.buildfile import expand_word, parse
+from buildtool.buildfile.fixes import FIXABLE, fix_text
 from buildtool.buildfile.flags import FLAGS
 from buildtool.buildfile.instructions import Arg, Env
 from buildtool.buildfile.mounts import ALIASES, KEYS
+from buildtool.buildfile.outline import outline, print_outline
 from buildtool.buildfile.parser import KEYWORDS
 from buildtool.buildfile.rules import RULES
 from tests.unit.buildfile.helpers import refused
 
-TEXT = (Path(__file__).parents[3] / "docs" / "language.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
+TEXT = (DOCS / "language.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```dockerfile\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
 
@@ -45,3 +48,20 @@ def test_the_error_example_is_what_is_printed() -> None:
 def test_nothing_is_left_out() -> None:
     names = {*RULES, *KEYWORDS, *KEYS, *ALIASES, *(f"--{flag}" for flags in FLAGS.values() for flag in flags)}
     assert {name for name in names if name not in TEXT} == set()
+
+
+def test_the_fixes_are_told() -> None:
+    lint = (DOCS / "lint.md").read_text(encoding="utf-8")
+    assert {rule for rule in FIXABLE if rule not in lint} == set()
+    for given, mended in re.findall(r"`([A-Z]+ [^`]*)` becomes `([^`]*)`", lint):
+        assert fix_text(f"FROM a\n{given}").text == f"FROM a\n{mended}"
+
+
+def test_the_outline_is_what_is_printed() -> None:
+    text = (
+        "# GO is the toolchain\nARG GO=1.22\nARG IMAGE=golang:$GO\nFROM $IMAGE AS build\n"
+        "RUN --mount=type=secret,id=token,required x\n# release is what is shipped\nFROM scratch AS release\n"
+        "COPY --from=build / /\n"
+    )
+    shown = print_outline(outline(parse(text), text))
+    assert shown.rstrip("\n") in (DOCS / "lint.md").read_text(encoding="utf-8")
