@@ -77,10 +77,8 @@ async def tell(raw: RawConnection, text: str, *, tty: bool) -> Hijacked:
     return Hijacked()
 
 
-async def serve_websocket(request: web.BaseRequest, attachment: Attachment) -> web.WebSocketResponse:
+async def serve_websocket(socket: web.WebSocketResponse, attachment: Attachment) -> web.WebSocketResponse:
     """The same over a web socket: its messages' bytes are the stream."""
-    socket = web.WebSocketResponse()
-    await socket.prepare(request)
 
     async def output() -> None:
         while data := await attachment.read():

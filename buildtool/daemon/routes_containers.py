@@ -193,7 +193,10 @@ async def attach(call: Call) -> web.StreamResponse:
 @routes.add("GET", "/containers/{id}/attach/ws", stream=True)
 async def attach_websocket(call: Call) -> web.StreamResponse:
     """Connect to its streams by a web socket."""
-    return await attaching.serve_websocket(call.request, await _attach(call))
+    call.services.containers.get(call.names["id"])
+    socket = web.WebSocketResponse()
+    await socket.prepare(call.request)
+    return await attaching.serve_websocket(socket, await _attach(call))
 
 
 async def _attach(call: Call) -> Any:

@@ -62,6 +62,8 @@ class Dispatcher:
             raise
         except ConnectionError:
             raise
+        except web.HTTPException as error:
+            return answers.json_answer({"message": error.text or error.reason}, error.status)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the traceback
             answer = answers.error_answer(error)
             if answer.status >= 500:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -202,3 +203,25 @@ async def test_malformed_requests_get_json_errors(serve: Any, routes: Routes) ->
     head, body = await served.ask(chunked)
     assert head.startswith(b"HTTP/1.1 400")
     assert b"take over its connection" in body
+
+
+async def test_web_socket_carries_the_same_bytes(serve: Any) -> None:
+    routes = Routes()
+
+    @routes.add("GET", "/containers/{id}/attach/ws", stream=True)
+    async def attach_ws(call: Call) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(call.request)
+        return await attach.serve_websocket(socket, Echo())
+
+    served = await serve(routes)
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(served.path)) as session,
+        session.ws_connect("http://d/v1.43/containers/abc/attach/ws") as socket,
+    ):
+        await socket.send_bytes(b"bytes")
+        assert await socket.receive_bytes(timeout=5) == b"BYTES"
+        await socket.send_str("text")
+        assert await socket.receive_bytes(timeout=5) == b"TEXT"
+    head, body = await served.ask(b"GET /containers/a/attach/ws HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+    assert (head[:12], body[:11]) == (b"HTTP/1.1 400", b'{"message":')
