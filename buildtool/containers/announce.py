@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from buildtool.containers.events import Events
 from buildtool.containers.model import Record
-from buildtool.containers.present import network_id
+from buildtool.networks import Endpoint
+from buildtool.networks.predefined import predefined_id
 
 
 def started(events: Events, record: Record) -> None:
@@ -33,4 +34,13 @@ def ended(events: Events, record: Record) -> None:
 def _network(events: Events, record: Record, action: str) -> None:
     mode = record.host.network_mode
     if mode in ("host", "none"):
-        events.publish("network", action, network_id(mode), {"container": record.id, "name": mode, "type": mode})
+        details = {"container": record.id, "name": mode, "type": "null" if mode == "none" else mode}
+        events.publish("network", action, predefined_id(mode), details)
+    for endpoint in record.sandbox.endpoints if record.sandbox is not None else ():
+        network_event(events, record, endpoint, action)
+
+
+def network_event(events: Events, record: Record, endpoint: Endpoint, action: str) -> None:
+    """It has joined or left a bridge network."""
+    details = {"container": record.id, "name": endpoint.network, "type": "bridge"}
+    events.publish("network", action, endpoint.network_id, details)

@@ -14,6 +14,7 @@ from buildtool.cache.disk import FullDisk
 from buildtool.containers import body as bodies
 from buildtool.containers import limits, mounts, mountspec, names, times
 from buildtool.containers.base import Base, Bases
+from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
 from buildtool.containers.model import MountPoint, Record
 from buildtool.containers.registry import Registry
@@ -23,14 +24,16 @@ from buildtool.images import Image, Images
 from buildtool.oci import Platform, host_platform
 
 _UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-_BRIDGES = ("", "default", "bridge")
 
 
 class Creator:
     """Checks everything before anything is stored."""
 
-    def __init__(self, images: Images, registry: Registry, bases: Bases, volumes: Volumes) -> None:
+    def __init__(
+        self, images: Images, registry: Registry, bases: Bases, volumes: Volumes, connections: Connections
+    ) -> None:
         self._images, self._registry, self._bases, self._volumes = images, registry, bases, volumes
+        self._connections = connections
 
     async def create(self, body: Any, name: str | None, platform: Platform | None) -> tuple[Container, list[str]]:
         """Make the container. Raises InvalidInput, NotFound (no such image), Conflict (the name), Unavailable."""
@@ -62,7 +65,7 @@ class Creator:
             config=request.config,
             host=request.host,
             mounts=points,
-            networks={"host" if key in _BRIDGES else key: value for key, value in request.endpoints.items()},
+            networks=request.endpoints,
             private_hostname=private_hostname,
         )
         container = Container(record, self._registry.directory_of(identity))
@@ -87,13 +90,9 @@ class Creator:
     def _settle(self, request: bodies.CreateBody) -> list[str]:
         """Fill in what Docker's daemon fills in; warnings about what has no effect."""
         host, warnings = request.host, []
-        mode = host.network_mode
-        if mode in _BRIDGES:
-            host.network_mode = "host"
-        elif mode.startswith("container:"):
-            host.network_mode = "container:" + self._registry.get(mode.partition(":")[2]).id
-        elif mode not in ("host", "none"):
-            raise NotFound(f"network {mode} not found")
+        settled = self._connections.settle(host.network_mode, request.endpoints)
+        host.network_mode, request.endpoints, said = settled
+        warnings += said
         for namespace in (host.ipc_mode, host.pid_mode):
             if namespace.startswith("container:"):
                 self._registry.get(namespace.partition(":")[2])

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from buildtool.containers.model import Record
+from buildtool.networks import Endpoint
+from buildtool.networks.hostdns import ResolvConf
 
 FILES = ("hostname", "hosts", "resolv.conf")
 _HOSTS = """127.0.0.1\tlocalhost
@@ -19,17 +21,14 @@ ff02::2\tip6-allrouters
 
 def write(record: Record, directory: Path) -> None:
     """Write the three files anew for a start."""
-    texts = {
-        "hostname": f"{record.config.hostname}\n",
-        "hosts": hosts(record, _read("/etc/hosts")),
-        "resolv.conf": resolv_conf(record, _read(_resolver_file())),
-    }
-    for name, text in texts.items():
-        fd = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, text.encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(fd)
+    _overwrite(directory / "hostname", f"{record.config.hostname}\n")
+    _overwrite(directory / "hosts", hosts(record, _read("/etc/hosts")))
+    write_resolv_conf(record, directory)
+
+
+def write_resolv_conf(record: Record, directory: Path) -> None:
+    """Write it anew: its networks may be others now."""
+    _overwrite(directory / "resolv.conf", resolv_conf(record, ResolvConf.of_host()))
 
 
 def hosts(record: Record, host_file: str) -> str:
@@ -38,47 +37,68 @@ def hosts(record: Record, host_file: str) -> str:
     text = host_file if shared and host_file else _HOSTS
     if not text.endswith("\n"):
         text += "\n"
-    name, domain = record.config.hostname, record.config.domainname
-    if record.private_hostname and name:
-        full = f"{name}.{domain} {name}" if domain else name
-        text += f"127.0.0.1\t{full}\n"
     for entry in record.host.extra_hosts or ():
         host, _, address = entry.partition(":")
         address = address.strip("[]")
         if address == "host-gateway":
-            address = "127.0.0.1"
+            address = _host_gateway(record)
         text += f"{address}\t{host}\n"
+    if record.sandbox is not None:
+        return text + "".join(_own_lines(record, endpoint) for endpoint in record.sandbox.endpoints)
+    if record.private_hostname and record.config.hostname:
+        text += f"127.0.0.1\t{_own_names(record)}\n"
     return text
 
 
-def resolv_conf(record: Record, host_file: str) -> str:
-    """The host's file, with the container's own servers, search domains and options in place of the host's."""
-    own = {
-        "nameserver": record.host.dns or [],
-        "search": record.host.dns_search or [],
-        "options": record.host.dns_options or [],
-    }
-    if not any(own.values()):
-        return host_file
-    kept = []
-    for line in host_file.splitlines():
-        key = line.split(maxsplit=1)[0] if line.strip() else ""
-        if (key == "domain" and own["search"]) or own.get(key):
-            continue
-        kept.append(line)
-    kept += [f"nameserver {server}" for server in own["nameserver"]]
-    if own["search"] and own["search"] != ["."]:
-        kept.append("search " + " ".join(own["search"]))
-    if own["options"]:
-        kept.append("options " + " ".join(own["options"]))
-    return "\n".join(kept) + "\n"
+def add_address(record: Record, directory: Path, endpoint: Endpoint) -> None:
+    """It is in one more network. The file is changed, not replaced: it is bound into the container."""
+    path = directory / "hosts"
+    _overwrite(path, _read(str(path)) + _own_lines(record, endpoint))
 
 
-def _resolver_file() -> str:
-    """systemd-resolved's real servers when the host's own file only names its stub (as Docker does)."""
-    stub = "nameserver 127.0.0.53"
-    upstream = "/run/systemd/resolve/resolv.conf"
-    return upstream if stub in _read("/etc/resolv.conf") and Path(upstream).exists() else "/etc/resolv.conf"
+def remove_address(directory: Path, endpoint: Endpoint) -> None:
+    """It is in one network less."""
+    path = directory / "hosts"
+    if path.exists():
+        gone = {endpoint.address, endpoint.address6} - {""}
+        lines = _read(str(path)).splitlines(keepends=True)
+        _overwrite(path, "".join(line for line in lines if line.partition("\t")[0] not in gone))
+
+
+def resolv_conf(record: Record, host: ResolvConf) -> str:
+    """The host's settings with the container's own in their place; its networks' name server where it has one."""
+    asked = record.host
+    own = host.replaced(asked.dns or (), asked.dns_search or (), asked.dns_options or ())
+    sandbox = record.sandbox
+    if sandbox is None:
+        return own.text()
+    if any(endpoint.names for endpoint in sandbox.endpoints):
+        return own.embedded().text()
+    return own.text() if asked.dns else own.reachable(ipv6=any(e.address6 for e in sandbox.endpoints)).text()
+
+
+def _host_gateway(record: Record) -> str:
+    """The host's address as the container sees it."""
+    endpoint = record.sandbox.gateway_endpoint() if record.sandbox is not None else None
+    return endpoint.gateway if endpoint is not None else "127.0.0.1"
+
+
+def _own_lines(record: Record, endpoint: Endpoint) -> str:
+    addresses = [address for address in (endpoint.address, endpoint.address6) if address]
+    return "".join(f"{address}\t{_own_names(record)}\n" for address in addresses)
+
+
+def _own_names(record: Record) -> str:
+    name, domain = record.config.hostname, record.config.domainname
+    return f"{name}.{domain} {name}" if domain else name
+
+
+def _overwrite(path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text.encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(fd)
 
 
 def _read(path: str) -> str:

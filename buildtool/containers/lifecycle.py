@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from buildtool.aio import offload
 from buildtool.containers import announce, present, times
 from buildtool.containers.attach import Attachment
+from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
 from buildtool.containers.events import Events
 from buildtool.containers.health import Prober
@@ -42,9 +43,11 @@ class Lifecycle:
         preparer: Preparer,
         volumes: Volumes,
         prober: Prober,
+        connections: Connections,
     ) -> None:
         self._registry, self._runtime, self._events = registry, runtime, events
         self._preparer, self._volumes, self._prober = preparer, volumes, prober
+        self._connections = connections
         self._background: set[asyncio.Task[None]] = set()
 
     def publish(self, container: Container, action: str, **extra: str) -> None:
@@ -77,11 +80,13 @@ class Lifecycle:
         await self._reap(container)
         state = container.state
         try:
+            await self._connections.join(container)
             task = await self._runtime.create(await self._preparer.bundle(container))
         except (BuildtoolError, OSError) as error:
             await self._start_failed(container, error)
             raise
         try:
+            await self._connections.plug(container, task.pid)
             for attachment in list(container.attachments):
                 await self.bind(attachment, task)
             started_at = times.now()
@@ -112,6 +117,7 @@ class Lifecycle:
         attachment.bind(stream)
 
     async def _start_failed(self, container: Container, error: Exception) -> None:
+        await self._connections.leave(container)
         state = container.state
         code = error.exit_code if isinstance(error, BuildtoolError) and error.exit_code > 1 else _UNKNOWN_EXIT
         state.running = state.restarting = False
@@ -169,6 +175,7 @@ class Lifecycle:
         container.task = None
         container.execs.clear()
         await task.delete()
+        await self._connections.leave(container)
         self._end_attachments(container, bound_only=True)
 
     def _end_attachments(self, container: Container, *, bound_only: bool = False) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 from buildtool.containers import ports, times
 from buildtool.containers.container import Container
 from buildtool.containers.filters import Filters
-from buildtool.containers.present import network_id
 from buildtool.containers.registry import Registry
 from buildtool.errors import InvalidInput, NotFound
+from buildtool.networks.predefined import predefined_id
 
 LIST_FILTERS = frozenset(
     {
@@ -133,5 +133,7 @@ def _volumes_match(container: Container, wanted: list[str]) -> bool:
 
 
 def _network_matches(container: Container, wanted: list[str]) -> bool:
-    mode = container.host.network_mode
-    return not wanted or mode in wanted or any(network_id(mode).startswith(each) for each in wanted)
+    names = {container.host.network_mode, *container.record.networks}
+    sandbox = container.record.sandbox
+    ids = [predefined_id(name) for name in names] + [e.network_id for e in (sandbox.endpoints if sandbox else ())]
+    return not wanted or not names.isdisjoint(wanted) or any(id.startswith(each) for id in ids for each in wanted)

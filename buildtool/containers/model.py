@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from buildtool.errors import InvalidInput
+from buildtool.networks import Sandbox
 from buildtool.oci import HealthConfig
 
 T = TypeVar("T")
@@ -308,6 +309,8 @@ class Record(msgspec.Struct, rename="pascal", kw_only=True):
     restart_count: int = 0
     manually_stopped: bool = False
     private_hostname: bool = True
+    sandbox: Sandbox | None = None
+    """What it has in its bridge networks while it runs."""
 
 
 def decode(raw: Any, kind: type[T], what: str) -> T:

@@ -8,11 +8,14 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from buildtool.aio import offload
 from buildtool.cache.disk import FullDisk
 from buildtool.cache.trees import Tree
 from buildtool.containers import body, etcfiles, limits, mounts
 from buildtool.containers.base import Base, Bases
+from buildtool.containers.connections import ANNOTATION
 from buildtool.containers.container import Container
 from buildtool.containers.model import DeviceMapping, Record
 from buildtool.containers.registry import Registry
@@ -61,6 +64,8 @@ class Preparer:
             _clear_volatile(directory / "work")
         user = self.user(container, record.config.user, base)
         spec = container_spec(_options(record, user, points, namespaces))
+        if record.sandbox is not None:
+            spec["annotations"] = {ANNOTATION: msgspec.json.encode(record.sandbox).decode()}
         return Bundle(
             id=record.id,
             directory=directory,
@@ -159,7 +164,7 @@ def _options(
         resources={**limits.resources(host), "devices": limits.device_rules(host)},
         shm_size=host.shm_size,
         ulimits=limits.rlimits(host),
-        sysctls=host.sysctls or {},
+        sysctls={**_network_sysctls(record), **(host.sysctls or {})},
         devices=all_devices() if host.privileged else devices(host.devices),
         masked_paths=[] if security.unmasked else host.masked_paths,
         readonly_paths=[] if security.unmasked else host.readonly_paths,
@@ -168,6 +173,13 @@ def _options(
         oom_score_adj=host.oom_score_adj or None,
         cgroup_parent=host.cgroup_parent or "/buildtool",
     )
+
+
+def _network_sysctls(record: Record) -> dict[str, str]:
+    """What Docker sets in a network namespace of the container's own; endpoints with IPv6 turn it on themselves."""
+    if record.sandbox is None:
+        return {}
+    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv6.conf.default.disable_ipv6": "1"}
 
 
 def all_devices() -> list[dict[str, Any]]:

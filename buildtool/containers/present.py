@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
-from buildtool.containers import times
+from buildtool.containers import ports, times
 from buildtool.containers.model import Health, MountPoint, Record, State
+from buildtool.networks import Endpoint
+from buildtool.networks.predefined import predefined_id
 
 Json = dict[str, Any]
 
@@ -29,11 +31,6 @@ MASKED_PATHS = [
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"),
 ]
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-
-
-def network_id(name: str) -> str:
-    """The id of a network that always exists (host, none)."""
-    return hashlib.sha256(f"buildtool network {name}".encode()).hexdigest()
 
 
 def inspect(record: Record, directory: Path, exec_ids: Sequence[str], lower: Sequence[Path]) -> Json:
@@ -160,63 +157,98 @@ def _asked(record: Record, point: MountPoint) -> bool:
 
 
 def network_settings(record: Record) -> Json:
-    """`NetworkSettings` of inspect for a container without an address of its own."""
+    """`NetworkSettings` of inspect; the fields of old clients are those of the default bridge."""
     running = record.state.running and not record.state.restarting
-    sandbox = hashlib.sha256(f"{record.id} {record.state.started_at}".encode()).hexdigest() if running else ""
-    key = (
-        f"/var/run/docker/netns/{'default' if record.host.network_mode == 'host' else sandbox[:12]}"
-        if running
-        else ""
-    )
+    own = record.sandbox if running else None
+    sandbox = ""
+    if running:
+        sandbox = own.id if own else hashlib.sha256(f"{record.id} {record.state.started_at}".encode()).hexdigest()
+    key = "default" if record.host.network_mode == "host" else sandbox[:12]
+    attached = networks(record)
+    legacy = attached.get("bridge", {})
     return {
         "Bridge": "",
         "SandboxID": sandbox,
-        "SandboxKey": key,
-        "Ports": {},
+        "SandboxKey": f"/var/run/docker/netns/{key}" if running else "",
+        "Ports": published(record),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": networks(record),
+        **{name: legacy.get(name, "") for name in ("EndpointID", "Gateway", "GlobalIPv6Address")},
+        "GlobalIPv6PrefixLen": legacy.get("GlobalIPv6PrefixLen", 0),
+        "IPAddress": legacy.get("IPAddress", ""),
+        "IPPrefixLen": legacy.get("IPPrefixLen", 0),
+        "IPv6Gateway": legacy.get("IPv6Gateway", ""),
+        "MacAddress": legacy.get("MacAddress", ""),
+        "Networks": attached,
     }
+
+
+def published(record: Record) -> Json:
+    """`NetworkSettings.Ports`: where the exposed and published ports of a running container are found on the host."""
+    if record.sandbox is None or not record.state.running or record.state.restarting:
+        return {}
+    found: Json = {f"{n}/{kind}": None for key in record.config.exposed_ports or () for n, kind in ports.numbers(key)}
+    for port in record.sandbox.ports:
+        key = f"{port.container_port}/{port.protocol}"
+        found[key] = [*(found.get(key) or ()), {"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+    return dict(sorted(found.items(), key=lambda item: item[0]))
 
 
 def networks(record: Record) -> Json:
-    """`NetworkSettings.Networks`: one endpoint, none when the network is another container's."""
+    """`NetworkSettings.Networks`: none when the network is another container's."""
     mode = record.host.network_mode
-    if mode not in ("host", "none"):
+    if mode.startswith("container:"):
         return {}
+    if mode in ("host", "none"):
+        return {mode: _shared_endpoint(record, mode)}
+    ends = {end.network: end for end in record.sandbox.endpoints} if record.sandbox is not None else {}
+    return {name: _endpoint(asked, ends.get(name)) for name, asked in sorted(record.networks.items())}
+
+
+def _shared_endpoint(record: Record, mode: str) -> Json:
+    """In the host's network, or none, a container has no address of its own."""
     running = record.state.running and not record.state.restarting
-    asked = record.networks.get(mode, {})
-    endpoint = hashlib.sha256(f"{record.id} {mode} {record.state.started_at}".encode()).hexdigest() if running else ""
+    document = _endpoint(record.networks.get(mode, {}), None)
+    if running:
+        text = f"{record.id} {mode} {record.state.started_at}"
+        document["EndpointID"] = hashlib.sha256(text.encode()).hexdigest()
+    document["NetworkID"] = predefined_id(mode) if record.state.started_at else ""
+    return document
+
+
+def _endpoint(asked: Json, end: Endpoint | None) -> Json:
     return {
-        mode: {
-            "IPAMConfig": asked.get("IPAMConfig"),
-            "Links": asked.get("Links"),
-            "Aliases": asked.get("Aliases"),
-            "MacAddress": "",
-            "DriverOpts": asked.get("DriverOpts"),
-            "GwPriority": 0,
-            "NetworkID": network_id(mode) if record.state.started_at else "",
-            "EndpointID": endpoint,
-            "Gateway": "",
-            "IPAddress": "",
-            "IPPrefixLen": 0,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
-            "DNSNames": None,
-        }
+        "IPAMConfig": asked.get("IPAMConfig"),
+        "Links": asked.get("Links"),
+        "Aliases": asked.get("Aliases"),
+        "MacAddress": end.mac if end else "",
+        "DriverOpts": asked.get("DriverOpts"),
+        "GwPriority": asked.get("GwPriority") or 0,
+        "NetworkID": end.network_id if end else "",
+        "EndpointID": end.id if end else "",
+        "Gateway": end.gateway if end else "",
+        "IPAddress": end.address if end else "",
+        "IPPrefixLen": end.prefix if end else 0,
+        "IPv6Gateway": end.gateway6 if end else "",
+        "GlobalIPv6Address": end.address6 if end else "",
+        "GlobalIPv6PrefixLen": end.prefix6 if end else 0,
+        "DNSNames": (end.names if end else []) or None,
     }
+
+
+def port_list(record: Record) -> list[Json]:
+    """`Ports` of the list of containers."""
+    found: list[Json] = []
+    for key, bindings in published(record).items():
+        number, _, kind = key.partition("/")
+        private: Json = {"PrivatePort": int(number), "Type": kind}
+        found += [{"IP": b["HostIp"], **private, "PublicPort": int(b["HostPort"])} for b in bindings or ()]
+        if not bindings:
+            found.append(private)
+    return found
 
 
 def summary(record: Record, image: str) -> Json:
@@ -231,7 +263,7 @@ def summary(record: Record, image: str) -> Json:
         "ImageID": record.image_id,
         "Command": command_line(record.path, record.args),
         "Created": record.created // times.SECOND,
-        "Ports": [],
+        "Ports": port_list(record),
         "Labels": record.config.labels or {},
         "State": record.state.status,
         "Status": status_text(record.state),

@@ -10,6 +10,7 @@ from pathlib import Path
 from buildtool.aio import offload
 from buildtool.containers import times
 from buildtool.containers.base import Bases
+from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
 from buildtool.containers.health import Prober
 from buildtool.containers.lifecycle import Lifecycle
@@ -25,8 +26,11 @@ _LOST = 255
 class Recovery:
     """Runs once, when the service opens."""
 
-    def __init__(self, registry: Registry, bases: Bases, runtime: Runtime, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, registry: Registry, bases: Bases, runtime: Runtime, lifecycle: Lifecycle, connections: Connections
+    ) -> None:
         self._registry, self._bases, self._runtime, self._lifecycle = registry, bases, runtime, lifecycle
+        self._connections = connections
 
     async def run(self) -> None:
         """Read the records, clear what no record has, and bring every container's state up to date."""
@@ -36,6 +40,7 @@ class Recovery:
         for record in records:
             self._registry.add(Container(record, self._registry.directory_of(record.id)))
         await asyncio.gather(*(self._resume_safely(container) for container in self._registry))
+        await self._connections.networks.settle()
 
     def _load(self) -> tuple[list[Record], list[Path]]:
         """The records of whole containers, and the directories of those half removed or half made."""
@@ -77,9 +82,11 @@ class Recovery:
             found = await self._runtime.reattach(container.directory)
         if isinstance(found, Task):
             if found.started:
+                await self._connections.adopt(container, found.pid)
                 self._take_over(container, found)
                 return
             await found.delete()
+        container.record.sandbox = None
         if ran or isinstance(found, ExitStatus):
             self._finish(container, found if isinstance(found, ExitStatus) else ExitStatus(_LOST))
         else:

@@ -16,6 +16,7 @@ from buildtool.containers.archive import Archives
 from buildtool.containers.attach import Attachment
 from buildtool.containers.base import Bases
 from buildtool.containers.bridge import Drain
+from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
 from buildtool.containers.creation import Creator
 from buildtool.containers.events import Events
@@ -34,6 +35,7 @@ from buildtool.containers.volumes import Volumes, disk_usage
 from buildtool.containers.waiters import WaitResult, check_condition
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput
 from buildtool.images import Images
+from buildtool.networks import Networks
 from buildtool.oci import parse_platform
 from buildtool.runtime import ExecTask, Runtime, Task
 
@@ -56,12 +58,16 @@ class Containers:
         self.volumes.users = self._volume_users
         self._preparer = Preparer(images, self._registry, self._bases)
         self._prober = Prober(self._start_probe, self._health_changed)
-        self._lifecycle = Lifecycle(self._registry, runtime, events, self._preparer, self.volumes, self._prober)
-        self._creator = Creator(images, self._registry, self._bases, self.volumes)
+        self.networks = Networks(store)
+        self.connections = Connections(self.networks, self._registry, events)
+        self._lifecycle = Lifecycle(
+            self._registry, runtime, events, self._preparer, self.volumes, self._prober, self.connections
+        )
+        self._creator = Creator(images, self._registry, self._bases, self.volumes, self.connections)
         self._execs = Execs(self._registry, self._lifecycle, self._preparer)
         self._archives = Archives(self._bases, self._preparer)
         self._views = Views(self._registry, images, self._bases)
-        self._recovery = Recovery(self._registry, self._bases, runtime, self._lifecycle)
+        self._recovery = Recovery(self._registry, self._bases, runtime, self._lifecycle, self.connections)
 
     # Opening and closing
 
@@ -73,6 +79,7 @@ class Containers:
         """Stop looking after containers (they go on running) and write what is pending."""
         await self._execs.close()
         await self._lifecycle.close()
+        await self.networks.close()
         await self._registry.flush()
 
     # Looking
@@ -144,6 +151,7 @@ class Containers:
         self._registry.reserve(name, container.id)
         self._registry.release(old, container.id)
         container.record.name = name
+        self.connections.rename(container, old)
         self._registry.changed(container)
         self._lifecycle.publish(container, "rename", oldName="/" + old)
 

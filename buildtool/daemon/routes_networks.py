@@ -8,11 +8,11 @@ from aiohttp import web
 
 from buildtool.containers import times
 from buildtool.containers.filters import Filters
-from buildtool.containers.present import network_id
 from buildtool.daemon.answers import json_answer
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
 from buildtool.errors import Forbidden, NotFound, Unavailable
+from buildtool.networks.predefined import predefined_id
 
 routes = Routes()
 
@@ -30,7 +30,7 @@ async def list_networks(call: Call) -> web.StreamResponse:
         network
         for name in _PREDEFINED
         if wanted.match("name", name)
-        and wanted.match("id", network_id(name))
+        and wanted.match("id", predefined_id(name))
         and wanted.exact("driver", _DRIVERS[name])
         and wanted.exact("scope", "local")
         and wanted.exact("type", "builtin")
@@ -85,7 +85,7 @@ async def disconnect(call: Call) -> web.StreamResponse:
 def _name(call: Call) -> str:
     wanted = call.names["id"]
     for name in _PREDEFINED:
-        if wanted == name or (len(wanted) >= 4 and network_id(name).startswith(wanted)):
+        if wanted == name or (len(wanted) >= 4 and predefined_id(name).startswith(wanted)):
             return name
     raise NotFound(f"network {wanted} not found")
 
@@ -93,7 +93,7 @@ def _name(call: Call) -> str:
 def _document(call: Call, name: str) -> dict[str, Any]:
     return {
         "Name": name,
-        "Id": network_id(name),
+        "Id": predefined_id(name),
         "Created": times.rfc3339nano(int(call.services.started) * times.SECOND),
         "Scope": "local",
         "Driver": _DRIVERS[name],

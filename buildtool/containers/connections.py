@@ -1,0 +1,203 @@
+"""A container's networks: from its record to endpoints and back, while it starts, runs, and ends."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+
+from buildtool.aio import offload
+from buildtool.containers import etcfiles, ports
+from buildtool.containers.announce import network_event
+from buildtool.containers.container import Container
+from buildtool.containers.events import Events
+from buildtool.containers.model import Record
+from buildtool.containers.registry import Registry
+from buildtool.errors import Conflict, Forbidden, InvalidInput
+from buildtool.networks import EndpointRequest, Networks, Sandbox
+
+log = logging.getLogger("buildtool.containers")
+ANNOTATION = "org.buildtool.sandbox"
+"""Where the bundle's config.json tells what the container has, for a daemon that finds it again."""
+DEFAULT = "host"
+_UNNAMED = ("", "default")
+
+
+class Connections:
+    """All changes of a container's `sandbox` go through here."""
+
+    def __init__(self, networks: Networks, registry: Registry, events: Events) -> None:
+        self.networks, self._registry, self._events = networks, registry, events
+        networks.publish = lambda action, id, attributes: events.publish("network", action, id, attributes)
+
+    # Creating
+
+    def settle(self, record_mode: str, endpoints: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any], list[str]]:
+        """The network mode, the endpoint settings by network name and warnings, of what a request says of them.
+
+        Raises NotFound (network, container), InvalidInput (addresses), Unavailable.
+        """
+        mode = DEFAULT if record_mode in _UNNAMED else record_mode
+        if mode.startswith("container:"):
+            return "container:" + self._registry.get(mode.partition(":")[2]).id, {}, []
+        if mode == "bridge" and self.networks.refusal:
+            warning = f"{self.networks.refusal}; the container uses the host's network"
+            return "host", {}, [warning]
+        if not bridged(mode):
+            return mode, {mode: endpoints.get(mode) or endpoints.get(record_mode) or {}}, []
+        name = self.networks.get(mode).name
+        asked = {name: endpoints.get(mode) or endpoints.get(record_mode) or endpoints.get(name) or {}}
+        for reference, settings in endpoints.items():
+            if reference not in (mode, record_mode) and reference not in _UNNAMED:
+                asked.setdefault(self.networks.get(reference).name, settings)
+        for network, settings in asked.items():
+            _request(network, settings, ())
+        return mode, asked, [self.networks.warning] if self.networks.warning else []
+
+    # Starting and ending
+
+    async def join(self, container: Container) -> None:
+        """Take addresses and ports for a start. Raises NotFound, Forbidden, Conflict, BuildtoolError."""
+        record = container.record
+        record.sandbox = None
+        if bridged(record.host.network_mode):
+            requests = [self._request(record, name) for name in record.networks]
+            published = ports.requests(record.config, record.host)
+            record.sandbox = await self.networks.join(record.id, record.name, requests, published)
+            record.sandbox.servers = list(record.host.dns or ())
+
+    async def plug(self, container: Container, pid: int) -> None:
+        """Connect the container's network namespace, before its program runs."""
+        if container.record.sandbox is not None:
+            await self.networks.plug(container.record.sandbox, pid)
+
+    async def leave(self, container: Container) -> None:
+        """Give everything back."""
+        sandbox, container.record.sandbox = container.record.sandbox, None
+        if sandbox is not None:
+            await self.networks.leave(sandbox)
+
+    async def adopt(self, container: Container, pid: int) -> None:
+        """It has gone on without a daemon. Its bundle says what it started with, its record what came after."""
+        record = container.record
+        if not bridged(record.host.network_mode):
+            return
+        started = await offload(_sandbox_of_bundle, container)
+        if started is None or record.sandbox is None or record.sandbox.id != started.id:
+            record.sandbox = started
+        if record.sandbox is not None:
+            record.sandbox.name = record.name
+            await self.networks.adopt(record.sandbox, pid)
+
+    def rename(self, container: Container, old: str) -> None:
+        """It has another name, which others find it by from now on."""
+        if container.record.sandbox is not None:
+            self.networks.rename(container.record.sandbox, old, container.name)
+
+    # Changing
+
+    async def connect(self, reference: str, container: Container, settings: dict[str, Any]) -> None:
+        """POST /networks/{id}/connect. Raises NotFound, Forbidden, InvalidInput, Conflict."""
+        network = self.networks.get(reference)
+        async with container.lock:
+            record = container.record
+            self._check_changeable(record, network.name)
+            if network.name in record.networks:
+                raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
+            request = _request(network.name, settings, self._names(record, network.name, settings))
+            sandbox = record.sandbox
+            if container.alive and container.task is not None and sandbox is not None:
+                endpoint = await self.networks.connect(sandbox, container.task.pid, request)
+                await offload(etcfiles.add_address, record, container.directory, endpoint)
+                await offload(etcfiles.write_resolv_conf, record, container.directory)
+                network_event(self._events, record, endpoint, "connect")
+            record.networks[network.name] = settings
+            if record.host.network_mode == "none":
+                record.host.network_mode = network.name
+                record.networks.pop("none", None)
+            await offload(self._registry.store, record)
+
+    async def disconnect(self, reference: str, container: Container, *, force: bool) -> None:
+        """POST /networks/{id}/disconnect. Raises NotFound, Forbidden."""
+        network = self.networks.get(reference)
+        async with container.lock:
+            record = container.record
+            if network.name not in record.networks:
+                raise Forbidden(f"container {record.id} is not connected to network {network.name}")
+            if len(record.networks) == 1 and not container.alive and not force:
+                del record.networks[network.name]
+            else:
+                record.networks.pop(network.name)
+            sandbox = record.sandbox
+            endpoint = sandbox.endpoint(network.id) if sandbox is not None else None
+            if sandbox is not None and endpoint is not None:
+                pid = container.task.pid if container.alive and container.task is not None else 0
+                await self.networks.disconnect(sandbox, pid, network.id)
+                await offload(etcfiles.remove_address, container.directory, endpoint)
+                network_event(self._events, record, endpoint, "disconnect")
+            await offload(self._registry.store, record)
+
+    def _check_changeable(self, record: Record, name: str) -> None:
+        mode = record.host.network_mode
+        if mode == "host" or mode.startswith("container:"):
+            raise Forbidden(
+                "container sharing network namespace with another container or host cannot be connected to any other "
+                "network"
+            )
+        if mode == "none" and record.state.running:
+            raise Forbidden(
+                f"container {record.id} runs without a network: it can be connected to {name} while it is stopped"
+            )
+        if record.state.removing or record.state.dead:
+            raise Conflict(f"container {record.id} is marked for removal and cannot be connected to a network")
+
+    # Requests
+
+    def _request(self, record: Record, name: str) -> EndpointRequest:
+        settings = record.networks[name]
+        mac = record.config.mac_address if name == next(iter(record.networks)) else ""
+        return _request(name, {"MacAddress": mac, **settings}, self._names(record, name, settings))
+
+    def _names(self, record: Record, network: str, settings: dict[str, Any]) -> tuple[str, ...]:
+        """What it is called in a network: nothing on the default one, which has no name service."""
+        if self.networks.get(network).record.default:
+            return ()
+        names = (record.name, *(settings.get("Aliases") or ()), record.id[:12], record.config.hostname)
+        return tuple(dict.fromkeys(filter(None, names)))
+
+
+def bridged(mode: str) -> bool:
+    """Whether a network mode means bridge networks."""
+    return mode not in ("host", "none") and not mode.startswith("container:")
+
+
+def _request(network: str, settings: dict[str, Any], names: tuple[str, ...]) -> EndpointRequest:
+    """From the API's EndpointSettings. Raises InvalidInput."""
+    asked = settings.get("IPAMConfig") or {}
+    if not isinstance(asked, dict):
+        raise InvalidInput("invalid endpoint settings: IPAMConfig is an object")
+    if asked.get("LinkLocalIPs"):
+        raise InvalidInput("invalid endpoint settings: link-local addresses are not supported by the bridge driver")
+    mac = str(settings.get("MacAddress") or "")
+    priority = settings.get("GwPriority") or 0
+    values = (asked.get("IPv4Address") or "", asked.get("IPv6Address") or "")
+    for version, text in zip((4, 6), values, strict=True):
+        if text and ports.ip_version(text) != version:
+            raise InvalidInput(f"invalid endpoint settings: invalid IPv{version} address: {text}")
+    if mac and not ports.is_mac(mac):
+        raise InvalidInput(f"invalid MAC address: {mac}")
+    if not isinstance(priority, int):
+        raise InvalidInput("invalid endpoint settings: GwPriority is a number")
+    return EndpointRequest(network, values[0], values[1], mac, names, priority)
+
+
+def _sandbox_of_bundle(container: Container) -> Sandbox | None:
+    """What the container was started with (blocking)."""
+    try:
+        spec = msgspec.json.decode((container.directory / "config.json").read_bytes())
+        text = (spec.get("annotations") or {}).get(ANNOTATION)
+        return msgspec.json.decode(text, type=Sandbox) if text else None
+    except (OSError, msgspec.DecodeError) as error:
+        log.error("the networks of container %s cannot be found again: %s", container.id[:12], error)
+        return None

@@ -1,0 +1,249 @@
+"""Bridges and veth pairs in the kernel. Blocking; everything made here is found again by its name or its alias."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from buildtool.errors import BuildtoolError, Conflict, Unavailable
+from buildtool.networks.model import Endpoint, NetworkRecord, Sandbox
+from buildtool.networks.netlink import Link, Netlink, Network, Peer
+from buildtool.runtime import syscalls as sc
+
+T = TypeVar("T")
+_DEFAULT_ROOT = "/var/lib/buildtool"
+_LOCK_NAME = "buildtool-networks.lock"
+
+
+class Names:
+    """How the interfaces and the table of one data root are called, so that daemons do not meet."""
+
+    def __init__(self, root: Path) -> None:
+        text = str(root.absolute())
+        self.tag = hashlib.sha256(text.encode()).hexdigest()[:6]
+        own = text == _DEFAULT_ROOT
+        self.table = "buildtool" if own else f"buildtool-{self.tag}"
+        self.default_bridge = "buildtool0" if own else f"bt-{self.tag}"
+        self.alias = f"buildtool {text}"[:255]
+
+    def veth(self) -> str:
+        """A new name for the host's end of a pair."""
+        return f"bt{self.tag}{os.urandom(3).hex()}"
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """No other daemon of this machine chooses a subnet meanwhile."""
+    directory = next((path for path in ("/run/lock", "/run") if os.access(path, os.W_OK)), tempfile.gettempdir())
+    fd = os.open(f"{directory}/{_LOCK_NAME}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def taken_subnets(*, without: str = "") -> list[Network]:
+    """The destinations this machine has routes to, but for those of the interface `without`."""
+    with Netlink() as netlink:
+        own = netlink.link(without) if without else None
+        return [network for network, index in netlink.routes() if own is None or index != own.index]
+
+
+def make_bridge(record: NetworkRecord, names: Names) -> None:
+    """The network's bridge with its gateway addresses, up; one that is there already is taken over.
+
+    Raises Conflict when an interface of that name belongs to somebody else.
+    """
+    name = record.bridge
+    with Netlink() as netlink:
+        link = netlink.link(name)
+        if link is not None and link.alias != names.alias:
+            raise Conflict(
+                f"cannot create network {record.name}: the interface {name} exists and is not this daemon's",
+                hint="remove it with `ip link delete`, or choose another name with com.docker.network.bridge.name",
+            )
+        made = link is None
+        try:
+            index = netlink.create_bridge(name, _bridge_mac(name), record.mtu) if link is None else link.index
+            if made:
+                netlink.set_alias(index, names.alias)
+            _tune(record)
+            wanted = _gateways(record)
+            for address in wanted:
+                netlink.add_address(index, address)
+            netlink.set_up(index)
+        except OSError as error:
+            if made:
+                netlink.delete_link(name)
+            raise _explained(error, f"cannot make the bridge of network {record.name}") from error
+    write_sysctl("net/ipv4/ip_forward", "1")
+    if record.subnet(6) is not None:
+        write_sysctl("net/ipv6/conf/all/forwarding", "1")
+
+
+def remove_bridge(record: NetworkRecord) -> None:
+    """Remove the bridge; nothing when there is none."""
+    with Netlink() as netlink:
+        netlink.delete_link(record.bridge)
+
+
+def own_links(names: Names) -> tuple[list[Link], list[Link]]:
+    """This data root's bridges and the pairs' ends, whoever made them."""
+    with Netlink() as netlink:
+        links = netlink.links()
+    bridges = [link for link in links if link.kind == "bridge" and link.alias == names.alias]
+    mark = f"bt{names.tag}"
+    return bridges, [link for link in links if link.kind == "veth" and link.name.startswith(mark)]
+
+
+def delete_links(names: list[str]) -> None:
+    """Remove interfaces; those that are gone already do not matter."""
+    with Netlink() as netlink:
+        for name in names:
+            netlink.delete_link(name)
+
+
+def plug(sandbox: Sandbox, endpoints: list[Endpoint], records: dict[str, NetworkRecord], pid: int) -> None:
+    """Give the network namespace of `pid` an interface for each endpoint. When it fails, none of them stays."""
+    made: list[str] = []
+    namespace = open_namespace(pid)
+    try:
+        with Netlink() as host, in_namespace(namespace, Netlink) as inside:
+            try:
+                for endpoint in endpoints:
+                    _plug_one(host, inside, endpoint, records[endpoint.network_id], sandbox, namespace)
+                    made.append(endpoint.host_interface)
+            except OSError as error:
+                for name in made:
+                    host.delete_link(name)
+                raise _explained(error, "cannot connect the container to its network") from error
+    finally:
+        os.close(namespace)
+
+
+def move_default_route(pid: int, old: Endpoint | None, new: Endpoint | None) -> None:
+    """Make another endpoint's gateways the default ones."""
+    namespace = open_namespace(pid)
+    try:
+        with in_namespace(namespace, Netlink) as inside:
+            link = inside.link(old.interface) if old is not None else None
+            if old is not None and link is not None:
+                for gateway in filter(None, (old.gateway, old.gateway6)):
+                    inside.delete_default_route(gateway, link.index)
+            link = inside.link(new.interface) if new is not None else None
+            if new is not None and link is not None:
+                inside.configure(link.index, [], [one for one in (new.gateway, new.gateway6) if one], [])
+    except OSError as error:
+        raise _explained(error, "cannot change the container's default route") from error
+    finally:
+        os.close(namespace)
+
+
+def open_namespace(pid: int) -> int:
+    """A descriptor of the process's network namespace. Raises Conflict when the process is gone."""
+    try:
+        return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Conflict("the container's process has ended") from error
+
+
+def in_namespace_of(pid: int, work: Callable[[], T]) -> T:
+    """The same, in the namespace of a process."""
+    namespace = open_namespace(pid)
+    try:
+        return in_namespace(namespace, work)
+    finally:
+        os.close(namespace)
+
+
+def in_namespace(namespace: int, work: Callable[[], T]) -> T:
+    """Do something with this thread in another network namespace: sockets made there stay there."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sc.setns(namespace, sc.CLONE_NEWNET)
+        try:
+            return work()
+        finally:
+            sc.setns(home, sc.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def write_sysctl(name: str, value: str) -> bool:
+    """Set a kernel parameter unless it has the value; whether it has it now."""
+    path = Path("/proc/sys", name)
+    try:
+        if path.read_text().strip() != value:
+            path.write_text(value)
+    except OSError:
+        return False
+    return True
+
+
+def _plug_one(
+    host: Netlink, inside: Netlink, endpoint: Endpoint, record: NetworkRecord, sandbox: Sandbox, namespace: int
+) -> None:
+    bridge = host.link(record.bridge)
+    if bridge is None:
+        raise OSError(errno.ENODEV, f"the bridge {record.bridge} is gone")
+    peer = Peer(endpoint.interface, endpoint.mac, namespace)
+    host.create_veth(endpoint.host_interface, bridge.index, record.mtu, peer)
+    try:
+        if not record.switch("bridge.enable_icc", default=True):
+            port = host.link(endpoint.host_interface)
+            if port is not None:
+                host.isolate_port(port.index)
+        link = inside.link(endpoint.interface)
+        if link is None:
+            raise OSError(errno.ENODEV, f"{endpoint.interface} is gone")
+        addresses = []
+        if endpoint.address:
+            addresses.append(f"{endpoint.address}/{endpoint.prefix}")
+        if endpoint.address6:
+            in_namespace(namespace, lambda: write_sysctl(f"net/ipv6/conf/{endpoint.interface}/disable_ipv6", "0"))
+            addresses.append(f"{endpoint.address6}/{endpoint.prefix6}")
+        gateways = []
+        if sandbox.gateway_endpoint(4) is endpoint:
+            gateways.append(endpoint.gateway)
+        if sandbox.gateway_endpoint(6) is endpoint:
+            gateways.append(endpoint.gateway6)
+        inside.configure(link.index, addresses, gateways, [])
+    except OSError:
+        host.delete_link(endpoint.host_interface)
+        raise
+
+
+def _gateways(record: NetworkRecord) -> list[str]:
+    found = []
+    for version in (4, 6):
+        one = record.subnet(version)
+        if one is not None and one.gateway:
+            found.append(f"{one.gateway}/{one.subnet.partition('/')[2]}")
+    return found
+
+
+def _tune(record: NetworkRecord) -> None:
+    """Loopback publishing needs route_localnet (the table guards it); no router may configure the bridge."""
+    write_sysctl(f"net/ipv4/conf/{record.bridge}/route_localnet", "1")
+    base = f"net/ipv6/conf/{record.bridge}"
+    write_sysctl(f"{base}/accept_ra", "0")
+    write_sysctl(f"{base}/disable_ipv6", "0" if record.subnet(6) is not None else "1")
+
+
+def _bridge_mac(name: str) -> str:
+    """Always the same for a bridge, so that its ports do not change it and neighbours need not learn it anew."""
+    return "02:42:" + hashlib.sha256(name.encode()).digest()[:4].hex(":")
+
+
+def _explained(error: OSError, what: str) -> BuildtoolError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return Unavailable(f"{what}: {error.strerror}", hint="bridge networks need root's rights on the machine")
+    return BuildtoolError(f"{what}: {error.strerror or error}")

@@ -1,0 +1,136 @@
+"""What networks and endpoints are: records as they stand in the store, and what callers ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+BRIDGE, HOST, NONE = "bridge", "host", "none"
+PREDEFINED = (BRIDGE, HOST, NONE)
+_OPTION = "com.docker.network."
+
+
+class Ipam(msgspec.Struct, rename="pascal", omit_defaults=True):
+    """One subnet of a network, as it was asked for or chosen."""
+
+    subnet: str = ""
+    ip_range: str = msgspec.field(default="", name="IPRange")
+    gateway: str = ""
+    aux: dict[str, str] = msgspec.field(default_factory=dict, name="AuxiliaryAddresses")
+
+
+class NetworkRecord(msgspec.Struct, rename="pascal", kw_only=True):
+    """A bridge network. `created` is in nanoseconds; `own_subnet` tells that the user chose the IPv4 subnet."""
+
+    id: str
+    name: str
+    created: int
+    driver: str = BRIDGE
+    bridge: str = ""
+    ipv4: bool = True
+    ipv6: bool = False
+    internal: bool = False
+    attachable: bool = False
+    own_subnet: bool = False
+    own_subnet6: bool = False
+    ipam: list[Ipam] = msgspec.field(default_factory=list)
+    ipam_options: dict[str, str] | None = None
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def subnet(self, version: int) -> Ipam | None:
+        """The first subnet of that IP version."""
+        return next((one for one in self.ipam if one.subnet and (":" in one.subnet) == (version == 6)), None)
+
+    def switch(self, option: str, *, default: bool) -> bool:
+        """A boolean driver option, such as `bridge.enable_icc`."""
+        text = self.options.get(_OPTION + option, "").lower()
+        return default if not text else text in ("true", "1", "t")
+
+    def text(self, option: str) -> str:
+        """A driver option such as `driver.mtu`, "" when it is not set."""
+        return self.options.get(_OPTION + option, "")
+
+    @property
+    def mtu(self) -> int:
+        """The MTU asked for; 0 = the kernel's default."""
+        return int(self.text("driver.mtu") or 0)
+
+    @property
+    def default(self) -> bool:
+        """Whether this is the network `bridge`, which has no name service."""
+        return self.name == BRIDGE
+
+
+class Endpoint(msgspec.Struct, rename="pascal", kw_only=True):
+    """A container's place in one network while it runs."""
+
+    network_id: str
+    network: str
+    id: str
+    host_interface: str
+    interface: str
+    mac: str
+    address: str = ""
+    prefix: int = 0
+    gateway: str = ""
+    address6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
+    names: list[str] = msgspec.field(default_factory=list)
+    priority: int = 0
+    internal: bool = False
+
+
+class PortMapping(msgspec.Struct, rename="pascal", frozen=True):
+    """A port of the host that leads to one of the container. `host_ip` is an address, 0.0.0.0 and :: included."""
+
+    container_port: int
+    protocol: str
+    host_ip: str
+    host_port: int
+
+
+class Sandbox(msgspec.Struct, rename="pascal", kw_only=True):
+    """The network side of one run of a container: everything that must be given back after it."""
+
+    id: str
+    container: str
+    name: str = ""
+    endpoints: list[Endpoint] = msgspec.field(default_factory=list)
+    ports: list[PortMapping] = msgspec.field(default_factory=list)
+    servers: list[str] = msgspec.field(default_factory=list)
+    """Name servers of the container's own choice, for names outside its networks."""
+
+    def endpoint(self, network_id: str) -> Endpoint | None:
+        """The endpoint in that network."""
+        return next((one for one in self.endpoints if one.network_id == network_id), None)
+
+    def gateway_endpoint(self, version: int = 4) -> Endpoint | None:
+        """The endpoint whose gateway is the default one: by priority, then by the network's name."""
+        able = [one for one in self.endpoints if not one.internal and (one.gateway if version == 4 else one.gateway6)]
+        return min(able, key=lambda one: (-one.priority, one.network), default=None)
+
+
+@dataclass(frozen=True)
+class EndpointRequest:
+    """How a container is to join one network; "" = to be chosen. `names` are its names in that network."""
+
+    network: str
+    ipv4: str = ""
+    ipv6: str = ""
+    mac: str = ""
+    names: tuple[str, ...] = ()
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class PortRequest:
+    """A port to publish: `first` to `last` are the host's ports of which one is taken, 0 = any free one."""
+
+    container_port: int
+    protocol: str
+    host_ip: str = ""
+    first: int = 0
+    last: int = 0

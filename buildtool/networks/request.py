@@ -1,0 +1,156 @@
+"""The body of POST /networks/create, decoded and checked. Pure but for the id."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import time
+from typing import Any
+
+import msgspec
+
+from buildtool.errors import Forbidden, InvalidInput, NotFound, Unavailable
+from buildtool.networks.model import BRIDGE, PREDEFINED, Ipam, NetworkRecord
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_BRIDGE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
+_PREFIX = "com.docker.network."
+_SWITCHES = ("bridge.enable_icc", "bridge.enable_ip_masquerade")
+_GATEWAY_MODES = ("bridge.gateway_mode_ipv4", "bridge.gateway_mode_ipv6")
+
+
+class _IpamRequest(msgspec.Struct, rename="pascal"):
+    driver: str | None = ""
+    config: list[Ipam] | None = None
+    options: dict[str, str] | None = None
+
+
+class _Request(msgspec.Struct, rename="pascal"):
+    name: str = ""
+    driver: str | None = ""
+    scope: str | None = ""
+    internal: bool | None = False
+    attachable: bool | None = False
+    ingress: bool | None = False
+    config_only: bool | None = False
+    config_from: dict[str, Any] | None = None
+    ipam: _IpamRequest | None = msgspec.field(default=None, name="IPAM")
+    enable_ipv4: bool | None = msgspec.field(default=None, name="EnableIPv4")
+    enable_ipv6: bool | None = msgspec.field(default=None, name="EnableIPv6")
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+def parse(body: Any) -> NetworkRecord:
+    """The network that is asked for; subnets that were not given are still missing.
+
+    Raises InvalidInput, Forbidden (predefined names), NotFound (unknown drivers), Unavailable.
+    """
+    try:
+        asked = msgspec.convert(_without_nulls(body), _Request)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"invalid network: {error}") from None
+    _check_name(asked.name)
+    driver = asked.driver or BRIDGE
+    if driver in ("host", "null", "none"):
+        raise Forbidden(f'only one instance of "{"null" if driver != "host" else driver}" network is allowed')
+    if driver != BRIDGE:
+        raise NotFound(
+            f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found',
+            hint="this daemon has the drivers bridge, host and null",
+        )
+    if asked.scope not in ("", None, "local"):
+        raise Unavailable(f"a network of scope {asked.scope} needs a swarm, which this daemon has not")
+    if asked.ingress or asked.config_only or (asked.config_from or {}).get("Network"):
+        raise Unavailable("ingress, config-only and config-from networks are not supported")
+    ipam = asked.ipam or _IpamRequest()
+    if ipam.driver not in ("", None, "default"):
+        raise NotFound(f'could not find plugin {ipam.driver} in v1 plugin registry: plugin "{ipam.driver}" not found')
+    record = NetworkRecord(
+        id=secrets.token_hex(32),
+        name=asked.name,
+        created=time.time_ns(),
+        ipv4=asked.enable_ipv4 is not False,
+        ipv6=bool(asked.enable_ipv6),
+        internal=bool(asked.internal),
+        attachable=bool(asked.attachable),
+        ipam=[one for one in ipam.config or [] if one.subnet or one.ip_range or one.gateway or one.aux],
+        ipam_options=ipam.options,
+        options=asked.options or {},
+        labels=asked.labels or {},
+    )
+    _check_options(record)
+    _check_ipam(record)
+    record.own_subnet = record.subnet(4) is not None
+    record.own_subnet6 = record.subnet(6) is not None
+    record.bridge = record.text("bridge.name") or f"br-{record.id[:12]}"
+    return record
+
+
+def _check_name(name: str) -> None:
+    if name in (*PREDEFINED, "default", "container"):
+        raise Forbidden(f"operation is not permitted on predefined {name} network")
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"invalid network name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            if name
+            else "network name cannot be empty"
+        )
+
+
+def _check_options(record: NetworkRecord) -> None:
+    for key, value in record.options.items():
+        name = key.removeprefix(_PREFIX) if key.startswith(_PREFIX) else ""
+        if name in _SWITCHES and value.lower() not in ("true", "false", "1", "0", "t", "f", ""):
+            raise InvalidInput(f"invalid value {value!r} of the option {key}: it is true or false")
+        if name in _GATEWAY_MODES and value not in ("", "nat"):
+            raise Unavailable(f"the gateway mode {value!r} is not supported: only nat is")
+        if name == "driver.mtu" and not (value.isdecimal() and 68 <= int(value) <= 65535):
+            raise InvalidInput(f"invalid MTU {value!r}: it is a number from 68 to 65535")
+        if name == "bridge.name" and not _BRIDGE_NAME.fullmatch(value):
+            raise InvalidInput(f"invalid bridge name {value!r}: 15 letters, digits, '_', '.' and '-' at most")
+        if name == "container_iface_prefix" and not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]{0,12}", value):
+            raise InvalidInput(f"invalid interface prefix {value!r}")
+        if name == "bridge.host_binding_ipv4" and value:
+            _address(value, "host_binding_ipv4")
+
+
+def _check_ipam(record: NetworkRecord) -> None:
+    seen = set()
+    for one in record.ipam:
+        if not one.subnet:
+            raise InvalidInput("invalid network config: an IP range, gateway or aux address needs its subnet")
+        try:
+            subnet = ipaddress.ip_network(one.subnet)
+        except ValueError as error:
+            raise InvalidInput(f"invalid network config: invalid subnet {one.subnet}: {error}") from None
+        if subnet.version in seen:
+            raise Unavailable(f"a bridge network has one IPv{subnet.version} subnet at most")
+        seen.add(subnet.version)
+        if subnet.version == 6 and not record.ipv6:
+            raise InvalidInput(f"invalid network config: {subnet} needs IPv6 to be enabled (--ipv6)")
+        one.subnet = str(subnet)
+        if one.ip_range:
+            try:
+                within = ipaddress.ip_network(one.ip_range)
+            except ValueError as error:
+                raise InvalidInput(f"invalid network config: invalid ip-range {one.ip_range}: {error}") from None
+            if within.version != subnet.version or not within.subnet_of(subnet):  # type: ignore[arg-type]
+                raise InvalidInput(f"invalid network config: ip-range {within} is not in the subnet {subnet}")
+        for name, text in (("gateway", one.gateway), *(("aux address " + key, v) for key, v in one.aux.items())):
+            if text and _address(text, name) not in subnet:
+                raise InvalidInput(f"invalid network config: the {name} {text} is not in the subnet {subnet}")
+
+
+def _address(text: str, what: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidInput(f"invalid {what}: {text} is not an IP address") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    return [_without_nulls(member) for member in value] if isinstance(value, list) else value

@@ -1,0 +1,139 @@
+"""The packet filter's table as text: one table a daemon, nobody else's is ever named. Pure.
+
+Published ports are elements of maps, so that a container's ports come and go without touching anything else; the rest
+depends on the bridges only and is written whole.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from buildtool.networks.model import PortMapping
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+DNS_TABLE = "buildtool-dns"
+DNS_ADDRESS = "127.0.0.11"
+
+
+@dataclass(frozen=True)
+class BridgeRules:
+    """What the rules must know of one bridge network; "" = it has no subnet of that version."""
+
+    bridge: str
+    subnet: str
+    subnet6: str = ""
+    internal: bool = False
+    icc: bool = True
+    masquerade: bool = True
+
+
+@dataclass(frozen=True)
+class Target:
+    """A published port and the container's address that it leads to, of the same IP version as `host_ip`."""
+
+    port: PortMapping
+    address: str
+
+
+def table(name: str, bridges: Sequence[BridgeRules], targets: Iterable[Target]) -> str:
+    """One transaction that puts this table in the place of what was there under its name."""
+    names = [one.bridge for one in bridges]
+    parts = [
+        f"table inet {name} {{",
+        *(line for protocol in PROTOCOLS for version in (4, 6) for line in _maps(protocol, version)),
+        _set("bridges", "ifname", [f'"{one}"' for one in names]),
+        _set("internal", "ifname", [f'"{one.bridge}"' for one in bridges if one.internal]),
+        _set("within", "ifname . ifname", [f'"{one.bridge}" . "{one.bridge}"' for one in bridges if one.icc]),
+        _set("hairpin", "ifname . ifname", [f'"{one}" . "{one}"' for one in names]),
+        # Loopback publishing lets 127.0.0.0/8 be routed to the bridges: nobody may come from there.
+        "chain guard { type filter hook prerouting priority raw;",
+        "  iifname @bridges ip daddr 127.0.0.0/8 drop",
+        "  iifname @bridges ip saddr 127.0.0.0/8 drop",
+        "}",
+        "chain publish {",
+        *(rule for protocol in PROTOCOLS for version in (4, 6) for rule in _translations(protocol, version)),
+        "}",
+        "chain prerouting { type nat hook prerouting priority dstnat; fib daddr type local jump publish; }",
+        "chain output { type nat hook output priority -100; fib daddr type local jump publish; }",
+        "chain postrouting { type nat hook postrouting priority srcnat;",
+        "  iifname . oifname @hairpin ct status dnat masquerade",
+        "  ip saddr 127.0.0.0/8 oifname @bridges masquerade",
+        *(line for one in bridges for line in _masquerade(one)),
+        "}",
+        "chain forward { type filter hook forward priority filter;",
+        "  iifname != @bridges oifname != @bridges accept",
+        "  ct state established,related accept",
+        "  iifname . oifname @within accept",
+        "  iifname @internal drop",
+        "  oifname @internal drop",
+        "  ct status dnat accept",
+        "  oifname @bridges drop",
+        "}",
+        "}",
+    ]
+    return f"table inet {name}\ndelete table inet {name}\n" + "\n".join(parts) + "\n" + elements("add", name, targets)
+
+
+def removal(name: str) -> str:
+    """Remove the table, whether it is there or not."""
+    return f"table inet {name}\ndelete table inet {name}\n"
+
+
+def elements(action: str, name: str, targets: Iterable[Target]) -> str:
+    """`add` or `delete` published ports."""
+    lines = []
+    for target in targets:
+        port, host = target.port, ipaddress.ip_address(target.port.host_ip)
+        map_name = f"{port.protocol}{host.version}"
+        key = str(port.host_port)
+        if host.is_unspecified:
+            map_name += "_any"
+        else:
+            key = f"{host} . {key}"
+        lines.append(
+            f"{action} element inet {name} {map_name} {{ {key} : {target.address} . {port.container_port} }}\n"
+        )
+    return "".join(lines)
+
+
+def resolver(udp: int, tcp: int) -> str:
+    """The table in a container's own namespace that leads port 53 of its resolver's address to the real ports."""
+    return (
+        f"table ip {DNS_TABLE}\ndelete table ip {DNS_TABLE}\n"
+        f"table ip {DNS_TABLE} {{ chain output {{ type nat hook output priority -100;\n"
+        f"  ip daddr {DNS_ADDRESS} udp dport 53 dnat to {DNS_ADDRESS}:{udp}\n"
+        f"  ip daddr {DNS_ADDRESS} tcp dport 53 dnat to {DNS_ADDRESS}:{tcp}\n"
+        "} }\n"
+    )
+
+
+def _maps(protocol: str, version: int) -> list[str]:
+    kind = f"ipv{version}_addr"
+    return [
+        f"map {protocol}{version} {{ type {kind} . inet_service : {kind} . inet_service; }}",
+        f"map {protocol}{version}_any {{ type inet_service : {kind} . inet_service; }}",
+    ]
+
+
+def _translations(protocol: str, version: int) -> list[str]:
+    ip = "ip" if version == 4 else "ip6"
+    start = f"meta nfproto ipv{version} meta l4proto {protocol} dnat {ip} to"
+    name = f"{protocol}{version}"
+    return [
+        f"  {start} {ip} daddr . {protocol} dport map @{name}",
+        f"  {start} {protocol} dport map @{name}_any",
+    ]
+
+
+def _set(name: str, kind: str, members: list[str]) -> str:
+    inner = f" elements = {{ {', '.join(members)} }};" if members else ""
+    return f"set {name} {{ type {kind};{inner} }}"
+
+
+def _masquerade(one: BridgeRules) -> list[str]:
+    if one.internal or not one.masquerade:
+        return []
+    pairs = (("ip", one.subnet), ("ip6", one.subnet6))
+    return [f'  {ip} saddr {subnet} oifname != "{one.bridge}" masquerade' for ip, subnet in pairs if subnet]

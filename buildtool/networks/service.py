@@ -1,0 +1,409 @@
+"""The networks of one data root: made, joined, left, restored. Use it from one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from buildtool.aio import offload
+from buildtool.cache import Store
+from buildtool.cache.overlay import in_user_namespace
+from buildtool.errors import BuildtoolError, Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from buildtool.networks import kernel, request
+from buildtool.networks.firewall import Firewall
+from buildtool.networks.model import (
+    BRIDGE,
+    PREDEFINED,
+    Endpoint,
+    EndpointRequest,
+    NetworkRecord,
+    PortRequest,
+    Sandbox,
+)
+from buildtool.networks.names import NameServers
+from buildtool.networks.netlink import Netlink
+from buildtool.networks.network import Network
+from buildtool.networks.predefined import predefined_id
+from buildtool.networks.publish import Publisher
+from buildtool.networks.rulebook import RuleBook
+
+log = logging.getLogger("buildtool.networks")
+_POLL = 0.02
+_POLLS = 15
+
+Publish = Callable[[str, str, Mapping[str, str]], None]
+
+
+class Networks:
+    """Everything about bridge networks.
+
+    Nothing exists in the kernel before the first container needs it, and nothing stays there when the service closes
+    while no container is connected.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._documents = store.state.documents("networks")
+        self._names = kernel.Names(store.root)
+        self._firewall = Firewall()
+        self._publisher = Publisher()
+        self._resolvers = NameServers(self._firewall, self._networks_of)
+        self._rules = RuleBook(self._firewall, self._names.table)
+        self._networks: dict[str, Network] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self.publish: Publish = lambda action, id, attributes: None
+        self.warning = ""
+        """What keeps containers from reaching others although everything is set up; for users."""
+        self._load()
+
+    # Looking
+
+    @property
+    def refusal(self) -> str:
+        """Why there are no bridge networks here; "" where they work."""
+        if os.geteuid() != 0 or in_user_namespace():
+            return "a plain user's daemon has no bridge networks: use --network host or none"
+        return ""
+
+    def __iter__(self) -> Iterator[Network]:
+        return iter(list(self._networks.values()))
+
+    def get(self, reference: str) -> Network:
+        """By id, name or unique prefix of an id. Raises NotFound, InvalidInput."""
+        found = self._networks.get(reference)
+        if found is not None:
+            return found
+        named = [one for one in self._networks.values() if one.name == reference]
+        if named:
+            return named[0]
+        begun = [one for one in self._networks.values() if len(reference) >= 4 and one.id.startswith(reference)]
+        if len(begun) > 1:
+            raise InvalidInput(f"network {reference} is ambiguous ({len(begun)} matches found on ID prefix)")
+        if not begun:
+            raise NotFound(f"network {reference} not found")
+        return begun[0]
+
+    def default(self) -> Network:
+        """The network `bridge`."""
+        return self._networks[predefined_id(BRIDGE)]
+
+    # Making and removing
+
+    async def create(self, body: Any) -> tuple[str, str]:
+        """POST /networks/create: the id and a warning. Raises InvalidInput, Conflict, Forbidden, Unavailable."""
+        record = request.parse(body)
+        if self.refusal:
+            raise Unavailable(f"cannot create network {record.name}: {self.refusal}")
+        if any(one.name == record.name for one in self._networks.values()):
+            raise Conflict(f"network with name {record.name} already exists")
+        if any(one.record.bridge == record.bridge for one in self._networks.values()):
+            raise Conflict(f"cannot create network {record.name}: the bridge {record.bridge} is in use")
+        network = Network(record)
+        self._networks[record.id] = network
+        try:
+            await self._make_ready(network)
+        except BaseException:
+            self._networks.pop(record.id, None)
+            await offload(self._documents.delete, record.id)
+            raise
+        self.publish("create", record.id, {"name": record.name, "type": record.driver})
+        return record.id, self.warning
+
+    async def remove(self, reference: str) -> None:
+        """DELETE /networks/{id}. Raises NotFound, Forbidden (predefined, in use)."""
+        if reference in PREDEFINED:
+            raise Forbidden(f"{reference} is a pre-defined network and cannot be removed")
+        network = self.get(reference)
+        if network.record.default:
+            raise Forbidden("bridge is a pre-defined network and cannot be removed")
+        async with network.lock:
+            if network.members:
+                users = ", ".join(f'name:"{box.name}" id:"{end.id[:12]}"' for box, end in network.members.values())
+                what = f"network {network.name} id {network.id} has active endpoints"
+                raise Forbidden(f"error while removing network: {what} ({users})")
+            self._networks.pop(network.id, None)
+            await offload(self._documents.delete, network.id)
+            if network.ready:
+                network.ready = False
+                await self._rules.reload(self)
+                await offload(kernel.remove_bridge, network.record)
+        self.publish("destroy", network.id, {"name": network.name, "type": network.record.driver})
+
+    # Joining and leaving
+
+    async def join(
+        self,
+        container: str,
+        name: str,
+        requests: Sequence[EndpointRequest],
+        ports: Sequence[PortRequest] = (),
+    ) -> Sandbox:
+        """Take the addresses and the host's ports for a container that is to start; give them back with `leave`.
+
+        Raises NotFound (a network), Forbidden (address in use), BuildtoolError (port in use), Conflict (none left).
+        """
+        sandbox = Sandbox(id=os.urandom(32).hex(), container=container, name=name)
+        try:
+            for asked in requests:
+                await self._enter(sandbox, asked)
+            gateway = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
+            if gateway is not None and ports:
+                self._reserve(sandbox, gateway, ports)
+        except BaseException:
+            await self.leave(sandbox)
+            raise
+        return sandbox
+
+    async def plug(self, sandbox: Sandbox, pid: int) -> None:
+        """Connect the network namespace of that process. Raises BuildtoolError; `leave` is needed all the same."""
+        await self._plug(sandbox, list(sandbox.endpoints), pid)
+        if sandbox.ports:
+            await self._rules.add_ports(sandbox)
+            self._publisher.serve(sandbox)
+        await self._resolvers.open(sandbox, pid)
+
+    async def leave(self, sandbox: Sandbox) -> None:
+        """Give everything back. The addresses are free once the kernel has removed the interfaces."""
+        self._resolvers.close(sandbox)
+        for endpoint in sandbox.endpoints:
+            self._depart(sandbox, endpoint)
+        if sandbox.ports:
+            await self._rules.remove_ports(sandbox)
+        self._publisher.release(sandbox)
+
+    async def connect(self, sandbox: Sandbox, pid: int, asked: EndpointRequest) -> Endpoint:
+        """Join one more network while the container runs."""
+        before = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
+        endpoint = await self._enter(sandbox, asked)
+        try:
+            await self._plug(sandbox, [endpoint], pid)
+            await self._gateway_changed(sandbox, pid, before)
+            await self._resolvers.open(sandbox, pid)
+        except BaseException:
+            sandbox.endpoints.remove(endpoint)
+            self._depart(sandbox, endpoint)
+            raise
+        return endpoint
+
+    async def disconnect(self, sandbox: Sandbox, pid: int, network_id: str) -> None:
+        """Leave one network while the container runs (pid 0: it does not any more)."""
+        endpoint = sandbox.endpoint(network_id)
+        if endpoint is None:
+            return
+        before = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
+        if before is endpoint and sandbox.ports:
+            await self._rules.remove_ports(sandbox)
+        sandbox.endpoints.remove(endpoint)
+        await offload(kernel.delete_links, [endpoint.host_interface])
+        self._depart(sandbox, endpoint)
+        if pid:
+            await self._gateway_changed(sandbox, pid, before)
+
+    def rename(self, sandbox: Sandbox, old: str, new: str) -> None:
+        """The container has another name."""
+        sandbox.name = new
+        for endpoint in sandbox.endpoints:
+            if old in endpoint.names and endpoint.network_id in self._networks:
+                self._networks[endpoint.network_id].rename(endpoint, old, new)
+
+    # Restoring and closing
+
+    async def adopt(self, sandbox: Sandbox, pid: int) -> None:
+        """A container that has gone on without a daemon; `settle` follows when all are adopted."""
+        for endpoint in list(sandbox.endpoints):
+            network = self._networks.get(endpoint.network_id)
+            if network is None:
+                sandbox.endpoints.remove(endpoint)
+            else:
+                network.adopt(sandbox, endpoint)
+        for text in self._publisher.adopt(sandbox):
+            log.warning(
+                "the published port %s of %s cannot be held: only the packet filter serves it", text, sandbox.name
+            )
+        self._publisher.serve(sandbox)
+        try:
+            await self._resolvers.open(sandbox, pid)
+        except BuildtoolError as error:
+            log.warning("container %s has no name service: %s", sandbox.name, error)
+
+    async def settle(self) -> None:
+        """Restore the bridges and rules of those adopted; remove what a daemon that died has left."""
+        if self.refusal:
+            return
+        for network in self:
+            if network.members and not network.ready:
+                try:
+                    await offload(kernel.make_bridge, network.record, self._names)
+                    network.ready = True
+                except BuildtoolError as error:
+                    log.error("network %s cannot be restored: %s", network.name, error)
+        bridges, veths = await offload(kernel.own_links, self._names)
+        used = {end.host_interface for network in self for _, end in network.members.values()}
+        ready = {network.record.bridge for network in self if network.ready}
+        stale = [link.name for link in veths if link.name not in used]
+        stale += [link.name for link in bridges if link.name not in ready]
+        if stale:
+            await offload(kernel.delete_links, stale)
+        if ready:
+            await self._rules.reload(self)
+        elif bridges:
+            await self._rules.drop()
+
+    async def close(self) -> None:
+        """Let go. While no container is connected, nothing stays in the kernel; otherwise everything goes on."""
+        self._resolvers.close_all()
+        self._publisher.close()
+        await asyncio.gather(*self._leaving.values(), return_exceptions=True)
+        ready = [network for network in self if network.ready]
+        if ready and not any(network.members for network in self):
+            try:
+                await self._rules.drop()
+                await offload(kernel.delete_links, [network.record.bridge for network in ready])
+            except (BuildtoolError, OSError) as error:
+                log.warning("the networks were not cleared away: %s", error)
+
+    # Parts
+
+    def _load(self) -> None:
+        for identity, document in self._documents.items():
+            try:
+                self._networks[identity] = Network(msgspec.convert(document, NetworkRecord))
+            except msgspec.ValidationError as error:
+                log.error("the record of network %s cannot be read: %s", identity, error)
+        identity = predefined_id(BRIDGE)
+        if identity not in self._networks:
+            options = {
+                "com.docker.network.bridge.default_bridge": "true",
+                "com.docker.network.bridge.enable_icc": "true",
+                "com.docker.network.bridge.enable_ip_masquerade": "true",
+                "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+                "com.docker.network.bridge.name": self._names.default_bridge,
+                "com.docker.network.driver.mtu": "1500",
+            }
+            record = NetworkRecord(
+                id=identity, name=BRIDGE, created=0, bridge=self._names.default_bridge, options=options
+            )
+            self._networks[identity] = Network(record)
+
+    def _networks_of(self, sandbox: Sandbox) -> list[Network]:
+        """The user-defined networks that a container is in."""
+        found = (self._networks.get(endpoint.network_id) for endpoint in sandbox.endpoints)
+        return [network for network in found if network is not None and not network.record.default]
+
+    async def _make_ready(self, network: Network) -> None:
+        if not network.ready:
+            if self.refusal:
+                raise Unavailable(self.refusal)
+            async with network.lock:
+                await self._make_locked(network)
+
+    async def _make_locked(self, network: Network) -> None:
+        if network.ready:  # another one was quicker
+            return
+        if network.id not in self._networks:
+            raise NotFound(f"network {network.name} not found")
+        await offload(self._make_bridge, network)
+        network.ready = True
+        try:
+            await self._rules.reload(self)
+        except BaseException:
+            network.ready = False
+            await offload(kernel.remove_bridge, network.record)
+            raise
+        self.warning = await self._rules.foreign_drops()
+
+    def _make_bridge(self, network: Network) -> None:
+        with kernel.exclusive():
+            others = [subnet for other in self if other is not network for subnet in other.subnets()]
+            network.choose_subnets([*kernel.taken_subnets(without=network.record.bridge), *others])
+            kernel.make_bridge(network.record, self._names)
+        self._documents.put(network.id, msgspec.to_builtins(network.record))
+
+    async def _enter(self, sandbox: Sandbox, asked: EndpointRequest) -> Endpoint:
+        network = self.get(asked.network)
+        await self._make_ready(network)
+        for address in filter(None, (asked.ipv4, asked.ipv6)):
+            leaving = self._leaving.get(f"{network.id} {address}")
+            if leaving is not None:
+                await asyncio.wait([leaving])
+        used = {endpoint.interface for endpoint in sandbox.endpoints}
+        prefix = network.record.text("container_iface_prefix") or "eth"
+        interface = next(name for number in range(1000) if (name := f"{prefix}{number}") not in used)
+        return network.enter(sandbox, asked, interface, self._names.veth())
+
+    def _reserve(self, sandbox: Sandbox, endpoint: Endpoint, ports: Sequence[PortRequest]) -> None:
+        try:
+            self._publisher.reserve(sandbox, ports)
+        except BuildtoolError as error:
+            error.message = (
+                f"driver failed programming external connectivity on endpoint {sandbox.name} ({endpoint.id}): "
+                f"{error.message}"
+            )
+            raise
+
+    async def _plug(self, sandbox: Sandbox, endpoints: list[Endpoint], pid: int) -> None:
+        records = {endpoint.network_id: self._networks[endpoint.network_id].record for endpoint in endpoints}
+        try:
+            await offload(kernel.plug, sandbox, endpoints, records, pid)
+        except BuildtoolError:
+            if not await self._bridges_lost(records):
+                raise
+            for identity in records:
+                await self._make_ready(self._networks[identity])
+            await offload(kernel.plug, sandbox, endpoints, records, pid)
+
+    async def _bridges_lost(self, records: dict[str, NetworkRecord]) -> bool:
+        """Whether somebody has removed a bridge behind our back; it is made again then."""
+        bridges, _ = await offload(kernel.own_links, self._names)
+        present = {link.name for link in bridges}
+        lost = [identity for identity, record in records.items() if record.bridge not in present]
+        for identity in lost:
+            self._networks[identity].ready = False
+        return bool(lost)
+
+    def _depart(self, sandbox: Sandbox, endpoint: Endpoint) -> None:
+        network = self._networks.get(endpoint.network_id)
+        if network is None:
+            return
+        network.leave(sandbox, endpoint)
+        key = f"{network.id} {endpoint.address or endpoint.address6}"
+        task = asyncio.get_running_loop().create_task(self._free_when_gone(network, endpoint))
+        self._leaving[key] = task
+        task.add_done_callback(lambda done: self._leaving.pop(key, None) if self._leaving.get(key) is done else None)
+
+    async def _free_when_gone(self, network: Network, endpoint: Endpoint) -> None:
+        """An address goes to nobody else while the old interface may still answer for it."""
+        for _ in range(_POLLS):
+            if not await offload(_exists, endpoint.host_interface):
+                break
+            await asyncio.sleep(_POLL)
+        else:
+            with contextlib.suppress(OSError):
+                await offload(kernel.delete_links, [endpoint.host_interface])
+        network.free(endpoint)
+
+    async def _gateway_changed(self, sandbox: Sandbox, pid: int, before: Endpoint | None) -> None:
+        """The default route and the published ports follow the endpoint that is the gateway's now."""
+        after = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
+        if after is before:
+            return
+        still = before if before in sandbox.endpoints else None
+        await offload(kernel.move_default_route, pid, still, after)
+        if sandbox.ports:
+            if still is not None:
+                await self._rules.remove_ports(sandbox, still)
+            await self._rules.add_ports(sandbox)
+            self._publisher.serve(sandbox)
+
+
+def _exists(name: str) -> bool:
+    try:
+        with Netlink() as netlink:
+            return netlink.link(name) is not None
+    except OSError:
+        return False
