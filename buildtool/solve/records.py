@@ -56,14 +56,17 @@ class Records:
         return preimage
 
     def tree(self, key: str) -> Layers:
-        """The tree that an earlier step resulted in; a base image's key stands for itself."""
-        record = self._store.actions.get(Digest(key))
-        if record is None or "tree" not in record:
-            return Layers(key, ())
-        return Layers(record["tree"]["base"], tuple(record["tree"]["layers"]))
+        """The tree that an earlier step resulted in; a base image's key (or one forgotten) stands for itself."""
+        layers: list[int | str] = []
+        while True:
+            record = self._store.actions.get(Digest(key))
+            if record is None or "below" not in record:
+                return Layers(key, tuple(reversed(layers)))
+            layers.append(str(record["content"]) or int(record["snapshots"][0]))
+            key = str(record["below"])
 
-    def put(self, key: str, preimage: Preimage, result: StepResult, tree: Layers | None = None) -> None:
-        """Remember a result under a key."""
+    def put(self, key: str, preimage: Preimage, result: StepResult, below: str | None = None) -> None:
+        """Remember a result under a key. `below` is the key of the step whose tree its layer lies on."""
         record = {
             "kind": "step",
             "snapshots": [result.snapshot],
@@ -71,8 +74,8 @@ class Records:
             "content": result.content,
             "preimage": preimage,
         }
-        if tree is not None:
-            record["tree"] = {"base": tree.base, "layers": list(tree.layers)}
+        if below is not None:
+            record["below"] = below
         self._store.actions.put(Digest(key), record)
 
     def executions(self, seen: Digest) -> list[dict[str, Any]]:

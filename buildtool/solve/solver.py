@@ -31,7 +31,7 @@ from buildtool.solve.file_steps import (
     plan_mkdir,
 )
 from buildtool.solve.flights import Flights, Gate, Listener
-from buildtool.solve.keys import seen_key
+from buildtool.solve.keys import SCRATCH_KEY, seen_key
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import Copied, Records, StepResult
 from buildtool.solve.request import StepRecord
@@ -68,7 +68,6 @@ class Solver:
         self.executed = False
         self.on_result: Callable[[StepId, StepResult], None] = lambda step, result: None
         self._index = {step: number for number, step in enumerate(prepared.plan.visible, 1)}
-        self._trees: dict[StepId, Layers] = {}
         self._bases: dict[str, asyncio.Task[list[SnapshotId]]] = {}
         self._ready: dict[StepId, asyncio.Event] = {}
 
@@ -167,7 +166,6 @@ class Solver:
         if step in self._index:
             index = self._index[step]
             self.emit(events.StepCached(index, _short(key)) if hit else events.StepDone(index, seconds, _short(key)))
-        self.layers(step)
         self._ready[step].set()
         await to_end(self._remember, node, result, hit)
 
@@ -190,17 +188,18 @@ class Solver:
 
     def layers(self, step: StepId) -> Layers:
         """The tree of a finished step."""
-        known = self._trees.get(step)
-        if known is None:
-            node = self.prepared.node(step)
+        above: list[int | str] = []
+        current: StepId | None = step
+        base = SCRATCH_KEY
+        while current is not None:
+            node = self.prepared.node(current)
             if isinstance(node.step, Source):
-                known = Layers(self.prepared.keys[step], ())
-            else:
-                result = self.results[step]
-                below = self.layers(node.parent) if node.parent is not None else Layers("scratch", ())
-                known = below.plus(result.content or int(result.snapshot))
-            self._trees[step] = known
-        return known
+                base = self.prepared.keys[current]
+                break
+            result = self.results[current]
+            above.append(result.content or int(result.snapshot))
+            current = node.parent
+        return Layers(base, tuple(reversed(above)))
 
     async def _chain(self, step: StepId) -> list[SnapshotId]:
         """The snapshots of a finished step's tree, bottom first. Unpacks the base image when it is not."""
@@ -363,7 +362,7 @@ class Solver:
         records, prepared = self.shared.records, self.prepared
         prepared.lease.snapshot(result.snapshot)
         key, preimage = prepared.keys[node.id], prepared.preimages[node.id]
-        records.put(key, preimage, result, self.layers(node.id))
+        records.put(key, preimage, result, prepared.keys[node.parent] if node.parent is not None else SCRATCH_KEY)
         if result.content and not hit:
             records.put(result.content, {"level": "content"}, result)
         if isinstance(node.step, Exec) and not hit:

@@ -22,10 +22,6 @@ class Layers:
     base: str
     layers: tuple[Layer, ...]
 
-    def plus(self, layer: Layer) -> Layers:
-        """This tree with a layer on top."""
-        return Layers(self.base, (*self.layers, layer))
-
 
 def same_tree(a: Layers, b: Layers, diff_id: Callable[[int], str | None]) -> bool:
     """Whether two trees hold the same files. `diff_id` digests the layer of a snapshot, None when it is gone."""

@@ -388,3 +388,15 @@ def test_the_index_of_digests_trusts_no_young_status(shop: Workshop) -> None:
         second = shop.build("FROM busybox\nCOPY a /a\n")
         assert shop.tree(second.image)["/a"].content == content
         assert first.image.id != second.image.id
+
+
+def test_hundreds_of_steps(shop: Workshop) -> None:
+    text = "FROM busybox\n" + "".join(f"WORKDIR /d{number}\n" for number in range(250)) + "RUN ls / | wc -l\n"
+    began = time.monotonic()
+    first = shop.build(text)
+    cold = time.monotonic() - began
+    began = time.monotonic()
+    second = shop.build(text)
+    assert all(second.cached)
+    assert second.image.id == first.image.id
+    assert time.monotonic() - began < max(1.0, cold / 2)

@@ -72,7 +72,7 @@ def edit(chance: random.Random, stages: list[list[str]], context: Path) -> None:
 
 
 @settings(
-    max_examples=6,
+    max_examples=5,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
