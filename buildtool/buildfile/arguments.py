@@ -6,6 +6,7 @@ This is the only place that sees Lark's trees and tokens of instructions; above 
 from __future__ import annotations
 
 import json
+import re
 from typing import NamedTuple
 
 from lark import TextSlice, Token, Tree
@@ -16,6 +17,12 @@ from buildtool.buildfile.instructions import Word
 from buildtool.buildfile.scanner import Logical
 from buildtool.errors import InvalidInput, Span
 from buildtool.grammar import load
+
+# Most instructions are of the simplest shape. These read them as the grammar does, in a fifth of its time.
+_WITHOUT_FLAGS = re.compile(r"[\t-\r ]*(?=[!-,.-~][\t-\r -~]*\Z)")
+_ATOM = re.compile(r"[^ \t\v\f\r\n]+")
+_PAIR = r"[A-Za-z_][A-Za-z0-9_.-]*=[!#-&(-\[\]-_a-~]*"
+_PLAIN_PAIRS = re.compile(rf"{_PAIR}(?:[ \t]+{_PAIR})*")
 
 
 class Piece(NamedTuple):
@@ -63,10 +70,16 @@ class Arguments:
         return words
 
     def atoms(self) -> tuple[list[Piece], Flags]:
+        if plain := _WITHOUT_FLAGS.match(self.line.text, self.start):
+            found = _ATOM.finditer(self.line.text, plain.end())
+            return [Piece(atom[0], atom.start(), atom.end()) for atom in found], Flags(self.line, self.keyword, ())
         children, flags = self._parse("atoms")
         return [_piece(token) for token in children if isinstance(token, Token)], flags
 
     def text(self) -> tuple[Piece | None, Flags]:
+        if plain := _WITHOUT_FLAGS.match(self.line.text, self.start):
+            start, end = plain.end(), len(self.line.text)
+            return Piece(self.line.text[start:], start, end), Flags(self.line, self.keyword, ())
         children, flags = self._parse("text")
         return (_piece(children[0]) if children and isinstance(children[0], Token) else None), flags
 
@@ -78,6 +91,8 @@ class Arguments:
 
     def pairs(self) -> list[tuple[Piece, Piece]]:
         """`name=value …`, or the legacy `name value`; sets `is_legacy`."""
+        if _PLAIN_PAIRS.fullmatch(self.line.text, self.start):
+            return [_split_pair(atom) for atom in _ATOM.finditer(self.line.text, self.start)]
         children, _ = self._parse("pairs")
         result: list[tuple[Piece, Piece]] = []
         for node in children:
@@ -99,6 +114,8 @@ class Arguments:
 
     def defaults(self) -> list[tuple[Piece, Piece | None]]:
         """ARG's `name` and `name=default`."""
+        if _PLAIN_PAIRS.fullmatch(self.line.text, self.start):
+            return [_split_pair(atom) for atom in _ATOM.finditer(self.line.text, self.start)]
         children, _ = self._parse("args")
         result: list[tuple[Piece, Piece | None]] = []
         for node in children:
@@ -183,6 +200,12 @@ def _piece(token: Tree[Token] | Token) -> Piece:
     assert isinstance(token, Token)
     start = token.start_pos or 0
     return Piece(str(token), start, start + len(token))
+
+
+def _split_pair(pair: re.Match[str]) -> tuple[Piece, Piece]:
+    name, _, value = pair[0].partition("=")
+    middle = pair.start() + len(name)
+    return Piece(name, pair.start(), middle), Piece(value, middle + 1, pair.end())
 
 
 def _behind_equals(piece: Piece) -> Piece:
