@@ -15,7 +15,7 @@ from buildtool.cache import Lease, Store
 from buildtool.errors import BuildtoolError, NotFound
 from buildtool.images import Image, Images
 from buildtool.oci import Platform, Reference, parse_reference
-from buildtool.runtime import Runtime
+from buildtool.runtime import Runtime, Task
 from buildtool.solve.bases import MissingBase
 from buildtool.solve.events import Built, Event, Warning
 from buildtool.solve.flights import Flights, Gate
@@ -64,8 +64,10 @@ class Builder:
             gate=Gate(max(8, 4 * (os.cpu_count() or 1))),
             run_root=run_root,
         )
+        self._left: list[Path] | None = None
         forget_old_files(store.root)
-        shutil.rmtree(directory, ignore_errors=True)  # what a killed daemon left
+        if directory.is_dir():
+            self._left = [path for path in directory.iterdir() if path.is_dir()]
 
     async def build(self, request: BuildRequest, emit: Callable[[Event], None]) -> BuildResult:
         """Build an image, telling `emit` what happens.
@@ -75,6 +77,7 @@ class Builder:
         """
         tags = [_tag(name) for name in request.tags]
         began = time.time()
+        await self._clear_left()
         with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:
             prepared = await self._with_bases(request, lease)
             for warning in prepared.warnings:
@@ -100,6 +103,16 @@ class Builder:
         """Wait for what finished builds still have to write."""
         if self._background:
             await asyncio.wait(self._background)
+
+    async def _clear_left(self) -> None:
+        """End and remove what steps of a killed daemon left: processes, control groups, bundles."""
+        left, self._left = self._left, None
+        for path in left or ():
+            if (path / "bundle").is_dir():
+                found = await self._shared.run.runtime.reattach(path / "bundle")
+                if isinstance(found, Task):
+                    await found.delete()
+            await offload(shutil.rmtree, path, ignore_errors=True)
 
     async def _with_bases(self, request: BuildRequest, lease: Lease) -> Prepared:
         """Prepare; base images that are missing (all of them with `request.pull`) are pulled first."""

@@ -239,3 +239,29 @@ def test_the_event_loop_is_not_blocked(shop: Workshop) -> None:
 
     shop.run(watched())
     assert max(slow) < 0.5
+
+
+def test_what_a_killed_daemon_left_is_ended_and_removed(shop: Workshop) -> None:
+    """A container of a step whose daemon is gone, with its bundle: the next build ends it."""
+    from buildtool.runtime import Bundle, Rootfs, SpecOptions, container_spec
+
+    image = shop.images.get("busybox")
+    lower = [shop.store.snapshots.fs(snapshot) for snapshot in shop.images.snapshots(image)]
+    bundle = shop.root / "run" / "builds" / "build-left" / "bundle"
+    upper, work = bundle.parent / "upper", bundle.parent / "work"
+    for directory in (bundle, upper, work):
+        directory.mkdir(parents=True)
+    spec = container_spec(SpecOptions(id="build-left", args=["sleep", "66.6"], env=["PATH=/bin"]))
+
+    async def leave() -> None:
+        task = await shop.runtime.create(Bundle("build-left", bundle, spec, Rootfs(lower, upper, work)))
+        await task.start()
+        task.release()
+
+    shop.run(leave())
+    assert processes(b"sleep\x0066.6")
+    shop.close()
+    shop.open()
+    shop.build("FROM busybox\nRUN true\n")
+    assert processes(b"sleep\x0066.6") == []
+    assert not bundle.parent.exists()
