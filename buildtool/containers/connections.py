@@ -118,22 +118,19 @@ class Connections:
                 record.networks.pop("none", None)
             await offload(self._registry.store, record)
 
-    async def disconnect(self, reference: str, container: Container, *, force: bool) -> None:
-        """POST /networks/{id}/disconnect. Raises NotFound, Forbidden."""
-        network = self.networks.get(reference)
+    async def disconnect(self, reference: str, container: Container) -> None:
+        """POST /networks/{id}/disconnect; from one that is gone too. Raises NotFound, Forbidden."""
         async with container.lock:
             record = container.record
-            if network.name not in record.networks:
-                raise Forbidden(f"container {record.id} is not connected to network {network.name}")
-            if len(record.networks) == 1 and not container.alive and not force:
-                del record.networks[network.name]
-            else:
-                record.networks.pop(network.name)
+            name = reference if reference in record.networks else self.networks.get(reference).name
+            if name not in record.networks or not bridged(record.host.network_mode):
+                raise Forbidden(f"container {record.id} is not connected to network {name}")
+            del record.networks[name]
             sandbox = record.sandbox
-            endpoint = sandbox.endpoint(network.id) if sandbox is not None else None
+            endpoint = next((e for e in sandbox.endpoints if e.network == name), None) if sandbox else None
             if sandbox is not None and endpoint is not None:
                 pid = container.task.pid if container.alive and container.task is not None else 0
-                await self.networks.disconnect(sandbox, pid, network.id)
+                await self.networks.disconnect(sandbox, pid, endpoint.network_id)
                 await offload(etcfiles.remove_address, container.directory, endpoint)
                 network_event(self._events, record, endpoint, "disconnect")
             await offload(self._registry.store, record)

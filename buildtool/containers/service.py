@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from buildtool.aio import offload
 from buildtool.cache import Pins, Store
 from buildtool.cache.trees import Tree
-from buildtool.containers import changes, commit, limits, listing, stats, streams, top, updates
+from buildtool.containers import changes, commit, limits, pruning, stats, streams, top, updates
 from buildtool.containers.archive import Archives
 from buildtool.containers.attach import Attachment
 from buildtool.containers.base import Bases
@@ -26,12 +26,13 @@ from buildtool.containers.lifecycle import Lifecycle
 from buildtool.containers.logs import LogOptions
 from buildtool.containers.model import Record
 from buildtool.containers.names import check_name, new_id
+from buildtool.containers.networkviews import NetworkViews
 from buildtool.containers.preparation import Preparer
 from buildtool.containers.recovery import Recovery
 from buildtool.containers.registry import Registry
 from buildtool.containers.tarwalk import tar_merged
 from buildtool.containers.views import Views
-from buildtool.containers.volumes import Volumes, disk_usage
+from buildtool.containers.volumes import Volumes
 from buildtool.containers.waiters import WaitResult, check_condition
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput
 from buildtool.images import Images
@@ -59,6 +60,7 @@ class Containers:
         self._preparer = Preparer(images, self._registry, self._bases)
         self._prober = Prober(self._start_probe, self._health_changed)
         self.networks = Networks(store)
+        self.network_views = NetworkViews(self.networks)
         self.connections = Connections(self.networks, self._registry, events)
         self._lifecycle = Lifecycle(
             self._registry, runtime, events, self._preparer, self.volumes, self._prober, self.connections
@@ -192,17 +194,7 @@ class Containers:
 
     async def prune(self, filters: Any = None) -> Json:
         """POST /containers/prune."""
-        removed, freed = [], 0
-        for container in listing.to_prune(self._registry, filters):
-            size = await offload(disk_usage, container.directory / "upper")
-            try:
-                await self._lifecycle.remove(container, force=False, volumes=False)
-            except Conflict:
-                continue
-            removed.append(container.id)
-            freed += size
-        self._events.publish("container", "prune", "", {"reclaimed": str(freed)})
-        return {"ContainersDeleted": removed or None, "SpaceReclaimed": freed}
+        return await pruning.prune(self._registry, self._lifecycle, self._events, filters)
 
     # Streams
 

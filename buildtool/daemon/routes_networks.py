@@ -1,4 +1,4 @@
-"""Networks: those that always exist can be looked at; others cannot be made yet."""
+"""Networks."""
 
 from __future__ import annotations
 
@@ -6,106 +6,72 @@ from typing import Any
 
 from aiohttp import web
 
-from buildtool.containers import times
-from buildtool.containers.filters import Filters
-from buildtool.daemon.answers import json_answer
+from buildtool.daemon.answers import json_answer, nothing
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
-from buildtool.errors import Forbidden, NotFound, Unavailable
-from buildtool.networks.predefined import predefined_id
+from buildtool.errors import InvalidInput
 
 routes = Routes()
-
-_PREDEFINED = ("host", "none")
-_DRIVERS = {"host": "host", "none": "null"}
-_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 
 
 @routes.add("GET", "/networks")
 async def list_networks(call: Call) -> web.StreamResponse:
     """The networks that pass the filters."""
-    wanted = Filters.parse(call.filters(), _FILTERS)
-    dangling = wanted.boolean("dangling")
-    found = [
-        network
-        for name in _PREDEFINED
-        if wanted.match("name", name)
-        and wanted.match("id", predefined_id(name))
-        and wanted.exact("driver", _DRIVERS[name])
-        and wanted.exact("scope", "local")
-        and wanted.exact("type", "builtin")
-        and wanted.labels({})
-        and dangling is not True
-        and (network := _document(call, name))
-    ]
-    return json_answer(found)
+    return json_answer(await call.services.containers.network_views.list(call.filters()))
 
 
 @routes.add("POST", "/networks/create")
 async def create(call: Call) -> web.StreamResponse:
-    """Networks of one's own need the bridge driver."""
-    body: dict[str, Any] = await call.json()
-    raise Unavailable(
-        f"cannot create network {body.get('Name', '')}: this daemon has the networks host and none only"
-    )
+    """Make a network."""
+    identity, warning = await call.services.containers.networks.create(await call.json())
+    return json_answer({"Id": identity, "Warning": warning}, 201)
 
 
 @routes.add("POST", "/networks/prune")
 async def prune(call: Call) -> web.StreamResponse:
-    """There is never one to remove."""
-    return json_answer({"NetworksDeleted": None})
+    """Remove the networks that nothing is connected to."""
+    return json_answer(await call.services.containers.network_views.prune(call.filters()))
 
 
 @routes.add("GET", "/networks/{id}")
 async def inspect(call: Call) -> web.StreamResponse:
-    """One network."""
-    return json_answer(_document(call, _name(call)))
+    """One network, with the containers that are connected to it."""
+    views = call.services.containers.network_views
+    return json_answer(await views.inspect(call.names["id"], scope=call.text("scope")))
 
 
 @routes.add("DELETE", "/networks/{id}")
 async def remove(call: Call) -> web.StreamResponse:
-    """The predefined networks stay."""
-    raise Forbidden(f"{_name(call)} is a pre-defined network and cannot be removed")
+    """Remove a network that no container is connected to."""
+    await call.services.containers.network_views.remove(call.names["id"])
+    return nothing()
 
 
 @routes.add("POST", "/networks/{id}/connect")
 async def connect(call: Call) -> web.StreamResponse:
-    """Containers keep the network they were created with."""
-    raise Unavailable(f"cannot connect to network {_name(call)}: a container keeps the network it was created with")
+    """Connect a container, running or not."""
+    body = await call.json()
+    settings: dict[str, Any] = body.get("EndpointConfig") or {}
+    if not isinstance(settings, dict):
+        raise InvalidInput("invalid connect request: EndpointConfig is an object")
+    containers = call.services.containers
+    container = containers.get(_container(body))
+    await containers.connections.connect(call.names["id"], container, settings)
+    return json_answer(None)
 
 
 @routes.add("POST", "/networks/{id}/disconnect")
 async def disconnect(call: Call) -> web.StreamResponse:
-    """Containers keep the network they were created with."""
-    raise Unavailable(
-        f"cannot disconnect from network {_name(call)}: a container keeps the network it was created with"
-    )
+    """Disconnect a container, running or not."""
+    body = await call.json()
+    containers = call.services.containers
+    container = containers.get(_container(body))
+    await containers.connections.disconnect(call.names["id"], container)
+    return json_answer(None)
 
 
-def _name(call: Call) -> str:
-    wanted = call.names["id"]
-    for name in _PREDEFINED:
-        if wanted == name or (len(wanted) >= 4 and predefined_id(name).startswith(wanted)):
-            return name
-    raise NotFound(f"network {wanted} not found")
-
-
-def _document(call: Call, name: str) -> dict[str, Any]:
-    return {
-        "Name": name,
-        "Id": predefined_id(name),
-        "Created": times.rfc3339nano(int(call.services.started) * times.SECOND),
-        "Scope": "local",
-        "Driver": _DRIVERS[name],
-        "EnableIPv4": True,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": None},
-        "Internal": False,
-        "Attachable": False,
-        "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
-        "Containers": {},
-        "Options": {},
-        "Labels": {},
-    }
+def _container(body: dict[str, Any]) -> str:
+    name = body.get("Container")
+    if not name or not isinstance(name, str):
+        raise InvalidInput("no container given: the Container of the request is empty")
+    return name

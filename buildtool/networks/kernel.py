@@ -86,6 +86,16 @@ def make_bridge(record: NetworkRecord, names: Names) -> None:
             raise _explained(error, f"cannot make the bridge of network {record.name}") from error
     write_sysctl("net/ipv4/ip_forward", "1")
     if record.subnet(6) is not None:
+        _forward_ipv6()
+
+
+def _forward_ipv6() -> None:
+    """A machine that forwards stops listening to its router's advertisements, unless told to go on."""
+    switch = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+    if switch.exists() and switch.read_text().strip() != "1":
+        for path in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"):
+            if path.read_text().strip() == "1":
+                write_sysctl(str(path.relative_to("/proc/sys")), "2")
         write_sysctl("net/ipv6/conf/all/forwarding", "1")
 
 

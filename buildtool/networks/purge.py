@@ -1,4 +1,4 @@
-"""Removing every trace of a data root's networks from the kernel: when it is uninstalled, or its daemon was killed."""
+"""Removing every trace of a data root's networks from the kernel, when it is uninstalled or its daemon was killed."""
 
 from __future__ import annotations
 

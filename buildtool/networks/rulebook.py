@@ -39,12 +39,13 @@ class RuleBook:
         return text
 
     async def reload(self, networks: Iterable[Network]) -> None:
-        """Put the whole table in place, for all networks that are ready and all who are in them."""
+        """Put the whole table in place, for all networks that are ready and all in them; without any it goes."""
         async with self._lock:
             ready = [network for network in networks if network.ready]
             sandboxes = {box.id: box for network in ready for box, _ in network.members.values()}
             found = [target for box in sandboxes.values() for target in targets(box)]
-            text = rules.table(self._table, [network.rules() for network in ready], found)
+            bridges = [network.rules() for network in ready]
+            text = rules.table(self._table, bridges, found) if bridges else rules.removal(self._table)
             await offload(self._firewall.apply, text)
 
     async def drop(self) -> None:

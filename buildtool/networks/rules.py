@@ -102,10 +102,10 @@ def resolver(udp: int, tcp: int) -> str:
     """The table in a container's own namespace that leads port 53 of its resolver's address to the real ports."""
     return (
         f"table ip {DNS_TABLE}\ndelete table ip {DNS_TABLE}\n"
-        f"table ip {DNS_TABLE} {{ chain output {{ type nat hook output priority -100;\n"
+        f"table ip {DNS_TABLE} {{\nchain output {{ type nat hook output priority -100;\n"
         f"  ip daddr {DNS_ADDRESS} udp dport 53 dnat to {DNS_ADDRESS}:{udp}\n"
         f"  ip daddr {DNS_ADDRESS} tcp dport 53 dnat to {DNS_ADDRESS}:{tcp}\n"
-        "} }\n"
+        "}\n}\n"
     )
 
 

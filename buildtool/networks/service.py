@@ -14,22 +14,24 @@ import msgspec
 from buildtool.aio import offload
 from buildtool.cache import Store
 from buildtool.cache.overlay import in_user_namespace
-from buildtool.errors import BuildtoolError, Conflict, Forbidden, InvalidInput, NotFound, Unavailable
-from buildtool.networks import kernel, request
+from buildtool.errors import BuildtoolError, Conflict, Forbidden, NotFound, Unavailable
+from buildtool.networks import addresses, kernel, request
+from buildtool.networks.directory import Directory
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import (
     BRIDGE,
     PREDEFINED,
     Endpoint,
     EndpointRequest,
+    Ipam,
     NetworkRecord,
     PortRequest,
     Sandbox,
 )
 from buildtool.networks.names import NameServers
 from buildtool.networks.netlink import Netlink
+from buildtool.networks.netlink import Network as Subnet
 from buildtool.networks.network import Network
-from buildtool.networks.predefined import predefined_id
 from buildtool.networks.publish import Publisher
 from buildtool.networks.rulebook import RuleBook
 
@@ -48,18 +50,16 @@ class Networks:
     """
 
     def __init__(self, store: Store) -> None:
-        self._documents = store.state.documents("networks")
         self._names = kernel.Names(store.root)
+        self._directory = Directory(store, self._names.default_bridge)
         self._firewall = Firewall()
         self._publisher = Publisher()
         self._resolvers = NameServers(self._firewall, self._networks_of)
         self._rules = RuleBook(self._firewall, self._names.table)
-        self._networks: dict[str, Network] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self.publish: Publish = lambda action, id, attributes: None
         self.warning = ""
         """What keeps containers from reaching others although everything is set up; for users."""
-        self._load()
 
     # Looking
 
@@ -71,26 +71,22 @@ class Networks:
         return ""
 
     def __iter__(self) -> Iterator[Network]:
-        return iter(list(self._networks.values()))
+        return iter(self._directory)
 
     def get(self, reference: str) -> Network:
         """By id, name or unique prefix of an id. Raises NotFound, InvalidInput."""
-        found = self._networks.get(reference)
-        if found is not None:
-            return found
-        named = [one for one in self._networks.values() if one.name == reference]
-        if named:
-            return named[0]
-        begun = [one for one in self._networks.values() if len(reference) >= 4 and one.id.startswith(reference)]
-        if len(begun) > 1:
-            raise InvalidInput(f"network {reference} is ambiguous ({len(begun)} matches found on ID prefix)")
-        if not begun:
-            raise NotFound(f"network {reference} not found")
-        return begun[0]
+        return self._directory.get(reference)
 
-    def default(self) -> Network:
-        """The network `bridge`."""
-        return self._networks[predefined_id(BRIDGE)]
+    async def subnets(self, network: Network) -> list[Ipam]:
+        """Its subnets; of one that no container has needed yet, those it would have now."""
+        if network.record.ipam or self.refusal:
+            return network.record.ipam
+        return await offload(self._tentative, network)
+
+    def _tentative(self, network: Network) -> list[Ipam]:
+        like = Network(msgspec.structs.replace(network.record, ipam=[]))
+        like.choose_subnets(self._taken(network))
+        return like.record.ipam
 
     # Making and removing
 
@@ -99,17 +95,17 @@ class Networks:
         record = request.parse(body)
         if self.refusal:
             raise Unavailable(f"cannot create network {record.name}: {self.refusal}")
-        if any(one.name == record.name for one in self._networks.values()):
+        if any(one.name == record.name for one in self):
             raise Conflict(f"network with name {record.name} already exists")
-        if any(one.record.bridge == record.bridge for one in self._networks.values()):
+        if any(one.record.bridge == record.bridge for one in self):
             raise Conflict(f"cannot create network {record.name}: the bridge {record.bridge} is in use")
         network = Network(record)
-        self._networks[record.id] = network
+        self._directory.add(network)
         try:
             await self._make_ready(network)
         except BaseException:
-            self._networks.pop(record.id, None)
-            await offload(self._documents.delete, record.id)
+            self._directory.discard(network)
+            await offload(self._directory.delete, network)
             raise
         self.publish("create", record.id, {"name": record.name, "type": record.driver})
         return record.id, self.warning
@@ -126,8 +122,8 @@ class Networks:
                 users = ", ".join(f'name:"{box.name}" id:"{end.id[:12]}"' for box, end in network.members.values())
                 what = f"network {network.name} id {network.id} has active endpoints"
                 raise Forbidden(f"error while removing network: {what} ({users})")
-            self._networks.pop(network.id, None)
-            await offload(self._documents.delete, network.id)
+            self._directory.discard(network)
+            await offload(self._directory.delete, network)
             if network.ready:
                 network.ready = False
                 await self._rules.reload(self)
@@ -208,15 +204,16 @@ class Networks:
         """The container has another name."""
         sandbox.name = new
         for endpoint in sandbox.endpoints:
-            if old in endpoint.names and endpoint.network_id in self._networks:
-                self._networks[endpoint.network_id].rename(endpoint, old, new)
+            network = self._directory.find(endpoint.network_id)
+            if network is not None and old in endpoint.names:
+                network.rename(endpoint, old, new)
 
     # Restoring and closing
 
     async def adopt(self, sandbox: Sandbox, pid: int) -> None:
         """A container that has gone on without a daemon; `settle` follows when all are adopted."""
         for endpoint in list(sandbox.endpoints):
-            network = self._networks.get(endpoint.network_id)
+            network = self._directory.find(endpoint.network_id)
             if network is None:
                 sandbox.endpoints.remove(endpoint)
             else:
@@ -269,30 +266,9 @@ class Networks:
 
     # Parts
 
-    def _load(self) -> None:
-        for identity, document in self._documents.items():
-            try:
-                self._networks[identity] = Network(msgspec.convert(document, NetworkRecord))
-            except msgspec.ValidationError as error:
-                log.error("the record of network %s cannot be read: %s", identity, error)
-        identity = predefined_id(BRIDGE)
-        if identity not in self._networks:
-            options = {
-                "com.docker.network.bridge.default_bridge": "true",
-                "com.docker.network.bridge.enable_icc": "true",
-                "com.docker.network.bridge.enable_ip_masquerade": "true",
-                "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-                "com.docker.network.bridge.name": self._names.default_bridge,
-                "com.docker.network.driver.mtu": "1500",
-            }
-            record = NetworkRecord(
-                id=identity, name=BRIDGE, created=0, bridge=self._names.default_bridge, options=options
-            )
-            self._networks[identity] = Network(record)
-
     def _networks_of(self, sandbox: Sandbox) -> list[Network]:
         """The user-defined networks that a container is in."""
-        found = (self._networks.get(endpoint.network_id) for endpoint in sandbox.endpoints)
+        found = (self._directory.find(endpoint.network_id) for endpoint in sandbox.endpoints)
         return [network for network in found if network is not None and not network.record.default]
 
     async def _make_ready(self, network: Network) -> None:
@@ -305,7 +281,7 @@ class Networks:
     async def _make_locked(self, network: Network) -> None:
         if network.ready:  # another one was quicker
             return
-        if network.id not in self._networks:
+        if network.id not in self._directory:
             raise NotFound(f"network {network.name} not found")
         await offload(self._make_bridge, network)
         network.ready = True
@@ -319,10 +295,16 @@ class Networks:
 
     def _make_bridge(self, network: Network) -> None:
         with kernel.exclusive():
-            others = [subnet for other in self if other is not network for subnet in other.subnets()]
-            network.choose_subnets([*kernel.taken_subnets(without=network.record.bridge), *others])
+            network.choose_subnets(self._taken(network))
             kernel.make_bridge(network.record, self._names)
-        self._documents.put(network.id, msgspec.to_builtins(network.record))
+        self._directory.store(network)
+
+    def _taken(self, network: Network) -> list[Subnet]:
+        others = [subnet for other in self if other is not network for subnet in other.subnets()]
+        taken = [*kernel.taken_subnets(without=network.record.bridge), *others]
+        if not network.record.default and not self.get(BRIDGE).record.ipam:
+            taken.append(addresses.choose_pool(taken))  # the one that the default network will have
+        return taken
 
     async def _enter(self, sandbox: Sandbox, asked: EndpointRequest) -> Endpoint:
         network = self.get(asked.network)
@@ -347,14 +329,14 @@ class Networks:
             raise
 
     async def _plug(self, sandbox: Sandbox, endpoints: list[Endpoint], pid: int) -> None:
-        records = {endpoint.network_id: self._networks[endpoint.network_id].record for endpoint in endpoints}
+        records = {endpoint.network_id: self.get(endpoint.network_id).record for endpoint in endpoints}
         try:
             await offload(kernel.plug, sandbox, endpoints, records, pid)
         except BuildtoolError:
             if not await self._bridges_lost(records):
                 raise
             for identity in records:
-                await self._make_ready(self._networks[identity])
+                await self._make_ready(self.get(identity))
             await offload(kernel.plug, sandbox, endpoints, records, pid)
 
     async def _bridges_lost(self, records: dict[str, NetworkRecord]) -> bool:
@@ -363,11 +345,11 @@ class Networks:
         present = {link.name for link in bridges}
         lost = [identity for identity, record in records.items() if record.bridge not in present]
         for identity in lost:
-            self._networks[identity].ready = False
+            self.get(identity).ready = False
         return bool(lost)
 
     def _depart(self, sandbox: Sandbox, endpoint: Endpoint) -> None:
-        network = self._networks.get(endpoint.network_id)
+        network = self._directory.find(endpoint.network_id)
         if network is None:
             return
         network.leave(sandbox, endpoint)

@@ -68,6 +68,13 @@ def system(call: Call) -> int:
     return _report(freed)
 
 
+def networks(call: Call) -> int:
+    """Remove networks that nothing is connected to."""
+    if not _agreed(call, "This will remove all custom networks not used by at least one container."):
+        return 1
+    return _networks(call)
+
+
 def _agreed(call: Call, warning: str) -> bool:
     if call.switch("force"):
         return True

@@ -86,7 +86,17 @@ GROUPS: dict[str, dict[str, str]] = {
         "remove": "volume rm",
         "prune": "volume prune",
     },
-    "network": {"ls": "network ls", "list": "network ls", "inspect": "network inspect"},
+    "network": {
+        "ls": "network ls",
+        "list": "network ls",
+        "create": "network create",
+        "inspect": "network inspect",
+        "rm": "network rm",
+        "remove": "network rm",
+        "connect": "network connect",
+        "disconnect": "network disconnect",
+        "prune": "network prune",
+    },
     "builder": {"build": "build", "prune": "builder prune"},
 }
 GROUP_HELP = {
