@@ -54,7 +54,14 @@ _MODULES = {
     "buildfiles": ("fmt", "lint"),
     "system": ("daemon", "events", "info", "version"),
 }
-_GROUP_MODULES = {"image": "images", "system": "system", "volume": "system", "network": "system", "builder": "system"}
+_GROUP_MODULES = {
+    "image": "images",
+    "system": "system",
+    "volume": "system",
+    "network": "system",
+    "builder": "system",
+    "registry": "registry",
+}
 
 TOP_LEVEL = {verb: verb for verbs in _MODULES.values() for verb in verbs if " " not in verb}
 GROUPS: dict[str, dict[str, str]] = {
@@ -98,12 +105,14 @@ GROUPS: dict[str, dict[str, str]] = {
         "prune": "network prune",
     },
     "builder": {"build": "build", "prune": "builder prune"},
+    "registry": {"serve": "registry serve"},
 }
 GROUP_HELP = {
     "builder": "Manage builds",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",
+    "registry": "Run a registry",
     "system": "Manage buildtool",
     "volume": "Manage volumes",
 }

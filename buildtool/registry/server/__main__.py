@@ -1,0 +1,7 @@
+"""`python -m buildtool.registry.server`."""
+
+import sys
+
+from buildtool.registry.server.main import main
+
+sys.exit(main())

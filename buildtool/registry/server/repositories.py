@@ -1,0 +1,268 @@
+"""Repositories: which blobs, manifests and tags each of them has, as documents in the store's state.db.
+
+A blob's bytes are in the store once, whoever pushed them; a repository has a link to those that were pushed or
+mounted there. One transaction a change: a reader never sees half of one, and what was acknowledged survives a kill.
+Names are keys in a table, never paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from buildtool.cache import Documents, Ingest, Pins, Store
+from buildtool.oci import Digest, sha256
+from buildtool.registry.server import manifests
+from buildtool.registry.server.content import StoredBlob, StoredManifest
+from buildtool.registry.server.errors import ApiError
+from buildtool.registry.server.names import is_digest
+
+_CHUNK = 1 << 20
+_REFERRERS_LIMIT = 3 << 20
+
+
+class Repositories:
+    """All repositories of one store. Synchronous and thread-safe."""
+
+    writable = True
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._names = store.state.documents("registry-repositories")
+
+    # Reading
+
+    def exists(self, name: str) -> bool:
+        """Whether anything has been pushed there with a manifest."""
+        return self._names.get(name) is not None
+
+    def manifest(self, name: str, reference: str) -> StoredManifest | None:
+        """By tag or digest."""
+        digest = self.manifest_digest(name, reference)
+        document = self._manifests(name).get(digest) if digest else None
+        if digest is None or document is None:
+            return None
+        return StoredManifest(digest, document["mediaType"], self.store.blobs.read(Digest(document["blob"])))
+
+    def manifest_digest(self, name: str, reference: str) -> str | None:
+        """The digest that a tag points at, or the digest itself when the repository has it."""
+        if is_digest(reference):
+            return reference if self._manifests(name).get(reference) is not None else None
+        tag = self._tags(name).get(reference)
+        return None if tag is None else str(tag["digest"])
+
+    def blob(self, name: str, digest: str) -> StoredBlob | None:
+        """A blob of this repository; also a manifest's bytes, which are blobs too."""
+        link = self._blobs(name).get(digest) or self._manifests(name).get(digest)
+        if link is None:
+            return None
+        return StoredBlob(int(link["size"]), self.store.blobs.path(Digest(link["blob"])))
+
+    def tags(self, name: str, last: str, limit: int) -> list[str]:
+        """Sorted, after `last`, no more than `limit`."""
+        return self._keys(self._tags(name), last, limit)
+
+    def repositories(self, last: str, limit: int) -> list[str]:
+        """Sorted, after `last`, no more than `limit`."""
+        return self._keys(self._names, last, limit)
+
+    def referrers(self, name: str, digest: str) -> list[dict[str, Any]]:
+        """Descriptors of the manifests whose subject is this digest."""
+        return [document for _, document in self._referrers(name, digest).items()]
+
+    def _keys(self, documents: Documents, last: str, limit: int) -> list[str]:
+        rows = self.store.state.query(
+            "SELECT key FROM documents WHERE kind = ? AND key > ? ORDER BY key LIMIT ?", (documents.kind, last, limit)
+        )
+        return [str(row[0]) for row in rows]
+
+    # Blobs in
+
+    def add_blob(self, name: str, ingest: Ingest, digest: str) -> int:
+        """Make what was uploaded a blob of the repository; its size. Raises ApiError DIGEST_INVALID."""
+        found = ingest.digest() if digest.startswith("sha256:") else _sha512(ingest.path)
+        if found != digest:
+            raise ApiError(
+                "DIGEST_INVALID", "provided digest did not match uploaded content", {"digest": digest, "is": found}
+            )
+        with self.store.leases.hold(f"registry blob {name}") as lease:
+            lease.blob(ingest.digest())
+            blob = ingest.commit()
+            self._link(name, digest, blob, ingest.written)
+        return ingest.written
+
+    def mount(self, name: str, digest: str, source: str) -> bool:
+        """Link a blob of another repository here; False when that one does not have it."""
+        with self.store.leases.hold(f"registry mount {name}") as lease:
+            link = self._blobs(source).get(digest)
+            if link is None:
+                return False
+            blob = Digest(link["blob"])
+            lease.blob(blob)
+            if not self.store.blobs.has(blob):
+                return False
+            self._link(name, digest, blob, int(link["size"]))
+        return True
+
+    def touch_blob(self, name: str, digest: str, older_than: float) -> None:
+        """Somebody relies on this blob being here: garbage collection counts its age from now."""
+        link = self._blobs(name).get(digest)
+        if link is not None and link["pushed"] < time.time() - older_than:
+            self._blobs(name).put(digest, {**link, "pushed": time.time()})
+
+    def _link(self, name: str, digest: str, blob: Digest, size: int) -> None:
+        document = {"blob": blob, "size": size, "pushed": time.time()}
+        self._blobs(name).put(digest, document)  # durable with the manifest that needs it
+
+    def delete_blob(self, name: str, digest: str) -> bool:
+        """Take a blob out of the repository; tells whether it was there."""
+        return self._blobs(name).delete(digest)
+
+    # Manifests in
+
+    def put_manifest(self, name: str, reference: str, data: bytes, parsed: manifests.Parsed) -> str:
+        """Store a manifest under a tag or its digest; its digest.
+
+        Raises ApiError when something that it refers to is not here or has another size, or the digest is another.
+        """
+        digest = _digest_like(data, reference) if is_digest(reference) else sha256(data)
+        if is_digest(reference) and reference != digest:
+            raise ApiError("DIGEST_INVALID", "provided digest did not match uploaded content", {"digest": reference})
+        with self.store.leases.hold(f"registry manifest {name}") as lease:
+            blob = sha256(data)
+            lease.blob(blob)
+            self._check_references(name, parsed)
+            self.store.blobs.put(data)
+            document = {
+                "mediaType": parsed.media_type,
+                "blob": blob,
+                "size": len(data),
+                "pushed": time.time(),
+                "subject": parsed.subject,
+                "blobs": [one.digest for one in parsed.blobs],
+                "children": [one.digest for one in parsed.children],
+            }
+            with self.store.state.transaction(durable=True):
+                self._check_references(name, parsed)  # again: something may have been deleted since
+                self._manifests(name).put(digest, document)
+                self._names.put(name, {})
+                if not is_digest(reference):
+                    self._tags(name).put(reference, {"digest": digest, "tagged": time.time()})
+                if parsed.subject:
+                    self._refer(name, digest, len(data), parsed)
+        return digest
+
+    def _refer(self, name: str, digest: str, size: int, parsed: manifests.Parsed) -> None:
+        descriptor: dict[str, Any] = {"mediaType": parsed.media_type, "digest": digest, "size": size}
+        if parsed.artifact_type:
+            descriptor["artifactType"] = parsed.artifact_type
+        if parsed.annotations:
+            descriptor["annotations"] = parsed.annotations
+        self._referrers(name, parsed.subject).put(digest, descriptor)
+
+    def _check_references(self, name: str, parsed: manifests.Parsed) -> None:
+        blobs, known = self._blobs(name), self._manifests(name)
+        for reference in parsed.blobs:
+            link = blobs.get(reference.digest)
+            if link is None:
+                if reference.may_be_elsewhere:
+                    continue
+                raise _unknown(reference)
+            _check_size(reference, link)
+        for reference in parsed.children:
+            document = known.get(reference.digest)
+            if document is None:
+                raise _unknown(reference)
+            _check_size(reference, document)
+
+    def delete_manifest(self, name: str, reference: str) -> bool:
+        """Delete a tag, or a manifest with every tag that points at it; tells whether it was there."""
+        with self.store.state.transaction(durable=True):
+            if not is_digest(reference):
+                return self._tags(name).delete(reference)
+            document = self._manifests(name).get(reference)
+            if document is None:
+                return False
+            self._manifests(name).delete(reference)
+            tags = self._tags(name)
+            for tag in [tag for tag, found in tags.items() if found["digest"] == reference]:
+                tags.delete(tag)
+            if document["subject"]:
+                self._referrers(name, document["subject"]).delete(reference)
+            if not self._keys(self._manifests(name), "", 1):
+                self._names.delete(name)
+        return True
+
+    # Garbage
+
+    def pins(self) -> Pins:
+        """What gc must keep: everything that any repository links to."""
+        rows = self.store.state.query(
+            "SELECT json_extract(CAST(body AS TEXT), '$.blob') FROM documents "
+            "WHERE kind GLOB 'registry-blobs:*' OR kind GLOB 'registry-manifests:*'"
+        )
+        return Pins(blobs={Digest(row[0]) for row in rows})
+
+    def drop_unreferenced(self, age: float) -> int:
+        """Unlink blobs that no manifest of their repository needs and that were pushed longer than `age` seconds
+        ago (uploads whose manifest never came); how many."""
+        dropped = 0
+        limit = time.time() - age
+        for name in self._repositories_with_blobs():
+            with self.store.state.transaction():
+                needed = {digest for _, one in self._manifests(name).items() for digest in one["blobs"]}
+                blobs = self._blobs(name)
+                for digest, link in list(blobs.items()):
+                    if digest not in needed and link["pushed"] < limit:
+                        dropped += blobs.delete(digest)
+        return dropped
+
+    def _repositories_with_blobs(self) -> Iterator[str]:
+        rows = self.store.state.query("SELECT DISTINCT kind FROM documents WHERE kind GLOB 'registry-blobs:*'")
+        return (str(row[0]).partition(":")[2] for row in rows)
+
+    # Documents
+
+    def _blobs(self, name: str) -> Documents:
+        return self.store.state.documents(f"registry-blobs:{name}")
+
+    def _manifests(self, name: str) -> Documents:
+        return self.store.state.documents(f"registry-manifests:{name}")
+
+    def _tags(self, name: str) -> Documents:
+        return self.store.state.documents(f"registry-tags:{name}")
+
+    def _referrers(self, name: str, digest: str) -> Documents:
+        return self.store.state.documents(f"registry-referrers:{name}@{digest}")
+
+
+def _check_size(reference: manifests.Reference, document: dict[str, Any]) -> None:
+    if int(document["size"]) != reference.size:
+        raise ApiError(
+            "MANIFEST_INVALID",
+            f"the size of {reference.digest} is {document['size']}, the manifest says {reference.size}",
+            {"digest": reference.digest},
+        )
+
+
+def _unknown(reference: manifests.Reference) -> ApiError:
+    return ApiError(
+        "MANIFEST_BLOB_UNKNOWN",
+        f"manifest references a manifest or blob unknown to the repository: {reference.digest}",
+        {"digest": reference.digest},
+    )
+
+
+def _sha512(path: Path) -> str:
+    hasher = hashlib.sha512()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    return f"sha512:{hasher.hexdigest()}"
+
+
+def _digest_like(data: bytes, reference: str) -> str:
+    return f"sha512:{hashlib.sha512(data).hexdigest()}" if reference.startswith("sha512:") else sha256(data)
