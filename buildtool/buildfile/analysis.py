@@ -19,6 +19,7 @@ from buildtool.buildfile.checks import (
 from buildtool.buildfile.evaluation import Given, StageFacts, Undefined, evaluate, find_stage, reachable
 from buildtool.buildfile.ignore import IgnoreRules
 from buildtool.buildfile.instructions import Buildfile, CheckPolicy, Copy, Warning, Word
+from buildtool.buildfile.sourcemap import raw_line
 from buildtool.buildfile.suggest import closest, did_you_mean
 from buildtool.errors import InvalidInput, NotFound
 
@@ -39,7 +40,7 @@ def check(buildfile: Buildfile, given: Given | None = None, ignore: IgnoreRules 
     given = given or Given()
     policy = policy_of(buildfile, given)
     found = {*buildfile.found, *_of_values(buildfile, given, ignore)}
-    return sorted((w for w in found if policy.allows(w.rule, w.span.line)), key=by_place)
+    return sorted((w for w in found if policy.allows(w.rule, w.span.line, w.span.file)), key=by_place)
 
 
 def first_error(buildfile: Buildfile, given: Given | None = None) -> InvalidInput | NotFound | None:
@@ -49,7 +50,7 @@ def first_error(buildfile: Buildfile, given: Given | None = None) -> InvalidInpu
     except (InvalidInput, NotFound) as error:
         return error
     errors = [error for facts in stages for error in facts.errors]
-    return min(errors, key=lambda error: error.where.line if error.where else 0, default=None)
+    return min(errors, key=lambda error: raw_line(error.where) if error.where else 0, default=None)
 
 
 def policy_of(buildfile: Buildfile, given: Given) -> CheckPolicy:
@@ -58,8 +59,11 @@ def policy_of(buildfile: Buildfile, given: Given) -> CheckPolicy:
     if not text:
         return buildfile.checks
     override = read_override(text, buildfile.file)
-    above_instructions = tuple(skip for skip in buildfile.checks.skips if skip[1])
-    return CheckPolicy((*override.skips, *above_instructions), override.error, override.experimental)
+    own = buildfile.checks
+    above = [(skip, file) for skip, file in zip(own.skips, own.files, strict=True) if skip[1]]
+    skips = (*override.skips, *(skip for skip, _ in above))
+    files = (*override.files, *(file for _, file in above))
+    return CheckPolicy(skips, override.error, override.experimental, files)
 
 
 def failure(policy: CheckPolicy, warnings: Iterable[Warning]) -> InvalidInput | None:

@@ -29,6 +29,7 @@ from buildtool.buildfile.instructions import (
     Workdir,
 )
 from buildtool.buildfile.scanner import Comment, Logical, Scanned
+from buildtool.buildfile.sourcemap import raw_line
 from buildtool.buildfile.suggest import closest
 from buildtool.buildfile.words import expand_word, variables
 from buildtool.errors import InvalidInput, Span
@@ -48,11 +49,13 @@ _SIGNALS = "to prevent unintended behavior related to OS signals"
 def read_policy(scanned: Scanned) -> CheckPolicy:
     """What the `check` directive and `# check=` comments say. Raises InvalidInput for a bad directive."""
     skips: list[tuple[int, int, frozenset[str]]] = []
+    files: list[str] = []
     error, experimental = False, frozenset[str]()
     if "check" in scanned.directives:
         where = scanned.source.span(scanned.directive_lines["check"])
         skip, error, experimental = _read_options(scanned.directives["check"], where)
         skips.append((1, 0, skip))
+        files.append("")
     for line in scanned.lines:
         for comment in line.comments:
             if match := _CHECK_COMMENT.match(comment.text):
@@ -60,14 +63,16 @@ def read_policy(scanned: Scanned) -> CheckPolicy:
                     skip, _, _ = _read_options(match[1], line.source.span(comment.line))
                 except InvalidInput:
                     continue  # a comment, after all
-                skips.append((line.first_line, line.last_line, skip))
-    return CheckPolicy(tuple(skips), error, experimental)
+                first, last = line.source.span(line.first_line), line.source.span(line.last_line)
+                skips.append((first.line, max(last.line, first.line), skip))
+                files.append(first.file)
+    return CheckPolicy(tuple(skips), error, experimental, tuple(files))
 
 
 def read_override(text: str, file: str) -> CheckPolicy:
     """The policy that a build arg BUILDKIT_DOCKERFILE_CHECK gives instead of the file's own. Raises InvalidInput."""
     skip, error, experimental = _read_options(text, Span(file, 1, 1, 1, ""))
-    return CheckPolicy(((1, 0, skip),), error, experimental)
+    return CheckPolicy(((1, 0, skip),), error, experimental, ("",))
 
 
 def _read_options(text: str, where: Span) -> tuple[frozenset[str], bool, frozenset[str]]:
@@ -96,7 +101,7 @@ def find(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) 
 
 def by_place(warning: Warning) -> tuple[int, int, str]:
     """The order in which warnings are shown."""
-    return warning.span.line, warning.span.column, warning.rule
+    return raw_line(warning.span), warning.span.column, warning.rule
 
 
 def _all(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) -> Iterator[Warning]:

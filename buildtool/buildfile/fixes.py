@@ -19,6 +19,7 @@ from buildtool.buildfile.instructions import Buildfile, Entrypoint, Env, Label, 
 from buildtool.buildfile.meaning import meaning_of_file
 from buildtool.buildfile.parser import instruction_of, parse
 from buildtool.buildfile.scanner import Logical, scan
+from buildtool.buildfile.sourcemap import raw_line
 from buildtool.buildfile.words import expand_word, variables
 from buildtool.errors import InvalidInput
 
@@ -81,7 +82,7 @@ def _proposals(text: str, buildfile: Buildfile, warnings: Sequence[Warning]) -> 
     if warnings:
         for line in scan(text, buildfile.file).lines:
             for warning in warnings:
-                if line.first_line <= warning.span.line <= line.last_line and line.first_line not in found:
+                if line.first_line <= raw_line(warning.span) <= line.last_line and line.first_line not in found:
                     edits = list(_FIXERS[warning.rule](buildfile, line, warning))
                     if edits:
                         found[line.first_line] = Proposal(warning, edits)
@@ -210,7 +211,7 @@ def _equal(pair: tuple[Word, Word], wanted: tuple[Word, Word]) -> bool:
 def _json_args(buildfile: Buildfile, line: Logical, warning: Warning) -> Iterator[Edit]:
     """Only a plain command becomes an array; and not where ENTRYPOINT and CMD of one stage would begin to mix."""
     text = line.text[line.arguments :]
-    stage = next(s for s in reversed(buildfile.stages) if s.from_.span.line <= warning.span.line)
+    stage = next(s for s in reversed(buildfile.stages) if raw_line(s.from_.span) <= raw_line(warning.span))
     others = ("CMD",) if line.keyword.upper() == "ENTRYPOINT" else ("ENTRYPOINT",)
     if any(each.keyword in others for each in stage.instructions) or _stands_on_entrypoint(buildfile, stage.index):
         return
@@ -248,7 +249,7 @@ def _target_platform(buildfile: Buildfile, line: Logical, warning: Warning) -> I
 
 def _expose_protocol(buildfile: Buildfile, line: Logical, warning: Warning) -> Iterator[Edit]:
     for _, piece in Arguments(line, "EXPOSE", line.arguments).words("atoms"):
-        if line.place(piece.start) == (warning.span.line, warning.span.column):
+        if line.place(piece.start) == (raw_line(warning.span), warning.span.column):
             yield from _replace(line, piece.start, piece.end, piece.text.lower())
 
 

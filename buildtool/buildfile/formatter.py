@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from buildtool.buildfile.include import INCLUDE
 from buildtool.buildfile.layout import lay_out
-from buildtool.buildfile.parser import parse
+from buildtool.buildfile.parser import instruction_of, parse
 from buildtool.buildfile.scanner import DIRECTIVE, SPACES, Logical, Scanned, scan
 
 BLANK, COMMENT, INSTRUCTION = "blank", "comment", "instruction"
@@ -31,8 +32,9 @@ def format_text(text: str, file: str = "Buildfile") -> str:
     Guarantees: formatting twice changes nothing more; the parsed file is the same but for spans and source texts.
     Lines end as the first one does (\\n or \\r\\n).
     """
-    parse(text, file)
     scanned = scan(text, file)
+    if not _check_with_includes(scanned):
+        parse(text, file)
     end = "\r\n" if scanned.source.lines[0].endswith("\r") else "\n"
     blocks = _separate_stages(list(_collapse(_blocks(scanned))))
     head = "".join(row + end for row in _head(scanned))
@@ -41,6 +43,16 @@ def format_text(text: str, file: str = "Buildfile") -> str:
         + "".join(body.rstrip("\r") + end for body in block.bodies[-1:])
         for block in blocks
     )  # fmt: skip
+
+
+def _check_with_includes(scanned: Scanned) -> bool:
+    """Whether the file has INCLUDEs; then its stages are not all in it, and its instructions are looked at singly."""
+    others = [line for line in scanned.lines if line.keyword.upper() != INCLUDE]
+    if len(others) == len(scanned.lines) or "template" in scanned.directives:
+        return False
+    for line in others:
+        instruction_of(line)
+    return True
 
 
 def _head(scanned: Scanned) -> Iterator[str]:

@@ -246,20 +246,24 @@ class CheckPolicy:
     """What `# check=` says, at the top of the file and above single instructions.
 
     A skip is (first line, last line, rules), last line 0 = to the end of the file; "all" stands for every rule.
-    `error` asks to fail when a check fires. Experimental rules are off unless named.
+    `error` asks to fail when a check fires. Experimental rules are off unless named. `files` says for each skip in
+    which file its lines are, "" for all (a composed Buildfile has lines of several).
     """
 
     skips: tuple[tuple[int, int, frozenset[str]], ...] = ()
     error: bool = False
     experimental: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
 
-    def allows(self, rule: str, line: int) -> bool:
-        """Whether a rule may fire at a line."""
+    def allows(self, rule: str, line: int, file: str = "") -> bool:
+        """Whether a rule may fire at a line; without a `file`, at this line of any."""
         if rule in EXPERIMENTAL_RULES and not self.experimental & {rule, "all"}:
             return False
+        files = self.files or ("",) * len(self.skips)
         return not any(
             first <= line and (line <= last or not last) and skipped & {rule, "all"}
-            for first, last, skipped in self.skips
+            for (first, last, skipped), at in zip(self.skips, files, strict=True)
+            if not file or at in ("", file)
         )
 
 

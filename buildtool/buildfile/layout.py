@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from buildtool.buildfile.arguments import Arguments, Piece
+from buildtool.buildfile.include import INCLUDE
 from buildtool.buildfile.meaning import meaning
 from buildtool.buildfile.parser import instruction_of
 from buildtool.buildfile.scanner import SPACES, Break, Logical, scan
 from buildtool.errors import InvalidInput
 
 _STARTS = {
-    "FROM": "atoms", "COPY": "atoms", "ADD": "atoms", "EXPOSE": "atoms", "VOLUME": "atoms", "ENV": "pairs",
-    "LABEL": "pairs", "ARG": "args", "HEALTHCHECK": "check",
+    INCLUDE: "atoms", "FROM": "atoms", "COPY": "atoms", "ADD": "atoms", "EXPOSE": "atoms", "VOLUME": "atoms",
+    "ENV": "pairs", "LABEL": "pairs", "ARG": "args", "HEALTHCHECK": "check",
 }  # fmt: skip
 _JSON = frozenset({"RUN", "CMD", "ENTRYPOINT", "SHELL", "COPY", "ADD", "VOLUME", "HEALTHCHECK"})
 _INDENT = "    "
@@ -55,9 +56,15 @@ def _means_the_same(line: Logical, rows: list[str]) -> bool:
         if len(lines) != 1 or lines[0].comments or lines[0].end_line > len(rows):
             return False
         lines[0].comments = line.comments
-        return meaning(instruction_of(lines[0])) == meaning(instruction_of(line))
+        return _meaning(lines[0]) == _meaning(line)
     except InvalidInput:
         return False
+
+
+def _meaning(line: Logical) -> object:
+    if line.keyword.upper() == INCLUDE:
+        return [piece.text for _, piece in Arguments(line, INCLUDE, line.arguments).words("atoms")]
+    return meaning(instruction_of(line))
 
 
 def _tokens(line: Logical) -> Iterator[Token]:

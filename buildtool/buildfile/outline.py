@@ -15,6 +15,7 @@ from buildtool.buildfile.evaluation import ArgFact, Given, StageFacts, evaluate,
 from buildtool.buildfile.instructions import Buildfile
 from buildtool.buildfile.mounts import Mount
 from buildtool.buildfile.places import Places
+from buildtool.buildfile.sourcemap import raw_line
 
 
 def targets(buildfile: Buildfile, text: str) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _args(needed: Sequence[StageFacts]) -> list[ArgFact]:
             if arg is not None:
                 found.setdefault(name, arg)
                 pending += sorted(arg.needs - set(pending))
-    return sorted(found.values(), key=lambda arg: (arg.span.line, arg.span.column))
+    return sorted(found.values(), key=lambda arg: (raw_line(arg.span), arg.span.column))
 
 
 def _mounts(needed: Sequence[StageFacts], kind: str, places: Places) -> list[dict[str, Any]]:
@@ -116,7 +117,7 @@ def _mounts(needed: Sequence[StageFacts], kind: str, places: Places) -> list[dic
         for mount in facts.mounts:
             if mount.type == kind:
                 found.setdefault(mount.id, mount)
-    ordered = sorted(found.values(), key=lambda mount: mount.span.line if mount.span is not None else 0)
+    ordered = sorted(found.values(), key=lambda mount: raw_line(mount.span) if mount.span is not None else 0)
     return [
         _document(name=m.id, required=m.required, location=places.location(m.span) if m.span else None)
         for m in ordered

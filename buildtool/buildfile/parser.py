@@ -26,6 +26,12 @@ def parse(text: str, file: str = "Buildfile") -> Buildfile:
     Raises InvalidInput, always with a span, on the first fault. Build checks that fire are in `warnings`.
     """
     scanned = scan(text, file)
+    if "template" in scanned.directives:
+        raise InvalidInput(
+            "the file is a template",
+            where=scanned.source.span(scanned.directive_lines["template"]),
+            hint="`buildtool build` and `buildtool lint` render it, with --var and --var-file",
+        )
     global_args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
     for line in scanned.lines:
@@ -52,7 +58,9 @@ def parse(text: str, file: str = "Buildfile") -> Buildfile:
     built = tuple(Stage(index, from_, tuple(rest)) for index, (from_, rest) in enumerate(stages))
     policy = read_policy(scanned)
     found = find(scanned, tuple(global_args), built)
-    warnings = tuple(warning for warning in found if policy.allows(warning.rule, warning.span.line))
+    warnings = tuple(
+        warning for warning in found if policy.allows(warning.rule, warning.span.line, warning.span.file)
+    )
     return Buildfile(file, tuple(global_args), built, scanned.directives, warnings, scanned.escape, policy, found)
 
 
@@ -93,6 +101,12 @@ def instruction_of(line: Logical) -> Instruction:
 def _plain(line: Logical, keyword: str, start: int, arguments: int) -> Instruction:
     upper = keyword.upper()
     where = line.span(start, start + len(keyword))
+    if upper == "INCLUDE":
+        raise InvalidInput(
+            "INCLUDE has not been resolved",
+            where=where,
+            hint="`buildtool build` and `buildtool lint` read included files",
+        )
     if upper not in _KNOWN:
         raise InvalidInput(
             f"unknown instruction {keyword!r}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from buildtool.buildfile.scanner import Scanned, scan
+from buildtool.buildfile.sourcemap import raw_line
 from buildtool.errors import InvalidInput, Span
 
 
@@ -27,7 +28,8 @@ class Places:
 
     def location(self, span: Span, *, whole: bool = True) -> dict[str, Any]:
         """BuildKit's location: a range for each line of the instruction, or for the span's line only."""
-        first, last = self.instruction(span.line) if whole else (span.line, span.line)
+        line = raw_line(span)
+        first, last = self.instruction(line) if whole else (line, line)
         return {"ranges": [{"start": {"line": n}, "end": {"line": n}} for n in range(first, last + 1)]}
 
     def excerpt(self, location: dict[str, Any], name: str = "") -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from buildtool.buildfile.instructions import Warning
 from buildtool.buildfile.places import Places
 from buildtool.buildfile.rules import RULES
+from buildtool.buildfile.sourcemap import MappedSpan
 from buildtool.errors import BuildtoolError
 
 
@@ -52,7 +53,14 @@ def print_lint(report: Report) -> str:
 
 def _shown(warning: Warning, places: Places) -> str:
     url = RULES[warning.rule].url
-    return f"\nWARNING: {warning.rule} - {url}\n{warning.message}\n{places.excerpt(_location(warning, places))}"
+    return f"\nWARNING: {warning.rule} - {url}\n{warning.message}\n{_excerpt(warning, places)}"
+
+
+def _excerpt(warning: Warning, places: Places) -> str:
+    span = warning.span
+    if isinstance(span, MappedSpan):
+        return f"{span.file}:{span.line}\n{span.excerpt()}\n"
+    return places.excerpt(_location(warning, places))
 
 
 def _warning(warning: Warning, places: Places) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from buildtool.buildfile.heredocs import heredoc_marks
 from buildtool.buildfile.instructions import Heredoc
+from buildtool.buildfile.sourcemap import MappedSpan, SourceMap
 from buildtool.errors import InvalidInput, Span
 
 SPACES = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
 _KEYWORD = re.compile(r"([^\t\v\f\r ]+)[\t\v\f\r ]*")
-_DIRECTIVES = ("syntax", "escape", "check")
+_DIRECTIVES = ("syntax", "escape", "check", "sourcemap", "template")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,13 @@ class Comment:
 
 
 class Source:
-    """The physical lines of one file, and spans into them."""
+    """The physical lines of one text, and spans into them: where `origins` says that its lines were written."""
 
-    __slots__ = ("file", "lines")
+    __slots__ = ("file", "lines", "origins")
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, origins: SourceMap | None = None) -> None:
         self.file = file
+        self.origins = origins
         self.lines = text.removeprefix("\ufeff").split("\n")
         if self.lines[-1] == "":
             self.lines.pop()
@@ -47,7 +49,16 @@ class Source:
         text = self.lines[line - 1].rstrip("\r") if 0 < line <= len(self.lines) else ""
         if length is None:
             length = len(text.rstrip()) - column + 1
-        return Span(self.file, max(line, 1), column, max(1, min(length, len(text) - column + 1)), text)
+        return self.place(max(line, 1), column, max(1, min(length, len(text) - column + 1)), text)
+
+    def place(self, line: int, column: int, length: int, text: str) -> Span:
+        """The span of a stretch of `line`, whose text is given."""
+        origin = self.origins.origin(line) if self.origins is not None else None
+        if origin is None:
+            return Span(self.file, line, column, length, text)
+        span = MappedSpan(origin[0], origin[1], column, length, text)
+        object.__setattr__(span, "raw_line", line)
+        return span
 
 
 class Break(NamedTuple):
@@ -126,7 +137,7 @@ class Logical:
             end = min(end, self._offsets[piece + 1])
         column = self._columns[piece] + start - self._offsets[piece]
         line = self._lines[piece]
-        return Span(self.source.file, line, column, max(1, end - start), self.source.lines[line - 1].rstrip("\r"))
+        return self.source.place(line, column, max(1, end - start), self.source.lines[line - 1].rstrip("\r"))
 
 
 @dataclass(slots=True)
@@ -138,13 +149,15 @@ class Scanned:
     escape: str = "\\"
 
 
-def scan(text: str, file: str, *, directives: bool = True, escape: str = "\\") -> Scanned:
+def scan(
+    text: str, file: str, *, directives: bool = True, escape: str = "\\", origins: SourceMap | None = None
+) -> Scanned:
     """Split a Buildfile into logical lines. Raises InvalidInput with a place.
 
     Heredoc bodies are taken out of the text and hang on the line that opens them, in order. Comments directly above
     an instruction hang on it; a blank line or an empty comment separates them from it.
     """
-    source = Source(text, file)
+    source = Source(text, file, origins)
     scanned = Scanned(source, escape=escape)
     number = _read_directives(scanned) if directives else 0
     total = len(source.lines)
@@ -180,7 +193,7 @@ def _join(line: Logical, text: str, column: int, number: int) -> int:
     """Collect continuation lines after physical line `number`; returns the number of the last line taken."""
     source = line.source.lines
     pieces: list[tuple[str, int, int]] = []
-    body, more = _without_continuation(text, line.escape)
+    body, more = without_continuation(text, line.escape)
     pieces.append((body, number, column))
     while more and number < len(source):
         raw = source[number].rstrip("\r")
@@ -189,13 +202,13 @@ def _join(line: Logical, text: str, column: int, number: int) -> int:
         if not stripped:
             line.empty_lines.append(number)
         elif stripped[0] != "#":
-            body, more = _without_continuation(raw, line.escape)
+            body, more = without_continuation(raw, line.escape)
             pieces.append((body, number, 1))
     line.join(pieces)
     return number
 
 
-def _without_continuation(text: str, escape: str) -> tuple[str, bool]:
+def without_continuation(text: str, escape: str) -> tuple[str, bool]:
     """Cut `\\` and blanks after it off the end of a line, unless another `\\` stands before it."""
     end = text.rstrip(" \t")
     if not end.endswith(escape) or end.endswith(escape * 2):
@@ -239,6 +252,8 @@ def _read_directives(scanned: Scanned) -> int:
         name = match[1].lower() if match else ""
         if match is None or name not in _DIRECTIVES:
             return number
+        if name in ("sourcemap", "template") and not _is_ours(name, match[2], source):
+            return number
         number += 1
         if name in scanned.directives:
             raise InvalidInput(
@@ -259,3 +274,11 @@ def _read_directives(scanned: Scanned) -> int:
         scanned.directives[name] = value
         scanned.directive_lines[name] = number
     return number
+
+
+def _is_ours(name: str, value: str, source: Source) -> bool:
+    """Whether `# sourcemap=` or `# template=` is meant for us; another value makes it a comment, as everywhere."""
+    if name == "template":
+        return value.lower() == "jinja2"
+    source.origins = source.origins or SourceMap.read(value)
+    return source.origins is not None

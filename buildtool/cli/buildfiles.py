@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _NAMES = ("Buildfile", "Dockerfile")
+_OTHERS = ("dockerignore", "j2")
 
 
 def find_files(arguments: list[str]) -> list[str]:
     """The files that the arguments name, each once, in order: files as they are, directories searched through.
 
-    In a directory these are Buildfile, Dockerfile, Buildfile.X and X.Buildfile (and the same with Dockerfile); hidden
-    directories are left out. Raises NotFound for a path that is not there and for a directory without any.
+    In a directory these are Buildfile, Dockerfile, Buildfile.X and X.Buildfile (and the same with Dockerfile), but no
+    templates; hidden directories are left out. Raises NotFound for a path that is not there and for a directory
+    without any.
     """
     found: dict[str, None] = {}
     for argument in arguments or ["."]:
@@ -43,7 +45,7 @@ def _search(directory: str) -> Iterator[str]:
 
 def _is_buildfile(name: str) -> bool:
     suffix = name.rpartition(".")[2]
-    return name in _NAMES or suffix in _NAMES or (name.partition(".")[0] in _NAMES and suffix != "dockerignore")
+    return name in _NAMES or suffix in _NAMES or (name.partition(".")[0] in _NAMES and suffix not in _OTHERS)
 
 
 def read_file(path: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from buildtool.cli.build_input import BuildInput, read_input
 from buildtool.cli.build_request import request_document
 from buildtool.cli.credentials import config_headers
+from buildtool.cli.preprocessing import make_plain
 from buildtool.client import EngineError
 from buildtool.errors import BuildtoolError, InvalidInput
 
@@ -33,6 +34,7 @@ def build(call: Call) -> int:
     if progress not in ("auto", "plain", "tty", "quiet"):
         raise InvalidInput(f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty and quiet.")
     source = read_input(call.arguments[0], call.text("file"))
+    make_plain(call, source)
     try:
         if source.archive is not None:
             return _finish(call, *_classic(call, source, progress))

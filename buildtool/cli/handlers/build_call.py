@@ -39,8 +39,10 @@ def build(call: Call) -> int:
 
         return build_image(call)
     from buildtool.cli.build_input import read_input
+    from buildtool.cli.preprocessing import make_plain
 
     source = read_input(call.arguments[0], call.text("file"))
+    make_plain(call, source)
     if source.archive is not None:
         raise Unavailable(
             f"--call={options.method} does not look into a tar on STDIN",

@@ -11,6 +11,7 @@ from buildtool.errors import BuildtoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from buildtool.buildfile import IgnoreRules
@@ -29,6 +30,9 @@ def lint(call: Call) -> int:
     style = call.text("format")
     if style not in ("text", "json", "sarif"):
         raise UsageError(f'invalid argument "{style}" for "--format" flag: must be one of text, json, sarif')
+    from buildtool.cli.preprocessing import template_variables
+
+    variables = template_variables(call, {})
     reports: list[Report] = []
     unread = False
     for path in find_files(call.arguments):
@@ -36,7 +40,7 @@ def lint(call: Call) -> int:
             text = read_file(path)
             if call.switch("fix"):
                 text = _fix(path, text)
-            reports.append(_report(path, text))
+            reports.append(_report(path, text, variables))
         except BuildtoolError as error:
             complain(error)
             unread = True
@@ -46,12 +50,14 @@ def lint(call: Call) -> int:
     return WARNED if any(report.warnings for report in reports) else 0
 
 
-def _report(path: str, text: str) -> Report:
+def _report(path: str, text: str, variables: Mapping[str, object]) -> Report:
     from buildtool.buildfile import parse
     from buildtool.buildfile.analysis import check, first_error
     from buildtool.buildfile.reports import Report
+    from buildtool.cli.preprocessing import plain_text
 
     try:
+        text = plain_text(text, shown(path), "" if path == STDIN else path, variables)
         buildfile = parse(text, shown(path))
     except BuildtoolError as error:
         return Report(shown(path), text, (), error)

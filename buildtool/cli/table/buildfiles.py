@@ -28,6 +28,8 @@ COMMANDS = {
                 default="text",
                 choices=("text", "json", "sarif"),
             ),
+            Flag("var", "", "list", "Variable of Buildfiles that are templates (NAME=value)"),
+            Flag("var-file", "", "list", "YAML file with variables of templates"),
         ),
     ),
 }

@@ -89,6 +89,8 @@ COMMANDS = {
             Flag("tag", "t", "list", "Name of the image (name:tag)"),
             Flag("target", "", "string", "Stage to build"),
             Flag("ulimit", "", "ulimit", "Resource limit of the RUN steps (name=soft[:hard])"),
+            Flag("var", "", "list", "Variable of a Buildfile that is a template (NAME=value)"),
+            Flag("var-file", "", "list", "YAML file with variables of a template"),
             *_ABSENT_FROM_BUILD,
         ),
         minimum=1,

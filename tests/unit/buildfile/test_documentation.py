@@ -10,11 +10,13 @@ import pytest
 from buildtool.buildfile import expand_word, parse
 from buildtool.buildfile.fixes import FIXABLE, fix_text
 from buildtool.buildfile.flags import FLAGS
+from buildtool.buildfile.formatter import format_text
 from buildtool.buildfile.instructions import Arg, Env
 from buildtool.buildfile.mounts import ALIASES, KEYS
 from buildtool.buildfile.outline import outline, print_outline
 from buildtool.buildfile.parser import KEYWORDS
 from buildtool.buildfile.rules import RULES
+from buildtool.buildfile.template import render
 from tests.unit.buildfile.helpers import refused
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -65,3 +67,10 @@ def test_the_outline_is_what_is_printed() -> None:
     )
     shown = print_outline(outline(parse(text), text))
     assert shown.rstrip("\n") in (DOCS / "lint.md").read_text(encoding="utf-8")
+
+
+def test_the_template_and_the_include_are_some() -> None:
+    included, template = re.findall(r"^```\n(# template.*?|ARG DEBIAN.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    lines = [line.text for line in render(template, "f", {"packages": ["a", "b"]})]
+    assert lines == ["FROM debian:bookworm", "RUN apt-get install -y a", "RUN apt-get install -y b"]
+    assert format_text(included) == included

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
+import http.server
 import io
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -281,3 +284,68 @@ class TestBuildCall:
     def test_a_buildfile_on_stdin(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         give(monkeypatch, "FROM a AS x\n")
         assert run(capsys, "build", "--call=targets", "-")[1] == "TARGET      DESCRIPTION\nx (default) \n"
+
+
+class TestPreprocessing:
+    def test_lint_tells_of_included_files_and_templates(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("parts").mkdir()
+        Path("parts/more").write_text("ENV x=1\nMAINTAINER {{ who }}\n")
+        Path("parts/last.j2").write_text("MAINTAINER {{ who }}{{ n }}\n")
+        Path("Dockerfile").write_text("FROM a\nINCLUDE parts/more\nINCLUDE parts/last.j2\n")
+        Path("vars.yml").write_text("who: x\nn: 1\n")
+        code, out, err = run(capsys, "lint", "--var-file", "vars.yml", "--var", "n=2")
+        assert (code, out.count("MaintainerDeprecated")) == (1, 2)
+        assert "parts/more:2:1: " in out and "parts/last.j2:1:1: " in out and "  1 | MAINTAINER x2\n" in out
+        code, out, err = run(capsys, "lint")
+        assert code == 2 and "parts/last.j2:1:1: template: 'who' is undefined" in err
+
+    def test_fmt_and_fix_leave_templates_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
+        text = "# template=jinja2\nfrom a AS {{ x }}\n"
+        Path("Dockerfile").write_text(text)
+        assert run(capsys, "fmt")[0] == 2
+        assert run(capsys, "lint", "--fix", "--var", "x=b")[0] == 1
+        assert Path("Dockerfile").read_text() == text
+
+    def test_build_args_are_variables_too(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("Buildfile.j2").write_text("FROM a AS {{ name }}\n")
+        words = ["build", "--call=targets", "-f", "Buildfile.j2", "--build-arg", "name=x", "."]
+        assert run(capsys, *words)[1].endswith("x (default) \n")
+        assert run(capsys, *words, "--var", "name=y")[1].endswith("y (default) \n")
+
+    def test_check_shows_where_it_was_written(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("more").write_text("\nMAINTAINER x\n")
+        Path("Dockerfile").write_text("FROM a\nINCLUDE more\n")
+        code, out, _ = run(capsys, "build", "--check", ".")
+        assert code == 1 and "label\nmore:2\n  2 | MAINTAINER x\n" in out
+
+    @pytest.mark.parametrize(
+        ("text", "message"), [("- a", "has to be a mapping"), ("a: [", "--var-file v.yml: "), ("1: x", "a mapping")]
+    )
+    def test_bad_variable_files(self, capsys: pytest.CaptureFixture[str], text: str, message: str) -> None:
+        Path("v.yml").write_text(text)
+        code, _, err = run(capsys, "lint", "--var-file", "v.yml")
+        assert code == 1 and message in err
+
+    def test_bad_variables(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(capsys, "lint", "--var", "x")[0] == 1
+        assert "no such file" in run(capsys, "lint", "--var-file", "none")[2]
+
+    def test_includes_from_http(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        (tmp_path / "web").mkdir()
+        (tmp_path / "web" / "one").write_text("INCLUDE two\n")
+        (tmp_path / "web" / "two").write_text("MAINTAINER x\n")
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            try:
+                url = f"http://127.0.0.1:{server.server_port}"
+                Path("Dockerfile").write_text(f"FROM a\nINCLUDE {url}/one\n")
+                code, out, _ = run(capsys, "lint", "Dockerfile")
+                assert code == 1 and f"{url}/two:1:1: MaintainerDeprecated" in out
+                Path("Dockerfile").write_text(f"FROM a\nINCLUDE {url}/none\n")
+                code, _, err = run(capsys, "lint", "Dockerfile")
+                assert code == 2 and "Dockerfile:2:9: INCLUDE: " in err and "404" in err
+            finally:
+                server.shutdown()
+                thread.join()
