@@ -165,7 +165,7 @@ class Puller:
         )
         named = Reference(reference.domain, reference.path, digest=selected.digest)
         self._images.record_digest(image.id, named)
-        return image
+        return self._images.get(image.id)
 
 
 class _Unpacking:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -350,6 +351,8 @@ def _is_nobody(error: BaseException) -> bool:
 def _reason(error: BaseException | None) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return str(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError) and (error.os_error.errno or 0) > 0:
+        return os.strerror(error.os_error.errno)
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
         return str(error.os_error.strerror)
     if isinstance(error, asyncio.TimeoutError):

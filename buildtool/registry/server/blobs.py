@@ -135,11 +135,11 @@ async def delete_blob(call: Call) -> web.StreamResponse:
 
 async def begin_upload(call: Call) -> web.StreamResponse:
     """POST: mount, whole upload in one request, or the beginning of a session."""
-    name = call.target.name
+    name, store = call.target.name, call.store
     mount, digest = call.query("mount"), call.query("digest")
     if mount and is_digest(mount) and call.query("from"):
         source = check_name(call.query("from"))
-        if await settled(call.store.mount, name, mount, source):
+        if await settled(store.mount, name, mount, source):
             return _created(name, mount)
     if digest:
         check_digest(digest)
