@@ -63,15 +63,17 @@ def fix_text(text: str, file: str = "Buildfile", given: Given | None = None) -> 
 
     Skipped checks are not mended. A second run finds nothing more to do.
     """
-    parse(text, file)
+    buildfile = parse(text, file)
+    found = check(buildfile, given)
     mended: list[Warning] = []
     for rule in _FIXERS:
-        while True:
-            buildfile = parse(text, file)
-            proposals = _proposals(text, buildfile, [w for w in check(buildfile, given) if w.rule == rule])
+        while any(warning.rule == rule for warning in found):
+            proposals = _proposals(text, buildfile, [warning for warning in found if warning.rule == rule])
             text, done = _accept(text, buildfile, rule, proposals)
             if not done:
                 break
+            buildfile = parse(text, file)
+            found = check(buildfile, given)
             mended += done
     return Fixed(text, sorted(mended, key=by_place))
 

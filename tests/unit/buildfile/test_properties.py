@@ -46,7 +46,7 @@ values = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=5))
 
 
 @given(texts)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @example("FROM a\nRUN [" + "[" * 3000)
 @example("FROM a\nHEALTHCHECK --retries=" + "9" * 5000 + " CMD x")
 @example("FROM " + "${a:-" * 2000 + "}" * 2000)
@@ -115,7 +115,7 @@ def test_continued_lines_join_without_a_seam(parts: list[str]) -> None:
 
 
 @given(words, values)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @example("${a:-" * 3000, {})
 @example("${a:-" * 3000 + "}" * 3000, {})
 def test_expansion_refuses_only_with_invalid_input(text: str, env: dict[str, str]) -> None:
@@ -201,7 +201,7 @@ def test_mount_options_refuse_only_with_invalid_input(value: str) -> None:
 
 
 @given(st.text(st.sampled_from("ab*?[]^-\\/"), max_size=8), st.text(st.sampled_from("ab-/]^\\"), max_size=6))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_go_match_agrees_with_a_plain_reading(pattern: str, name: str) -> None:
     """go_match against a recursive matcher written straight from Go's documentation."""
     try:
@@ -318,7 +318,7 @@ paths = st.lists(st.sampled_from(["a", "b", "ab", "c", "a.b", "xb"]), min_size=1
 
 
 @given(ignore_lines, paths)
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_ignore_rules_agree_with_a_walk_written_from_patternmatcher(lines: list[str], path: str) -> None:
     """excludes(path) == what a walk from the root with a per-rule memory of matched parents says."""
     try:
