@@ -351,10 +351,9 @@ def _is_nobody(error: BaseException) -> bool:
 def _reason(error: BaseException | None) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return str(error.certificate_error)
-    if isinstance(error, aiohttp.ClientConnectorError) and (error.os_error.errno or 0) > 0:
-        return os.strerror(error.os_error.errno)
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        return str(error.os_error.strerror)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno or 0
+        return os.strerror(number) if number > 0 else str(error.os_error.strerror or error.os_error)
     if isinstance(error, asyncio.TimeoutError):
         return "it does not answer in time"
     return str(error) or type(error).__name__

@@ -35,7 +35,7 @@ def digest_of(data: bytes) -> str:
 
 
 class Liar:
-    """A registry whose every answer a test decides: `paths` maps a path to a body, or to a function of the request."""
+    """A registry whose every answer a test decides: `paths` maps a path to a body or a function of the request."""
 
     def __init__(self) -> None:
         self.paths: dict[str, Any] = {}

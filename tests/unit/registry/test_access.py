@@ -1,0 +1,416 @@
+"""Credentials: basic, tokens, redirects, TLS. What is secret goes where it belongs and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from aiohttp import ClientSession, web
+
+from buildtool.errors import BuildtoolError, InvalidInput, NotFound
+from buildtool.registry import Credentials, RegistryConfig
+from buildtool.registry.errors import Denied, RegistryUnreachable, Unauthorized
+from buildtool.registry.server.access import Access, Htpasswd, unauthorized
+from tests.unit.registry.conftest import Running, Side
+
+ALICE = Credentials("alice", "secret")
+
+
+class Users:
+    """A policy for tests: who may do what."""
+
+    def __init__(self, **passwords: str) -> None:
+        self.passwords = passwords
+
+    def user(self, headers: Any) -> str:
+        header = headers.get("Authorization", "")
+        if not header:
+            return ""
+        name, _, password = base64.b64decode(header.partition(" ")[2]).decode().partition(":")
+        if self.passwords.get(name) != password:
+            raise unauthorized()
+        return name
+
+    def check(self, user: str, *, write: bool) -> None:
+        if not user:
+            raise unauthorized()
+
+
+async def test_basic_credentials(here: Side, there: Side, make_server: Callable[..., Awaitable[Running]]) -> None:
+    access: Access = Users(alice="secret")
+    running = await make_server(access=access)
+    name = f"{running.host}/private/app:1"
+    image = here.make(name, {"a": b"1"})
+
+    await here.push(name, credentials=ALICE)
+    assert (await there.pull(name, credentials=ALICE)).id == image.id
+
+    with pytest.raises(NotFound, match=r"pull access denied for .*, repository does not exist or may require"):
+        await there.pull(name)
+    with pytest.raises(NotFound, match="pull access denied"):
+        await there.pull(name, credentials=Credentials("alice", "wrong"))
+    with pytest.raises(Unauthorized):
+        await here.push(name)
+    assert await here.registries.login(running.host, ALICE) == ""
+    with pytest.raises(Unauthorized, match="incorrect username or password"):
+        await here.registries.login(running.host, Credentials("alice", "wrong"))
+
+
+@dataclass
+class TokenService:
+    """A token service and a registry that takes its tokens, in front of a real one: a scripted front."""
+
+    upstream: str
+    users: dict[str, str] = field(default_factory=lambda: {"alice": "secret"})
+    realm: str = ""
+    host: str = ""
+    lifetime: int = 300
+    asked: list[dict[str, list[str]]] = field(default_factory=list)
+    valid: dict[str, str] = field(default_factory=dict)
+    refreshing: dict[str, str] = field(default_factory=dict)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/token":
+            return await self.token(request)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        granted = self.valid.get(token, None) if scheme == "Bearer" else None
+        name = request.path.removeprefix("/v2/").rpartition("/")[0].partition("/blobs")[0].partition("/manifests")[0]
+        action = "pull" if request.method in ("GET", "HEAD") and "uploads" not in request.path else "push"
+        wanted = f"repository:{name}:pull" + (",push" if action == "push" else "") if name else ""
+        if granted is None or (wanted and not self.covers(granted, name, action)):
+            scope = f',scope="{wanted}"' if wanted else ""
+            challenge = f'Bearer realm="{self.realm}",service="registry.test"{scope}'
+            return web.Response(status=401, headers={"WWW-Authenticate": challenge}, text="{}")
+        return await self.forward(request)
+
+    @staticmethod
+    def covers(granted: str, name: str, action: str) -> bool:
+        return any(
+            scope.startswith(f"repository:{name}:") and action in scope.rpartition(":")[2].split(",")
+            for scope in granted.split()
+        )
+
+    async def token(self, request: web.BaseRequest) -> web.StreamResponse:
+        fields = parse_qs((await request.content.read()).decode() or request.query_string)
+        self.asked.append(fields)
+        user = ""
+        if request.method == "POST":
+            user = self.refreshing.get(fields.get("refresh_token", [""])[0], "")
+        elif "Authorization" in request.headers:
+            pair = base64.b64decode(request.headers["Authorization"].partition(" ")[2]).decode()
+            name, _, password = pair.partition(":")
+            user = name if self.users.get(name) == password else ""
+        scopes = " ".join(fields.get("scope", []))
+        if not user and ("Authorization" in request.headers or request.method == "POST"):
+            return web.Response(status=401, text='{"errors":[{"code":"UNAUTHORIZED","message":"who?"}]}')
+        if not user:
+            scopes = scopes.replace("pull,push", "pull") if "public/" in scopes else ""
+        token = f"token-{len(self.valid)}"
+        self.valid[token] = scopes
+        answer = f'{{"token":"{token}","expires_in":{self.lifetime}'
+        if user and "offline_token" in fields:
+            self.refreshing[f"refresh-{user}"] = user
+            answer += f',"refresh_token":"refresh-{user}"'
+        return web.Response(text=answer + "}")
+
+    async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
+        headers = {
+            name: value for name, value in request.headers.items() if name.lower() not in ("host", "authorization")
+        }
+        async with (
+            ClientSession(auto_decompress=False) as session,
+            session.request(
+                request.method, f"http://{self.upstream}{request.path_qs}", headers=headers,
+                data=await request.content.read(), allow_redirects=False,
+            ) as answer,
+        ):  # fmt: skip
+            body = None if request.method == "HEAD" else await answer.read()
+            return web.Response(status=answer.status, headers=answer.headers, body=body)
+
+
+@pytest.fixture
+async def tokens(ours: Running) -> AsyncIterator[TokenService]:
+    service = TokenService(ours.host)
+    server = web.Server(service.handle)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    service.host = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    service.realm = f"http://{service.host}/token"
+    yield service
+    listening.close()
+    await server.shutdown(0.1)
+
+
+async def test_tokens_are_fetched_for_the_scopes_that_are_needed(
+    here: Side, there: Side, tokens: TokenService
+) -> None:
+    name = f"{tokens.host}/team/app:1"
+    image = here.make(name, {"a": b"1"})
+    await here.push(name, credentials=ALICE)
+    (asked,) = tokens.asked
+    assert asked["scope"] == ["repository:team/app:pull,push"] and asked["service"] == ["registry.test"]
+    tokens.asked.clear()
+    assert (await there.pull(name, credentials=ALICE)).id == image.id
+    assert [one["scope"] for one in tokens.asked] == [["repository:team/app:pull"]]
+
+
+async def test_anonymous_tokens_for_public_repositories(here: Side, there: Side, tokens: TokenService) -> None:
+    name = f"{tokens.host}/public/app:1"
+    image = here.make(name, {"a": b"1"})
+    await here.push(name, credentials=ALICE)
+    assert (await there.pull(name)).id == image.id
+    with pytest.raises(Unauthorized):
+        await here.push(name)
+    with pytest.raises(NotFound, match="pull access denied"):
+        await there.pull(f"{tokens.host}/private/app:1")
+    assert len(tokens.asked) < 12
+
+
+async def test_a_mount_asks_for_both_repositories(here: Side, tokens: TokenService) -> None:
+    image = here.make(f"{tokens.host}/one/app:1", {"a": b"1"})
+    await here.push(f"{tokens.host}/one/app:1", credentials=ALICE)
+    here.images.tag(image.id, image.references[0].__class__(tokens.host, "two/app", "1"))
+    tokens.asked.clear()
+    await here.push(f"{tokens.host}/two/app:1", credentials=ALICE)
+    assert here.said("Mounted from one/app")
+    assert ["repository:one/app:pull", "repository:two/app:pull,push"] in [one["scope"] for one in tokens.asked]
+
+
+async def test_a_token_the_registry_no_longer_takes_is_renewed(here: Side, tokens: TokenService) -> None:
+    name = f"{tokens.host}/team/app:1"
+    here.make(name, {"a": b"1"})
+    pushing = here.push(name, credentials=ALICE)
+    original = tokens.forward
+    revoked = []
+
+    async def revoke(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "POST" and not revoked:
+            revoked.append(True)
+            tokens.valid.clear()
+            return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer realm="{tokens.realm}"'})
+        return await original(request)
+
+    tokens.forward = revoke  # type: ignore[method-assign]
+    await pushing
+    assert revoked
+
+
+async def test_login_gives_an_identity_token_that_works(here: Side, there: Side, tokens: TokenService) -> None:
+    token = await here.registries.login(tokens.host, ALICE)
+    assert token == "refresh-alice"
+    name = f"{tokens.host}/team/app:1"
+    image = here.make(name, {"a": b"1"})
+    identity = Credentials(identity_token=token)
+    await here.push(name, credentials=identity)
+    assert (await there.pull(name, credentials=identity)).id == image.id
+    assert tokens.asked[-1]["grant_type"] == ["refresh_token"]
+    with pytest.raises(Unauthorized):
+        await here.registries.login(tokens.host, Credentials("alice", "wrong"))
+
+
+async def test_credentials_do_not_go_to_strange_token_services(here: Side, tokens: TokenService) -> None:
+    here.make(f"{tokens.host}/team/app:1", {"a": b"1"})
+    for realm in ("file:///etc/passwd", "", "ftp://x/"):
+        tokens.realm = realm
+        with pytest.raises(BuildtoolError, match="no usable token service"):
+            await here.push(f"{tokens.host}/team/app:1", credentials=ALICE)
+
+
+async def test_redirects_never_carry_credentials_to_another_host(
+    here: Side, there: Side, make_server: Callable[..., Awaitable[Running]]
+) -> None:
+    running = await make_server(access=Users(alice="secret"))
+    seen: list[str] = []
+
+    async def storage(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(request.headers.get("Authorization", ""))
+        digest = "sha256:" + request.path.rpartition("/")[2]
+        return web.Response(body=running.store.blobs.read(digest))  # type: ignore[arg-type]
+
+    elsewhere = web.Server(storage)
+    listening = await asyncio.get_running_loop().create_server(elsewhere, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    original = running.server.handle
+
+    async def redirecting(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET" and "/blobs/sha256:" in request.path:
+            target = f"http://127.0.0.1:{port}/{request.path.rpartition(':')[2]}"
+            return web.Response(status=307, headers={"Location": target})
+        return await original(request)
+
+    front = web.Server(redirecting)
+    facing = await asyncio.get_running_loop().create_server(front, "127.0.0.1", 0)
+    host = f"127.0.0.1:{facing.sockets[0].getsockname()[1]}"
+    try:
+        name = f"{host}/team/app:1"
+        image = here.make(name, {"a": b"1"})
+        await here.push(name, credentials=ALICE)
+        assert (await there.pull(name, credentials=ALICE)).id == image.id
+    finally:
+        for server, factory in ((listening, elsewhere), (facing, front)):
+            server.close()
+            await factory.shutdown(0.1)
+    assert len(seen) == 2 and set(seen) == {""}
+
+
+async def test_redirects_in_circles_end(there: Side) -> None:
+    async def circle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/v2/":
+            return web.Response(text="{}")
+        return web.Response(status=307, headers={"Location": request.path})
+
+    server = web.Server(circle)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    try:
+        with pytest.raises(RegistryUnreachable, match="redirects in circles"):
+            await there.pull(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}/x:1")
+    finally:
+        listening.close()
+        await server.shutdown(0.1)
+
+
+# TLS
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CA (ca.crt) and a certificate for 127.0.0.1 and localhost that it signed (server.crt, .key)."""
+    folder = tmp_path_factory.mktemp("authority")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=test CA")
+    openssl("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=registry")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    openssl(
+        "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+        "-extfile", "names", "-out", "server.crt",
+    )  # fmt: skip
+    return folder
+
+
+class Strict(RegistryConfig):
+    """A configuration to which loopback is like any other host."""
+
+    def is_insecure(self, domain: str) -> bool:
+        return False
+
+
+async def test_a_registry_with_its_own_ca(
+    here: Side, make_side: Callable[..., Side], make_server: Callable[..., Awaitable[Running]],
+    authority: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority / "server.crt", authority / "server.key")
+    running = await make_server(tls=context)
+    name = f"{running.host}/team/app:1"
+    image = here.make(name, {"a": b"1"})
+    await here.push(name)  # loopback: insecure is good enough
+
+    strict = make_side("strict", Strict())
+    with pytest.raises(RegistryUnreachable, match="certificate verify failed") as failure:
+        await strict.pull(name)
+    assert f"certs.d/{running.host}/ca.crt" in str(failure.value)
+
+    folder = tmp_path / "certs.d" / running.host
+    folder.mkdir(parents=True)
+    (folder / "ca.crt").write_bytes((authority / "ca.crt").read_bytes())
+    trusting = make_side("trusting", Strict(certs_dirs=(tmp_path / "certs.d",)))
+    assert (await trusting.pull(name)).id == image.id
+    (folder / "ca.crt").write_text("no certificate")
+    wrong = make_side("wrong", Strict(certs_dirs=(tmp_path / "certs.d", tmp_path)))
+    with pytest.raises(InvalidInput, match="cannot be used for"):
+        await wrong.pull(name)
+
+
+async def test_without_tls_only_where_it_is_allowed(ours: Running, make_side: Callable[..., Side]) -> None:
+    strict = make_side("strict", Strict())
+    with pytest.raises(RegistryUnreachable, match="insecure-registries"):
+        await strict.pull(f"{ours.host}/team/app:1")
+
+
+async def test_mirrors_of_docker_hub_are_asked_first(
+    here: Side, ours: Running, make_side: Callable[..., Side]
+) -> None:
+    image = here.make(f"{ours.host}/library/thing:1", {"a": b"1"})
+    await here.push(f"{ours.host}/library/thing:1")
+    side = make_side("mirrored", RegistryConfig(mirrors=("http://127.0.0.1:9", ours.url)))
+    pulled = await side.pull("thing:1")
+    assert pulled.id == image.id and pulled.references[0].familiar == "thing:1"
+
+
+# htpasswd
+
+
+@pytest.fixture
+def htpasswd(tmp_path: Path) -> Path:
+    bcrypt = pytest.importorskip("bcrypt")
+    path = tmp_path / "htpasswd"
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    path.write_text(f"# users\n\nalice:{hashed}\nbob:{hashed.replace('$2b$', '$2y$')}\n")
+    return path
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": Credentials(name, password).basic()}
+
+
+def test_htpasswd_knows_its_users(htpasswd: Path) -> None:
+    access = Htpasswd(htpasswd)
+    for user in ("alice", "bob"):
+        assert access.user(basic(user, "secret")) == user
+        assert access.user(basic(user, "secret")) == user  # from memory now
+    malformed = ({"Authorization": "Basic !"}, {"Authorization": "x"})
+    for wrong in (basic("alice", "other"), basic("eve", "secret"), *malformed):
+        with pytest.raises(BuildtoolError, match="authentication required"):
+            access.user(wrong)
+    for write in (True, False):
+        with pytest.raises(BuildtoolError, match="authentication required"):
+            access.check(access.user({}), write=write)
+    Htpasswd(htpasswd, anonymous_pull=True).check("", write=False)
+
+
+def test_htpasswd_is_read_again_when_it_changes(htpasswd: Path) -> None:
+    access = Htpasswd(htpasswd)
+    assert access.user(basic("alice", "secret")) == "alice"
+    htpasswd.write_text("".join(line for line in htpasswd.open() if not line.startswith("alice")))
+    with pytest.raises(BuildtoolError, match="authentication required"):
+        access.user(basic("alice", "secret"))
+    assert access.user(basic("bob", "secret")) == "bob"
+
+
+def test_htpasswd_takes_bcrypt_only(htpasswd: Path) -> None:
+    htpasswd.write_text("alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
+    with pytest.raises(InvalidInput, match="htpasswd:1: the password of 'alice' is not hashed with bcrypt"):
+        Htpasswd(htpasswd)
+
+
+def test_unknown_users_take_as_long_as_known_ones(htpasswd: Path) -> None:
+    """A hash is computed for both; what it costs is the file's choice."""
+    access = Htpasswd(htpasswd)
+    began = time.monotonic()
+    with pytest.raises(BuildtoolError):
+        access.user(basic("nobody", "x"))
+    assert time.monotonic() - began > 0.005
+
+
+async def test_the_server_with_htpasswd(
+    here: Side, there: Side, make_server: Callable[..., Awaitable[Running]], htpasswd: Path
+) -> None:
+    running = await make_server(access=Htpasswd(htpasswd, anonymous_pull=True))
+    name = f"{running.host}/team/app:1"
+    image = here.make(name, {"a": b"1"})
+    with pytest.raises((Unauthorized, Denied)):
+        await here.push(name)
+    await here.push(name, credentials=ALICE)
+    assert (await there.pull(name)).id == image.id
