@@ -27,6 +27,8 @@ from typing import Any
 
 import pytest
 
+from buildtool.networks.purge import purge
+
 PROJECT = Path(__file__).resolve().parents[1]
 BUILDTOOL = str(Path(sys.executable).parent / "buildtool")
 BUSYBOX = "busybox:latest"
@@ -150,7 +152,7 @@ class Daemon:
 
 
 def _clean(root: Path) -> None:
-    """End the processes, remove the mounts, control groups and files that belong to this root."""
+    """End the processes, remove the networks, mounts, control groups and files that belong to this root."""
     mark = str(root).encode()
     for _ in range(3):
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and _belongs(int(name), mark)]
@@ -160,6 +162,8 @@ def _clean(root: Path) -> None:
         if not pids:
             break
         time.sleep(0.1)
+    if os.geteuid() == 0:
+        purge(root / "data")
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in sorted((point for point in mounts if point.startswith(f"{root}/")), reverse=True):
         subprocess.run(["umount", "-l", point], check=False, capture_output=True)

@@ -20,7 +20,7 @@ from buildtool.networks import EndpointRequest, Networks, Sandbox
 log = logging.getLogger("buildtool.containers")
 ANNOTATION = "org.buildtool.sandbox"
 """Where the bundle's config.json tells what the container has, for a daemon that finds it again."""
-DEFAULT = "host"
+DEFAULT = "bridge"
 _UNNAMED = ("", "default")
 
 

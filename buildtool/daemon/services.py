@@ -87,7 +87,8 @@ class Services:
     def _make_builder(self) -> Builder:
         from buildtool.solve import Builder
 
-        return Builder(self.store, self.images, self.runtime, self.run_dir, self._pull_base)
+        networks = self.containers.networks
+        return Builder(self.store, self.images, self.runtime, self.run_dir, self._pull_base, networks)
 
     async def _pull_base(self, reference: str, platform: Platform, request: BuildRequest) -> None:
         """For the builder."""

@@ -22,11 +22,14 @@ class NameServers:
         self._firewall, self._networks_of = firewall, networks_of
         self._open: dict[str, Resolver] = {}
 
-    async def open(self, sandbox: Sandbox, pid: int) -> None:
-        """Serve this container, when it is in a network with names and is not served yet."""
+    async def open(self, sandbox: Sandbox, pid: int, *, fresh: bool = False) -> None:
+        """Serve this container, when it is in a network with names and is not served yet.
+
+        `fresh`: nobody has served it before.
+        """
         if sandbox.id in self._open or not self._networks_of(sandbox):
             return
-        udp, tcp = await offload(kernel.in_namespace_of, pid, self._sockets)
+        udp, tcp = await offload(kernel.in_namespace_of, pid, lambda: self._sockets(fresh=fresh))
         book = Book(sandbox, self._networks_of)
         self._open[sandbox.id] = Resolver(udp, tcp, book, lambda: upstream(sandbox))
 
@@ -42,10 +45,10 @@ class NameServers:
             resolver.close()
         self._open.clear()
 
-    def _sockets(self) -> tuple[socket.socket, socket.socket]:
+    def _sockets(self, *, fresh: bool) -> tuple[socket.socket, socket.socket]:
         udp, tcp = Resolver.open_sockets()
         try:
-            self._firewall.apply_here(rules.resolver(udp.getsockname()[1], tcp.getsockname()[1]))
+            self._firewall.apply_here(rules.resolver(udp.getsockname()[1], tcp.getsockname()[1], fresh=fresh))
         except BaseException:
             udp.close()
             tcp.close()

@@ -98,11 +98,14 @@ def elements(action: str, name: str, targets: Iterable[Target]) -> str:
     return "".join(lines)
 
 
-def resolver(udp: int, tcp: int) -> str:
-    """The table in a container's own namespace that leads port 53 of its resolver's address to the real ports."""
+def resolver(udp: int, tcp: int, *, fresh: bool) -> str:
+    """The table in a container's own namespace that leads port 53 of its resolver's address to the real ports.
+
+    Unless it is a `fresh` namespace there may be one already, which goes: that takes the kernel 20 ms.
+    """
     return (
-        f"table ip {DNS_TABLE}\ndelete table ip {DNS_TABLE}\n"
-        f"table ip {DNS_TABLE} {{\nchain output {{ type nat hook output priority -100;\n"
+        ("" if fresh else f"table ip {DNS_TABLE}\ndelete table ip {DNS_TABLE}\n")
+        + f"table ip {DNS_TABLE} {{\nchain output {{ type nat hook output priority -100;\n"
         f"  ip daddr {DNS_ADDRESS} udp dport 53 dnat to {DNS_ADDRESS}:{udp}\n"
         f"  ip daddr {DNS_ADDRESS} tcp dport 53 dnat to {DNS_ADDRESS}:{tcp}\n"
         "}\n}\n"

@@ -88,6 +88,10 @@ class Networks:
         like.choose_subnets(self._taken(network))
         return like.record.ipam
 
+    def has_names(self, sandbox: Sandbox) -> bool:
+        """Whether a container is in a network where containers find each other by name."""
+        return bool(self._networks_of(sandbox))
+
     # Making and removing
 
     async def create(self, body: Any) -> tuple[str, str]:
@@ -161,7 +165,7 @@ class Networks:
         if sandbox.ports:
             await self._rules.add_ports(sandbox)
             self._publisher.serve(sandbox)
-        await self._resolvers.open(sandbox, pid)
+        await self._resolvers.open(sandbox, pid, fresh=True)
 
     async def leave(self, sandbox: Sandbox) -> None:
         """Give everything back. The addresses are free once the kernel has removed the interfaces."""

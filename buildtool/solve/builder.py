@@ -14,6 +14,7 @@ from buildtool.aio import offload
 from buildtool.cache import Lease, Store
 from buildtool.errors import BuildtoolError, NotFound
 from buildtool.images import Image, Images
+from buildtool.networks import Networks
 from buildtool.oci import Platform, Reference, parse_reference
 from buildtool.runtime import Runtime, Task
 from buildtool.solve.bases import MissingBase
@@ -25,6 +26,7 @@ from buildtool.solve.request import BuildRequest, BuildResult
 from buildtool.solve.result import LayerDigests, add_image, find_image, image_key
 from buildtool.solve.run import RunContext
 from buildtool.solve.run_mounts import CacheMounts, SharedFiles
+from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.solver import Shared, Solver
 
 _UPLOADED = "uploaded"
@@ -39,9 +41,17 @@ class Builder:
     """Builds images. Concurrent builds share work: a step that several need at once is executed once."""
 
     def __init__(
-        self, store: Store, images: Images, runtime: Runtime, run_root: Path, pull: Pull | None = None
+        self,
+        store: Store,
+        images: Images,
+        runtime: Runtime,
+        run_root: Path,
+        pull: Pull | None = None,
+        networks: Networks | None = None,
     ) -> None:
-        """Without `pull`, a base image that is not in the store is an error."""
+        """Without `pull`, a base image that is not in the store is an error; without `networks`, RUN steps have the
+        host's."""
+        self._networks = RunNetworks(networks)
         self._background: set[asyncio.Task[None]] = set()
         self._store = store
         self._pull = pull
@@ -59,6 +69,7 @@ class Builder:
                 CacheMounts(store.root / "mounts"),
                 SharedFiles(directory / "shared"),
                 self._later,
+                self._networks,
             ),
             flights=Flights[StepResult](),
             gate=Gate(max(8, 4 * (os.cpu_count() or 1))),
@@ -76,6 +87,7 @@ class Builder:
         InvalidInput and NotFound for what the Buildfile asks, StepFailed for a failed step, StoreFull.
         """
         tags = [_tag(name) for name in request.tags]
+        self._networks.check(request.network_mode)
         began = time.time()
         await self._clear_left()
         with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:

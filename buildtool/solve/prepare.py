@@ -83,16 +83,12 @@ def prepare(
 
 
 def _options(request: BuildRequest) -> PlanOptions:
-    if request.network_mode not in ("", "default", "host", "none", "bridge"):
-        raise InvalidInput(
-            f"network mode {request.network_mode!r} is not supported for builds", hint="use default, host or none"
-        )
     return PlanOptions(
         build_args=request.build_args,
         target=request.target,
         platform=parse_platform(request.platform) if request.platform else host_platform(),
         labels=request.labels,
-        network="none" if request.network_mode == "none" else "host",
+        network="default" if request.network_mode in ("", "bridge") else request.network_mode,
         extra_hosts=request.extra_hosts,
         epoch=request.epoch,
     )

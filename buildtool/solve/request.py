@@ -17,8 +17,8 @@ class BuildRequest:
     `context` is a directory this process may read (None: nothing can be copied from it); `context_key` names it
     over time, for the index of file digests (empty: its path). `ignore` is the text of the ignore file that
     applies. `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
-    empty. `network_mode`: default, host or none. `memory` and its kin limit each RUN step and are no part of any
-    cache key. `epoch` is SOURCE_DATE_EPOCH in seconds. `registry_auth` is handed to `Pull` as it is.
+    empty. `network_mode`: default, host, none or a network's name. `memory` and its kin limit each RUN step and are
+    no part of any cache key. `epoch` is SOURCE_DATE_EPOCH in seconds. `registry_auth` is handed to `Pull` as it is.
     """
 
     dockerfile: str

@@ -17,6 +17,7 @@ from typing import Any
 from buildtool.cache import Draft, SnapshotId, Store, Tree
 from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFound, StepFailed
 from buildtool.graph import Exec, Node
+from buildtool.networks import Sandbox
 from buildtool.runtime import (
     Attachment,
     Bundle,
@@ -39,6 +40,7 @@ from buildtool.solve.run_mounts import (
     needs_scratch,
     script_target,
 )
+from buildtool.solve.run_network import RunNetworks, gateway, namespace
 from buildtool.solve.threads import acquire, to_end
 
 _FRAME = 8
@@ -56,6 +58,7 @@ class RunContext:
     cache_mounts: CacheMounts
     shared: SharedFiles
     later: Callable[[Callable[[], None]], None]
+    networks: RunNetworks
 
 
 class Tail:
@@ -98,9 +101,10 @@ async def execute_run(
             for mount in step.mounts
             if mount.type == "cache"
         }
-        room = await acquire(Room.open, Room.close, context, request, node, chains, caches)
+        sandbox = await context.networks.join(step.network, node, stack)
+        room = await acquire(Room.open, Room.close, context, request, node, chains, caches, sandbox)
         try:
-            status, tail, created = await _run(context.runtime, room.bundle, node, listener)
+            status, tail, created = await _run(context, room.bundle, node, listener, sandbox)
             if status.code != 0:
                 raise _failure(node, status, tail, request.memory)
             snapshot = await to_end(room.commit, created)
@@ -128,14 +132,15 @@ class Room:
         node: Node,
         chains: Sequence[Sequence[SnapshotId]],
         caches: dict[str, Path],
+        sandbox: Sandbox | None,
     ) -> Room:
         """Make everything; nothing stays when that fails."""
         name = f"build-{secrets.token_hex(8)}"
         room = cls(context.store.snapshots.prepare(chains[0]), context.directory / name)
         try:
             room.directory.mkdir(mode=0o700, parents=True)
-            files = room._files(context, request, node, chains, caches)
-            room.bundle = _bundle(context, request, node, files, room.draft, chains[0], name)
+            files = room._files(context, request, node, chains, caches, sandbox)
+            room.bundle = _bundle(context, request, node, files, room.draft, chains[0], name, sandbox)
         except BaseException:
             room.close()
             raise
@@ -159,13 +164,15 @@ class Room:
         node: Node,
         chains: Sequence[Sequence[SnapshotId]],
         caches: dict[str, Path],
+        sandbox: Sandbox | None,
     ) -> RunFiles:
         step = node.step
         assert isinstance(step, Exec)
         store = context.store
         tree = Tree([store.snapshots.fs(snapshot) for snapshot in chains[0]])
         files = RunFiles(store, node, self.directory, context.shared, tree, request.secrets)
-        files.add_names(step.network, step.extra_hosts)
+        resolv = context.networks.resolv_conf(step.network, sandbox)
+        files.add_names(resolv, step.extra_hosts, gateway(sandbox))
         if step.script is not None:
             files.add_file(script_target(step), "script", step.script.content.encode(), mode=0o755)
         for number, mount in enumerate(step.mounts):
@@ -194,6 +201,7 @@ def _bundle(
     draft: Draft,
     chain: Sequence[SnapshotId],
     name: str,
+    sandbox: Sandbox | None,
 ) -> Bundle:
     step = node.step
     assert isinstance(step, Exec)
@@ -202,6 +210,7 @@ def _bundle(
         user = resolve_user(step.user, tree.read_text("/etc/passwd"), tree.read_text("/etc/group"))
     except BuildtoolError as error:
         raise StepFailed(error.message, where=node.span) from error
+    network, sysctls = namespace(step.network, sandbox)
     args = [f"{variable}={value}" for variable, value in (*step.hidden_args, *step.build_args)]
     options = SpecOptions(
         id=name,
@@ -210,7 +219,8 @@ def _bundle(
         cwd=step.cwd,
         user=user,
         hostname=HOSTNAME,
-        network="none" if step.network == "none" else "host",
+        network=network,
+        sysctls=sysctls,
         mounts=files.mounts,
         resources=_resources(request),
         ulimits=[_rlimit(limit) for limit in request.ulimits],
@@ -248,16 +258,17 @@ def _rlimit(limit: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _run(
-    runtime: Runtime, bundle: Bundle, node: Node, listener: Listener
+    context: RunContext, bundle: Bundle, node: Node, listener: Listener, sandbox: Sandbox | None
 ) -> tuple[ExitStatus, Tail, list[str]]:
     tail = Tail()
     try:
-        task = await runtime.create(bundle)
+        task = await context.runtime.create(bundle)
     except (CommandNotFound, CommandNotExecutable) as error:
         raise StepFailed(error.message, exit_code_of_step=error.exit_code, where=node.span) from error
     except BuildtoolError as error:
         raise StepFailed(error.message, where=node.span, hint=error.hint) from error
     try:
+        await context.networks.plug(sandbox, task.pid, node)
         async with await task.attach(stdin=False, stdout=True, stderr=True) as attachment:
             try:
                 await task.start()

@@ -134,13 +134,12 @@ class RunFiles:
     env: list[str] = field(default_factory=list)
     targets: list[tuple[str, bool]] = field(default_factory=list)
 
-    def add_names(self, network: str, hosts: Sequence[str]) -> None:
-        """/etc/resolv.conf, /etc/hosts and /etc/hostname."""
-        resolv = "" if network == "none" else _host_resolv_conf()
+    def add_names(self, resolv: str, hosts: Sequence[str], gateway: str) -> None:
+        """/etc/resolv.conf, /etc/hosts and /etc/hostname; `gateway` is the host's address as the step sees it."""
         lines = [_LOCAL_HOSTS]
         for host in hosts:
             name, _, address = host.partition("=" if "=" in host.partition(":")[0] else ":")
-            lines.append(f"{'127.0.0.1' if address == 'host-gateway' else address.strip('[]')}\t{name}\n")
+            lines.append(f"{gateway if address == 'host-gateway' else address.strip('[]')}\t{name}\n")
         files = {"resolv.conf": resolv, "hosts": "".join(lines), "hostname": HOSTNAME + "\n"}
         for name, text in files.items():
             self.bind(self.shared.file(text.encode()), f"/etc/{name}", readonly=True)
@@ -239,13 +238,6 @@ def clean_up_points(upper: Path, created: Sequence[str]) -> None:
                 path.unlink()
         except OSError:
             continue  # something was put there
-
-
-def _host_resolv_conf() -> str:
-    try:
-        return Path("/etc/resolv.conf").read_text()
-    except OSError:
-        return ""
 
 
 def script_target(step: Exec) -> str:

@@ -363,4 +363,4 @@ def test_what_there_is_not_answers_plainly(docker: Docker) -> None:
     assert done.returncode == 1
     assert "pull access denied for no/such" in done.stderr
     assert "not a swarm manager" in docker("service", "ls", check=False).stderr
-    assert "networks host and none only" in docker("network", "create", "n", check=False).stderr
+    assert 'plugin "overlay" not found' in docker("network", "create", "-d", "overlay", "n", check=False).stderr

@@ -38,7 +38,7 @@ def service(cli: Cli, port: int) -> Iterator[Callable[[str], str]]:
     started: list[str] = []
 
     def start(image: str) -> str:
-        started.append(cli("run", "-d", "-e", f"PORT={port}", image).stdout.strip())
+        started.append(cli("run", "-d", "-e", f"PORT={port}", "-p", f"127.0.0.1:{port}:{port}", image).stdout.strip())
         return started[-1]
 
     yield start

@@ -70,12 +70,13 @@ async def test_documents_have_dockers_members(world: World) -> None:
     assert sized["SizeRootFs"] > sized["SizeRw"] >= 0
 
 
-async def test_the_default_network_is_the_hosts_for_now(world: World) -> None:
+async def test_the_default_network_is_the_bridge(world: World) -> None:
     identity = await world.create(
         "true", host={"NetworkMode": "default", "PortBindings": {"80/tcp": [{"HostPort": "8"}]}}
     )
     document = await world.containers.inspect(identity)
-    assert document["HostConfig"]["NetworkMode"] == "host"
+    assert document["HostConfig"]["NetworkMode"] == "bridge"
+    assert list(document["NetworkSettings"]["Networks"]) == ["bridge"]
     assert document["Config"]["Hostname"] == identity[:12]
     assert document["NetworkSettings"]["Ports"] == {}
 
