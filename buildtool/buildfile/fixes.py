@@ -15,7 +15,7 @@ from buildtool.buildfile.analysis import check
 from buildtool.buildfile.arguments import Arguments
 from buildtool.buildfile.checks import by_place
 from buildtool.buildfile.evaluation import Given
-from buildtool.buildfile.instructions import Buildfile, Entrypoint, Env, Label, Warning, Word
+from buildtool.buildfile.instructions import Buildfile, Env, Label, Stage, Warning, Word
 from buildtool.buildfile.meaning import meaning_of_file
 from buildtool.buildfile.parser import instruction_of, parse
 from buildtool.buildfile.scanner import Logical, scan
@@ -214,8 +214,7 @@ def _json_args(buildfile: Buildfile, line: Logical, warning: Warning) -> Iterato
     """Only a plain command becomes an array; and not where ENTRYPOINT and CMD of one stage would begin to mix."""
     text = line.text[line.arguments :]
     stage = next(s for s in reversed(buildfile.stages) if raw_line(s.from_.span) <= raw_line(warning.span))
-    others = ("CMD",) if line.keyword.upper() == "ENTRYPOINT" else ("ENTRYPOINT",)
-    if any(each.keyword in others for each in stage.instructions) or _stands_on_entrypoint(buildfile, stage.index):
+    if any(_has(each, other) for each, other in _mixing(buildfile, stage.index, line.keyword.upper())):
         return
     if not _SIMPLE.fullmatch(text):
         return
@@ -231,15 +230,32 @@ def _json_args(buildfile: Buildfile, line: Logical, warning: Warning) -> Iterato
     yield _whole(line, f"{line.keyword} [{array}]")
 
 
-def _stands_on_entrypoint(buildfile: Buildfile, index: int) -> bool:
-    """Whether a stage below this one sets an ENTRYPOINT, which would get the CMD as arguments."""
-    name = buildfile.stages[index].from_.image.text.lower()
-    below = next((stage for stage in reversed(buildfile.stages[:index]) if stage.name == name), None)
-    if below is None:
-        return False
-    return any(isinstance(each, Entrypoint) for each in below.instructions) or _stands_on_entrypoint(
-        buildfile, below.index
-    )
+def _mixing(buildfile: Buildfile, index: int, keyword: str) -> Iterator[tuple[Stage, str]]:
+    """The stages, with the keyword to look for there, where a JSON form would begin to mix with the other command:
+    a CMD goes to the ENTRYPOINT of its stage or one below, an ENTRYPOINT takes the CMD of its stage or one above.
+    """
+    stages = buildfile.stages
+    if keyword == "ENTRYPOINT":
+        above = {index}
+        for stage in stages[index + 1 :]:
+            if _below(stages, stage) in above:
+                above.add(stage.index)
+        yield from ((stages[each], "CMD") for each in above)
+        return
+    below: int | None = index
+    while below is not None:
+        yield stages[below], "ENTRYPOINT"
+        below = _below(stages, stages[below])
+
+
+def _below(stages: Sequence[Stage], stage: Stage) -> int | None:
+    """The stage that this one stands on."""
+    name = stage.from_.image.text.lower()
+    return next((each.index for each in reversed(stages[: stage.index]) if each.name == name), None)
+
+
+def _has(stage: Stage, keyword: str) -> bool:
+    return any(each.keyword == keyword for each in stage.instructions)
 
 
 def _target_platform(buildfile: Buildfile, line: Logical, warning: Warning) -> Iterator[Edit]:

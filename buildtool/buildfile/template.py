@@ -17,7 +17,7 @@ SUFFIX = ".j2"
 _DIRECTIVE = re.compile(r"\s*#\s*template\s*=\s*jinja2\s*", re.IGNORECASE)
 _COMMENT = re.compile(r"\s*#\s*(?:syntax|escape|check|template)\s*=", re.IGNORECASE)
 _LARGEST = 8 << 20
-_FAILURES = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+_FAILURES = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError)
 
 
 def is_template(text: str, file: str) -> bool:

@@ -53,6 +53,7 @@ LEFT = [
     'FROM a\nENTRYPOINT x\nCMD ["y"]',
     'FROM a\nENTRYPOINT ["x"]\nCMD y',
     'FROM a AS b\nENTRYPOINT ["x"]\nFROM b\nCMD y',
+    'FROM a AS b\nENTRYPOINT x\nFROM b AS c\nFROM c\nCMD ["y"]',
     "FROM a\nENV a b \\\n # comment\n c",
     "FROM a\nMAINTAINER a \\\n # comment\n b",
     "FROM a\nWORKDIR x\nEXPOSE 80:80\nARG TOKEN",
