@@ -1,0 +1,322 @@
+"""Everybody's clients and everybody's registries: our CLI, docker's, skopeo, podman; our server and Debian's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HELPER = """#!/bin/sh
+# a credential helper that keeps everything in one file
+store="$(dirname "$0")/kept"
+case "$1" in
+store) cat > "$store" ;;
+get) read -r server; grep -q "\\"$server\\"" "$store" 2>/dev/null && cat "$store" \\
+     || { echo "credentials not found in native keychain"; exit 1; } ;;
+erase) rm -f "$store" ;;
+list) echo "{}" ;;
+esac
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(port: int, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError("the registry did not start")
+
+
+@pytest.fixture(scope="session")
+def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """`start_registry(*flags)` starts our server; its `host:port`."""
+    started: list[subprocess.Popen[Any]] = []
+
+    def start(*flags: str, root: Path | None = None) -> str:
+        port = _free_port()
+        root = root or tmp_path_factory.mktemp("registry")
+        program = str(Path(sys.executable).with_name("buildtool"))
+        command = [program, "registry", "serve", "--addr", f"127.0.0.1:{port}", "--log-level", "error"]
+        started.append(subprocess.Popen([*command, "--root", str(root), *flags], stdout=subprocess.DEVNULL))
+        _wait(port, started[-1])
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+
+
+@pytest.fixture(scope="session")
+def registry(start_registry: Callable[..., str]) -> str:
+    """Our server, open to everybody."""
+    return start_registry()
+
+
+@pytest.fixture
+def login_folder(tmp_path: Path) -> dict[str, str]:
+    """The environment of a client with a config.json of its own."""
+    return {"DOCKER_CONFIG": str(tmp_path / "docker")}
+
+
+def _layers(cli: Any, image: str) -> Any:
+    return json.loads(cli("image", "inspect", image).stdout)[0]["RootFS"]["Layers"]
+
+
+def test_push_pull_run_and_build_from_a_registry(
+    cli: Any, busybox_image: str, registry: str, unique: str, tmp_path: Path
+) -> None:
+    name = f"{registry}/{unique}/tools"
+    cli("tag", busybox_image, f"{name}:1")
+    before = cli("images", "-q", "--no-trunc", busybox_image).stdout
+
+    pushed = cli("push", f"{name}:1").stdout
+    assert f"The push refers to repository [{name}]" in pushed and "1: digest: sha256:" in pushed
+    assert "Layer already exists" in cli("push", f"{name}:1").stdout
+    cli("rmi", f"{name}:1")
+
+    pulled = cli("pull", f"{name}:1").stdout.splitlines()
+    assert pulled[0] == f"1: Pulling from {unique}/tools" and pulled[-1] == f"{name}:1"
+    assert pulled[-2] == f"Status: Downloaded newer image for {name}:1"
+    assert cli("images", "-q", "--no-trunc", f"{name}:1").stdout == before
+    again = cli("pull", f"{name}:1").stdout.splitlines()
+    assert again[-2] == f"Status: Image is up to date for {name}:1"
+    assert cli("pull", "-q", f"{name}:1").stdout == f"{name}:1\n"
+
+    cli("rmi", f"{name}:1")
+    ran = cli("run", "--rm", f"{name}:1", "echo", "hello")
+    assert ran.stdout == "hello\n" and f"Unable to find image '{name}:1' locally" in ran.stderr
+
+    cli("rmi", f"{name}:1")
+    (tmp_path / "Dockerfile").write_text(f"FROM {name}:1\nCOPY Dockerfile /there\n")
+    cli("build", "-q", "-t", unique, str(tmp_path))
+    assert len(_layers(cli, unique)) == 2
+    cli("build", "-q", "--pull", "-t", unique, str(tmp_path))
+
+
+def test_a_base_image_that_no_registry_has(cli: Any, registry: str, unique: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {registry}/{unique}/nothing:1\n")
+    failed = cli("build", str(tmp_path), check=False)
+    assert failed.returncode == 1
+    assert "Dockerfile:1:6: base image" in failed.stderr and "cannot be pulled: manifest for" in failed.stderr
+
+
+def test_errors_in_dockers_words(cli: Any, registry: str, unique: str) -> None:
+    for words, text in (
+        (["pull", f"{registry}/{unique}:1"], f"manifest for {registry}/{unique}:1 not found: manifest unknown"),
+        (["push", f"{registry}/{unique}:1"], f"tag does not exist: {registry}/{unique}:1"),
+        (["push", f"{registry}/{unique}", "-a"], "An image does not exist locally with the tag"),
+        (["pull", f"127.0.0.1:{_free_port()}/x"], "Connection refused"),
+        (["pull", f"{registry}/x:y", "-a"], "tag can't be used with --all-tags/-a"),
+        (["pull", "UPPER/case"], "must be lowercase"),
+        (["search", "x"], "searching registries is not supported"),
+    ):
+        done = cli(*words, check=False)
+        assert done.returncode == 1 and text in done.stderr, done
+
+
+def test_all_tags(cli: Any, busybox_image: str, registry: str, unique: str) -> None:
+    name = f"{registry}/{unique}/many"
+    for tag in ("a", "b"):
+        cli("tag", busybox_image, f"{name}:{tag}")
+    assert cli("push", "--all-tags", name).stdout.count("digest: sha256:") == 2
+    cli("rmi", f"{name}:a", f"{name}:b")
+    cli("pull", "-a", name)
+    assert set(cli("images", name, "--format", "{{.Tag}}").stdout.split()) == {"a", "b"}
+
+
+def test_the_stock_docker_cli(docker: Any, busybox_image: str, registry: str, unique: str) -> None:
+    name = f"{registry}/{unique}/stock:1"
+    docker("tag", busybox_image, name)
+    assert "digest: sha256:" in docker("push", name).stdout
+    docker("rmi", name)
+    assert f"Downloaded newer image for {name}" in docker("pull", name).stdout
+    assert docker("run", "--rm", name, "echo", "hi").stdout == "hi\n"
+
+
+def test_what_a_registry_has_under_a_name(
+    daemon: Any, cli: Any, busybox_image: str, registry: str, unique: str
+) -> None:
+    name = f"{registry}/{unique}/looked:1"
+    cli("tag", busybox_image, name)
+    pushed = cli("push", name).stdout
+    found = daemon.request("GET", f"/distribution/{name}/json")
+    assert found["Descriptor"]["digest"] in pushed and found["Platforms"][0]["os"] == "linux"
+    status, body = daemon.raw("GET", f"/distribution/{registry}/{unique}/nothing:1/json")
+    assert status == 404 and b"manifest unknown" in body
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_skopeo_copies_to_and_from_our_server(
+    cli: Any, busybox_image: str, registry: str, unique: str, tmp_path: Path
+) -> None:
+    if shutil.which("skopeo") is None:
+        pytest.skip("there is no skopeo on this machine")
+    archive = tmp_path / "busybox.tar"
+    cli("save", "-o", str(archive), busybox_image)
+    name = f"{registry}/{unique}/skopeo"
+    plain = "--dest-tls-verify=false"
+    _run("skopeo", "copy", plain, f"docker-archive:{archive}", f"docker://{name}:docker")
+    _run("skopeo", "copy", plain, "--format", "oci", f"docker-archive:{archive}", f"docker://{name}:oci")
+    _run(
+        "skopeo", "copy", plain, "--format", "oci", "--dest-compress-format", "zstd", "--dest-compress",
+        f"docker-archive:{archive}", f"docker://{name}:zstd",
+    )  # fmt: skip
+    _run("skopeo", "copy", "--src-tls-verify=false", f"docker://{name}:oci", f"oci:{tmp_path}/layout:x")
+    _run("skopeo", "copy", "--src-tls-verify=false", plain, f"docker://{name}:oci", f"docker://{name}-copy:1")
+    listed = json.loads(_run("skopeo", "list-tags", "--tls-verify=false", f"docker://{name}"))
+    assert listed["Tags"] == ["docker", "oci", "zstd"]
+    identity = cli("images", "-q", "--no-trunc", busybox_image).stdout
+    for tag in listed["Tags"]:
+        cli("pull", "-q", f"{name}:{tag}")
+        assert cli("run", "--rm", f"{name}:{tag}", "echo", tag).stdout == f"{tag}\n"
+    assert _layers(cli, f"{name}:zstd") == _layers(cli, busybox_image)
+    assert identity
+    digest = json.loads(_run("skopeo", "inspect", "--tls-verify=false", f"docker://{name}:docker"))["Digest"]
+    _run("skopeo", "delete", "--tls-verify=false", f"docker://{name}@{digest}")
+    listed = json.loads(_run("skopeo", "list-tags", "--tls-verify=false", f"docker://{name}"))
+    assert listed["Tags"] == ["oci", "zstd"]
+
+
+@pytest.mark.parametrize("program", ["podman", "buildah"])
+def test_podman_and_buildah(
+    cli: Any, busybox_image: str, registry: str, unique: str, tmp_path: Path, program: str
+) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"there is no {program} on this machine")
+    name = f"{registry}/{unique}/{program}"
+    cli("tag", busybox_image, f"{name}:1")
+    cli("push", f"{name}:1")
+    own = [program, "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
+    try:
+        _run(*own, "pull", "--tls-verify=false", f"{name}:1")
+        _run(*own, "push", "--tls-verify=false", f"{name}:1", f"docker://{name}:2")
+    finally:
+        subprocess.run([*own, "rmi", "-f", f"{name}:1"], capture_output=True, check=False, timeout=60)
+    cli("pull", f"{name}:2")
+    assert cli("run", "--rm", f"{name}:2", "echo", "back").stdout == "back\n"
+
+
+def test_the_daemons_images_as_a_registry(
+    daemon: Any, cli: Any, busybox_image: str, start_registry: Callable[..., str], unique: str
+) -> None:
+    shared = start_registry("--share-store", root=daemon.data)
+    cli("tag", busybox_image, f"{unique}:first")
+    image = cli("images", "-q", "--no-trunc", busybox_image).stdout
+    cli("pull", f"{shared}/{unique}:first")
+    assert cli("images", "-q", "--no-trunc", f"{shared}/{unique}").stdout == image
+    refused = cli("push", f"{shared}/{unique}:first", check=False)
+    assert refused.returncode == 1
+
+
+def test_logins_are_kept_used_and_forgotten(
+    cli: Any, docker: Any, busybox_image: str, start_registry: Callable[..., str], unique: str,
+    tmp_path: Path, login_folder: dict[str, str],
+) -> None:  # fmt: skip
+    bcrypt = pytest.importorskip("bcrypt")
+    users = tmp_path / "users"
+    users.write_text(f"alice:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    host = start_registry("--htpasswd", str(users))
+    name = f"{host}/{unique}:1"
+    cli("tag", busybox_image, name)
+    config = Path(login_folder["DOCKER_CONFIG"]) / "config.json"
+
+    denied = cli("push", name, check=False, env=login_folder)
+    assert denied.returncode == 1 and "authentication required" in denied.stderr
+    wrong = cli("login", "-u", "alice", "--password-stdin", host, input="wrong\n", check=False, env=login_folder)
+    assert wrong.returncode == 1 and "incorrect username or password" in wrong.stderr and not config.exists()
+
+    done = cli("login", "-u", "alice", "--password-stdin", host, input="secret\n", env=login_folder)
+    assert done.stdout == "Login Succeeded\n" and "stored unencrypted" in done.stderr
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert list(json.loads(config.read_text())["auths"]) == [host]
+    cli("push", name, env=login_folder)
+    docker("push", name, env=login_folder)  # the same file serves docker
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "Dockerfile").write_text(f"FROM {name}\nLABEL a=b\n")
+    cli("rmi", name)
+    cli("build", "-q", "-t", unique, str(tmp_path / "context"), env=login_folder)
+    cli("rmi", name)
+    cli("run", "--rm", name, "true", env=login_folder)
+    assert "Authenticating with existing credentials" in cli("login", host, env=login_folder).stdout
+
+    assert cli("logout", host, env=login_folder).stdout == f"Removing login credentials for {host}\n"
+    assert json.loads(config.read_text())["auths"] == {}
+    assert cli("push", name, check=False, env=login_folder).returncode == 1
+
+
+def test_credential_helpers_are_called(
+    cli: Any, busybox_image: str, start_registry: Callable[..., str], unique: str, tmp_path: Path,
+    login_folder: dict[str, str],
+) -> None:  # fmt: skip
+    helper = tmp_path / "bin" / "docker-credential-test"
+    helper.parent.mkdir()
+    helper.write_text(HELPER)
+    helper.chmod(0o755)
+    config = Path(login_folder["DOCKER_CONFIG"]) / "config.json"
+    config.parent.mkdir()
+    config.write_text('{"credsStore": "test", "detachKeys": "ctrl-x"}')
+    environment = {**login_folder, "PATH": f"{helper.parent}:{os.environ['PATH']}"}
+    host = start_registry()
+
+    done = cli("login", "-u", "alice", "--password-stdin", host, input="secret", env=environment)
+    assert done.stdout == "Login Succeeded\n" and "unencrypted" not in done.stderr
+    kept = json.loads((helper.parent / "kept").read_text())
+    assert kept == {"ServerURL": host, "Username": "alice", "Secret": "secret"}
+    document = json.loads(config.read_text())
+    assert document["auths"] == {host: {}} and document["detachKeys"] == "ctrl-x"
+    name = f"{host}/{unique}:1"
+    cli("tag", busybox_image, name)
+    cli("push", name, env=environment)
+    cli("logout", host, env=environment)
+    assert not (helper.parent / "kept").exists()
+    config.write_text('{"credsStore": "nowhere"}')
+    missing = cli("push", name, check=False, env=environment)
+    assert missing.returncode == 1 and "docker-credential-nowhere" in missing.stderr
+
+
+def test_login_asks_only_on_a_terminal(cli: Any, registry: str, login_folder: dict[str, str]) -> None:
+    for words, text in (
+        (["login", registry], "Cannot perform an interactive login from a non TTY device"),
+        (["login", "--password-stdin", registry], "Must provide --username with --password-stdin"),
+        (["login", "-u", "x", "-p", "y", "--password-stdin", registry], "mutually exclusive"),
+    ):
+        done = cli(*words, check=False, env=login_folder)
+        assert done.returncode == 1 and text in done.stderr
+
+
+def test_the_servers_flags_are_checked(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("buildtool"))
+    for words, text in (
+        (["--tls-cert", "x"], "--tls-cert and --tls-key go together"),
+        (["--addr", "nowhere"], "write HOST:PORT"),
+        (["--anonymous-pull"], "means nothing without --htpasswd"),
+        (["--tls-cert", "x", "--tls-key", "y"], "cannot use x with y"),
+    ):
+        command = [program, "registry", "serve", "--root", str(tmp_path), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 1 and text in done.stderr, done
