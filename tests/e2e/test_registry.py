@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -127,7 +128,7 @@ def test_errors_in_dockers_words(cli: Any, registry: str, unique: str) -> None:
         (["push", f"{registry}/{unique}", "-a"], "An image does not exist locally with the tag"),
         (["pull", f"127.0.0.1:{_free_port()}/x"], "Connection refused"),
         (["pull", f"{registry}/x:y", "-a"], "tag can't be used with --all-tags/-a"),
-        (["pull", "UPPER/case"], "must be lowercase"),
+        (["pull", "lower/Case"], "must be lowercase"),
         (["search", "x"], "searching registries is not supported"),
     ):
         done = cli(*words, check=False)
@@ -211,12 +212,14 @@ def test_podman_and_buildah(
     name = f"{registry}/{unique}/{program}"
     cli("tag", busybox_image, f"{name}:1")
     cli("push", f"{name}:1")
-    own = [program, "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
+    run = tempfile.mkdtemp(prefix="bt-reg-", dir="/tmp")  # podman wants this path to be short
+    own = [program, "--root", str(tmp_path / "root"), "--runroot", run, "--storage-driver", "vfs"]
     try:
         _run(*own, "pull", "--tls-verify=false", f"{name}:1")
         _run(*own, "push", "--tls-verify=false", f"{name}:1", f"docker://{name}:2")
     finally:
         subprocess.run([*own, "rmi", "-f", f"{name}:1"], capture_output=True, check=False, timeout=60)
+        shutil.rmtree(run, ignore_errors=True)
     cli("pull", f"{name}:2")
     assert cli("run", "--rm", f"{name}:2", "echo", "back").stdout == "back\n"
 
