@@ -139,14 +139,19 @@ class Execs:
             raise NotFound(f"No such exec instance: {identity}")
         return found
 
-    async def start(self, identity: str, body: Any) -> Attachment | None:
-        """Start it; the streams, or None when detached. Raises NotFound, Conflict, CommandNotFound…"""
+    def check(self, identity: str, body: Any) -> tuple[Exec, StartRequest]:
+        """What is to be started. Raises NotFound, InvalidInput, Conflict when it cannot be started now."""
         exec = self.get(identity)
         request = decode(body if body is not None else {}, StartRequest, "exec start request")
         if exec.started:
             text = "is already running" if exec.running else "has already run"
             raise Conflict(f"Error: Exec command {exec.id} {text}")
         self._check_container(exec.container)
+        return exec, request
+
+    async def start(self, identity: str, body: Any) -> Attachment | None:
+        """Start it; the streams, or None when detached. Raises NotFound, Conflict, CommandNotFound…"""
+        exec, request = self.check(identity, body)
         exec.started = True
         try:
             return await self._start(exec, request)

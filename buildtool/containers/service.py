@@ -265,6 +265,10 @@ class Containers:
         """POST /containers/{id}/exec: the exec's id."""
         return self._execs.create(self.get(reference), body)
 
+    def exec_check(self, exec_id: str, body: Any) -> None:
+        """Raises what `exec_start` would refuse before doing anything: NotFound, InvalidInput, Conflict."""
+        self._execs.check(exec_id, body)
+
     async def exec_start(self, exec_id: str, body: Any) -> Attachment | None:
         """POST /exec/{id}/start: the streams; None when the body says `Detach`."""
         return await self._execs.start(exec_id, body)

@@ -34,23 +34,25 @@ class Attachment(Protocol):
         """Detach."""
 
 
+def begin(raw: RawConnection, *, tty: bool) -> None:
+    """Answer with the head of a stream."""
+    raw.begin(RAW if tty else MULTIPLEXED)
+
+
 async def serve(
     raw: RawConnection,
     attachment: Attachment,
     *,
-    tty: bool,
     stdin: bool,
     ended: Callable[[], Awaitable[None]] | None = None,
 ) -> Hijacked:
-    """Answer with the stream's head, then carry bytes both ways until the output ends, or the client goes.
+    """After `begin`: carry bytes both ways until the output ends, or the client goes.
 
     The end of the client's input closes stdin and leaves the output flowing. After the output, the connection is
-    closed
-    when `ended` returns: clients ask for the exit code next.
+    closed when `ended` returns: clients ask for the exit code next.
     """
     tasks: list[asyncio.Task[None]] = []
     try:
-        raw.begin(RAW if tty else MULTIPLEXED)
         output = asyncio.create_task(_output(raw, attachment))
         gone = asyncio.create_task(raw.watch())
         tasks = [output, gone, asyncio.create_task(_input(raw, attachment if stdin else None))]
@@ -69,9 +71,8 @@ async def serve(
 
 
 async def tell(raw: RawConnection, text: str, *, tty: bool) -> Hijacked:
-    """Answer with a stream that holds only this text, as output."""
+    """After `begin`: send this text as output, and that is all."""
     data = text.encode()
-    raw.begin(RAW if tty else MULTIPLEXED)
     await raw.write(data if tty else struct.pack(">BxxxL", 1, len(data)) + data)
     raw.close()
     return Hijacked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +14,8 @@ from buildtool.daemon.routing import Routes
 from buildtool.errors import InvalidInput
 
 routes = Routes()
+
+_HEAD_START = 0.01  # docker-py loses output that arrives together with the head, and the log is there at once
 
 
 @routes.add("GET", "/containers/json")
@@ -187,7 +190,10 @@ async def attach(call: Call) -> web.StreamResponse:
     """Connect to its streams by taking over the connection."""
     raw = call.hijack()
     attachment = await _attach(call)
-    return await attaching.serve(raw, attachment, tty=attachment.tty, stdin=call.flag("stdin"))
+    attaching.begin(raw, tty=attachment.tty)
+    if call.flag("logs"):
+        await asyncio.sleep(_HEAD_START)
+    return await attaching.serve(raw, attachment, stdin=call.flag("stdin"))
 
 
 @routes.add("GET", "/containers/{id}/attach/ws", stream=True)

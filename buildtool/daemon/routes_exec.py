@@ -11,7 +11,7 @@ from buildtool.daemon.answers import json_answer, nothing
 from buildtool.daemon.call import Call
 from buildtool.daemon.routes_containers import size_of
 from buildtool.daemon.routing import Routes
-from buildtool.errors import CommandNotExecutable, CommandNotFound
+from buildtool.errors import BuildtoolError
 
 routes = Routes()
 
@@ -26,7 +26,9 @@ async def create(call: Call) -> web.StreamResponse:
 async def start(call: Call) -> web.StreamResponse:
     """Run it: on its own (`Detach`), or connected to this connection.
 
-    A command that cannot be executed is told in the stream, as Docker does; the exit code then is in `inspect`.
+    As Docker does, the head is sent before the command is started (there are clients that lose output which comes
+    with it),
+    and a command that cannot be executed is told in the stream; its exit code is in `inspect`.
     """
     body = await call.json(optional=True)
     containers = call.services.containers
@@ -34,14 +36,16 @@ async def start(call: Call) -> web.StreamResponse:
         await containers.exec_start(call.names["id"], body)
         return nothing(200)
     raw = call.hijack()
+    containers.exec_check(call.names["id"], body)
     tty = (await containers.exec_inspect(call.names["id"]))["ProcessConfig"]["tty"]
+    attach.begin(raw, tty=tty)
     try:
         attachment = await containers.exec_start(call.names["id"], body)
-    except (CommandNotFound, CommandNotExecutable) as error:
+    except BuildtoolError as error:
         return await attach.tell(raw, f"{error}\r\n", tty=tty)
     assert attachment is not None  # only a detached one has no streams
     ended = partial(containers.exec_ended, call.names["id"])
-    return await attach.serve(raw, attachment, tty=tty, stdin=attachment.stdin, ended=ended)
+    return await attach.serve(raw, attachment, stdin=attachment.stdin, ended=ended)
 
 
 @routes.add("POST", "/exec/{id}/resize")

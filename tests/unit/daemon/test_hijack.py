@@ -50,7 +50,8 @@ def routes() -> Routes:
         raw = call.hijack()
         echo = Echo()
         echoes.append(echo)
-        return await attach.serve(raw, echo, tty=False, stdin=True)
+        attach.begin(raw, tty=False)
+        return await attach.serve(raw, echo, stdin=True)
 
     @routes.add("POST", "/exec/{id}/start", stream=True)
     async def start(call: Call) -> web.StreamResponse:
@@ -60,7 +61,8 @@ def routes() -> Routes:
         raw = call.hijack()
         echo = Echo()
         await echo.write(str(body["Tty"]).encode())
-        return await attach.serve(raw, echo, tty=True, stdin=True)
+        attach.begin(raw, tty=True)
+        return await attach.serve(raw, echo, stdin=True)
 
     @routes.add("GET", "/_ping")
     async def ping(call: Call) -> web.StreamResponse:
@@ -177,7 +179,9 @@ async def test_large_input_waits_for_a_slow_reader_and_arrives_whole(serve: Any)
 
     @routes.add("POST", "/containers/{id}/attach", stream=True)
     async def attach_it(call: Call) -> web.StreamResponse:
-        return await attach.serve(call.hijack(), Slow(), tty=False, stdin=True)
+        raw = call.hijack()
+        attach.begin(raw, tty=False)
+        return await attach.serve(raw, Slow(), stdin=True)
 
     served = await serve(routes)
     reader, writer = await served.connect()
