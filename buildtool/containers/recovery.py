@@ -14,13 +14,19 @@ from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
 from buildtool.containers.health import Prober
 from buildtool.containers.lifecycle import Lifecycle
-from buildtool.containers.model import Health, Record
+from buildtool.containers.model import Health, Record, State
 from buildtool.containers.registry import Registry
 from buildtool.errors import BuildtoolError
 from buildtool.runtime import ExitStatus, Runtime, Task
 
 log = logging.getLogger("buildtool.containers")
 _LOST = 255
+_TOLERANCE = times.SECOND // 1000
+
+
+def _is_news(status: ExitStatus, state: State) -> bool:
+    """Whether the record does not know this end yet: the last daemon may have died before it wrote even the start."""
+    return round(status.exited_at * times.SECOND) > state.finished_at + _TOLERANCE
 
 
 class Recovery:
@@ -78,7 +84,7 @@ class Recovery:
         container.policy.restarts = container.record.restart_count
         ran = state.running and not state.restarting
         found = None
-        if ran or (container.directory / "shim.sock").exists():
+        if ran or any((container.directory / name).exists() for name in ("shim.sock", "exit.json")):
             found = await self._runtime.reattach(container.directory)
         if isinstance(found, Task):
             if found.started:
@@ -87,7 +93,7 @@ class Recovery:
                 return
             await found.delete()
         container.record.sandbox = None
-        if ran or isinstance(found, ExitStatus):
+        if ran or (isinstance(found, ExitStatus) and _is_news(found, state)):
             self._finish(container, found if isinstance(found, ExitStatus) else ExitStatus(_LOST))
         else:
             state.running = state.restarting = False
@@ -112,6 +118,9 @@ class Recovery:
 
     def _finish(self, container: Container, status: ExitStatus) -> None:
         """It ended while no daemon ran; whether it starts again is decided afterwards."""
+        state = container.state
+        if not state.running:  # the start was not recorded either
+            state.started_at = round(status.exited_at * times.SECOND)
         container.policy.cancelled = True
         self._lifecycle.exited(container, status)
         container.policy.cancelled = False
