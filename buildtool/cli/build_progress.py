@@ -45,6 +45,8 @@ class PlainDisplay:
             self._end(index, f"DONE {event['seconds']:.1f}s")
         elif kind == "step_failed":
             self._end(index, f"ERROR: {event['message'].splitlines()[0] if event.get('message') else 'failed'}")
+        elif kind == "base_pull":
+            self._line(event["message"])
         elif kind == "warning":
             span = event.get("span")
             place = f"{span['file']}:{span['line']}: " if span else ""

@@ -58,6 +58,8 @@ class TtyDisplay:
             self._end(index, "ERROR", "red")
             for line in step.lines if step else ():
                 self._console.print(Text(f"   {line}", style="dim"))
+        elif kind == "base_pull":
+            self._console.print(Text(event["message"], style="dim"))
         elif kind == "warning":
             self._console.print(Text(f"WARNING: {event['message']}", style="yellow"))
 

@@ -5,8 +5,6 @@ The folder is DOCKER_CONFIG, else ~/.docker: logins made with docker work here a
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import os
 
@@ -116,8 +114,10 @@ def store(server: str, auth: Auth) -> bool:
         _run_helper(helper, "store", json.dumps(secret | {"Secret": token or auth.get("password", "")}))
         auths[key] = {}
     else:
+        from base64 import b64encode
+
         password = "" if token else auth.get("password", "")
-        auths[key] = {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}
+        auths[key] = {"auth": b64encode(f"{username}:{password}".encode()).decode()}
         if token:
             auths[key]["identitytoken"] = token
     write_config(config)
@@ -153,7 +153,9 @@ def config_headers() -> dict[str, str]:
 
 def encode_header(document: object) -> str:
     """JSON in base64 with the URL alphabet."""
-    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode()
+    from base64 import urlsafe_b64encode
+
+    return urlsafe_b64encode(json.dumps(document).encode()).decode()
 
 
 def _helper(config: dict[str, Any], key: str) -> str:
@@ -205,9 +207,11 @@ def _run_helper(helper: str, verb: str, text: str) -> dict[str, Any]:
 def _decode(entry: dict[str, Any], key: str) -> Auth:
     auth: Auth = {"serveraddress": key}
     if isinstance(entry.get("auth"), str) and entry["auth"]:
+        from base64 import b64decode
+
         try:
-            username, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+            username, _, password = b64decode(entry["auth"]).decode().partition(":")
+        except ValueError:  # binascii.Error and UnicodeDecodeError are both
             raise InvalidInput(f"{config_path()}: the auth of {key} is malformed") from None
         auth |= {"username": username, "password": password.rstrip("\0")}
     for name in ("username", "password", "identitytoken", "registrytoken"):

@@ -90,12 +90,20 @@ class Services:
         networks = self.containers.networks
         return Builder(self.store, self.images, self.runtime, self.run_dir, self._pull_base, networks)
 
-    async def _pull_base(self, reference: str, platform: Platform, request: BuildRequest) -> None:
+    async def _pull_base(
+        self, reference: str, platform: Platform, request: BuildRequest, tell: Callable[[str], None]
+    ) -> None:
         """For the builder."""
         from buildtool.registry import find_credentials
 
         credentials = find_credentials(request.registry_auth, parse_reference(reference).domain)
-        await self.registries().pull(reference, lambda _: None, platform=platform, credentials=credentials)
+
+        def emit(message: dict[str, Any]) -> None:
+            if not message.get("progressDetail"):
+                identity = f"{message['id']}: " if "id" in message else ""
+                tell(f"{identity}{message['status']}")
+
+        await self.registries().pull(reference, emit, platform=platform, credentials=credentials)
 
     def registries(self) -> Registries:
         """The registry client; imported at the first use."""

@@ -74,16 +74,6 @@ class Repository:
                     raise
         raise AssertionError("unreachable")
 
-    async def manifest_digest(self, reference: str) -> Digest | None:
-        """The digest a tag has now, by HEAD; None when the registry does not have the tag or does not say."""
-        url = self.connection.url(f"{self.path}/manifests/{quote(reference, safe=':')}")
-        try:
-            async with self.connection.request("HEAD", url, scopes=self.scopes, headers={"Accept": ACCEPT}) as answer:
-                found = answer.headers.get("Docker-Content-Digest", "")
-                return Digest(found) if is_digest(found) else None
-        except Missing:
-            return None
-
     async def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest:
         """Push a manifest under a tag (or its digest). Raises Corrupt when the registry stored something else."""
         digest = sha256(data)

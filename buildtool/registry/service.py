@@ -57,6 +57,7 @@ class Registries:
         self._transport = Transport(config, retry)
         self._flights = Flights()
         self._seen = Seen(images.store)
+        self._seen_is_clean = False
 
     async def close(self) -> None:
         """Close the connections."""
@@ -85,7 +86,7 @@ class Registries:
             same = before is not None and before.id == selected.manifest.config.digest
             told: Emit = (lambda _: None) if same else emit  # Docker lists no layers then
             image = await Puller(self._images, repository, self._flights, told).pull(selected, reference)
-            await offload(self._seen.note, [layer.digest for layer in selected.manifest.layers], reference.repository)
+            await self._note(selected, reference)
         status(emit, f"Digest: {selected.digest}")
         what = "Image is up to date for" if same else "Downloaded newer image for"
         status(emit, f"Status: {what} {reference.familiar}")
@@ -110,6 +111,13 @@ class Registries:
                 await self.pull(str(one), emit, platform=platform, credentials=credentials)
             except NotFound as error:
                 status(emit, f"Skipping {one.familiar}: {error.message}")
+
+    async def _note(self, selected: Selected, reference: Reference) -> None:
+        """Where these blobs are, for mounts; once in this process' life, what is known of vanished ones goes."""
+        await offload(self._seen.note, [layer.digest for layer in selected.manifest.layers], reference.repository)
+        if not self._seen_is_clean:
+            self._seen_is_clean = True
+            await offload(self._seen.clean)
 
     @asynccontextmanager
     async def _resolved(

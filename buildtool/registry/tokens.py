@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -50,14 +50,7 @@ class Authorizer:
     `refresh_token` is what a token service gave instead of the password (after `login`), "" when it gave none.
     """
 
-    def __init__(
-        self,
-        credentials: Credentials,
-        fetch: Fetch,
-        *,
-        secure: bool,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, credentials: Credentials, fetch: Fetch, *, secure: bool) -> None:
         self.credentials = credentials
         self.refresh_token = ""
         self._fetch = fetch
@@ -65,7 +58,6 @@ class Authorizer:
         self._challenge: Challenge | None = None
         self._tokens: dict[tuple[str, ...], _Token] = {}
         self._lock = asyncio.Lock()
-        self._clock = clock
 
     def learn(self, challenges: Sequence[Challenge]) -> bool:
         """Take the challenge that suits the credentials; False when there is none we can answer."""
@@ -133,7 +125,7 @@ class Authorizer:
         seconds = max(_SHORTEST, float(lasts)) if isinstance(lasts, (int, float)) else _SHORTEST
         if isinstance(refresh, str):
             self.refresh_token = refresh
-        return _Token(value, self._clock() + seconds - _RENEW_BEFORE)
+        return _Token(value, time.monotonic() + seconds - _RENEW_BEFORE)
 
 
 def _realm(challenge: Challenge, *, secure: bool) -> URL:

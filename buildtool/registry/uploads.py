@@ -6,7 +6,6 @@ Source: OCI distribution-spec v1.1, "Pushing blobs".
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -146,15 +145,6 @@ async def _again(error: RegistryUnreachable | RegistryRefused, failures: int, de
     log.info("upload of %s: %s; next try in %.1f s", what, error, delay)
     await asyncio.sleep(delay)
     return failures + 1
-
-
-async def cancel(repository: Repository, url: URL) -> None:
-    """Tell the registry that nothing more comes; it forgets by itself when it cannot be told."""
-    with contextlib.suppress(RegistryUnreachable, RegistryRefused):
-        async with repository.connection.request(
-            "DELETE", url, scopes=repository.scopes, ok=(204, 200, 202), attempts=1, what="end of an upload"
-        ):
-            return
 
 
 def with_digest(url: URL, digest: Digest) -> URL:

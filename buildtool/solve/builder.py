@@ -18,7 +18,7 @@ from buildtool.networks import Networks
 from buildtool.oci import Platform, Reference, parse_reference
 from buildtool.runtime import Runtime, Task
 from buildtool.solve.bases import MissingBase
-from buildtool.solve.events import Built, Event, Warning
+from buildtool.solve.events import BasePull, Built, Event, Warning
 from buildtool.solve.flights import Flights, Gate
 from buildtool.solve.prepare import Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
@@ -33,8 +33,8 @@ _UPLOADED = "uploaded"
 _HISTORY = "builds"
 _KEEP_BUILDS = 50
 
-Pull = Callable[[str, Platform, BuildRequest], Awaitable[None]]
-"""Brings an image from its registry into the store, under the reference it was asked for by."""
+Pull = Callable[[str, Platform, BuildRequest, Callable[[str], None]], Awaitable[None]]
+"""Brings an image from its registry into the store, under the reference it was asked for by; tells of it in lines."""
 
 
 class Builder:
@@ -91,7 +91,7 @@ class Builder:
         began = time.time()
         await self._clear_left()
         with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:
-            prepared = await self._with_bases(request, lease)
+            prepared = await self._with_bases(request, lease, emit)
             for warning in prepared.warnings:
                 emit(Warning(warning.message, warning.where))
             digests = LayerDigests(self._store, prepared.plan.image)
@@ -126,7 +126,7 @@ class Builder:
                     await found.delete()
             await offload(shutil.rmtree, path, ignore_errors=True)
 
-    async def _with_bases(self, request: BuildRequest, lease: Lease) -> Prepared:
+    async def _with_bases(self, request: BuildRequest, lease: Lease, emit: Callable[[Event], None]) -> Prepared:
         """Prepare; base images that are missing (all of them with `request.pull`) are pulled first."""
         pulled: set[str] = set()
         while True:
@@ -138,7 +138,7 @@ class Builder:
                 if self._pull is None or need.reference in pulled:
                     raise
                 try:
-                    await self._pull(need.reference, need.platform, request)
+                    await self._pull(need.reference, need.platform, request, lambda line: emit(BasePull(line)))
                 except BuildtoolError as error:
                     what = f"{missing.message} and cannot be pulled: {error.message}"
                     hint = "\n".join(filter(None, (error.hint, missing.hint)))

@@ -15,6 +15,13 @@ from buildtool.oci import Digest
 
 
 @dataclass(frozen=True, slots=True)
+class BasePull:
+    """A base image is being fetched, before any step; `message` is one line of what a pull says."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """A step is looked at. `name` is like `[builder 2/4] RUN make`."""
 
@@ -77,4 +84,4 @@ class Built:
     tags: tuple[str, ...]
 
 
-Event: TypeAlias = StepStarted | StepCached | StepOutput | StepDone | StepFailed | Warning | Built
+Event: TypeAlias = BasePull | StepStarted | StepCached | StepOutput | StepDone | StepFailed | Warning | Built

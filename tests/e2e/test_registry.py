@@ -109,7 +109,8 @@ def test_push_pull_run_and_build_from_a_registry(
 
     cli("rmi", f"{name}:1")
     (tmp_path / "Dockerfile").write_text(f"FROM {name}:1\nCOPY Dockerfile /there\n")
-    cli("build", "-q", "-t", unique, str(tmp_path))
+    told = cli("build", "-t", unique, str(tmp_path)).stderr
+    assert f"Status: Downloaded newer image for {name}:1" in told
     assert len(_layers(cli, unique)) == 2
     cli("build", "-q", "--pull", "-t", unique, str(tmp_path))
 
