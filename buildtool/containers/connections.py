@@ -14,7 +14,7 @@ from buildtool.containers.container import Container
 from buildtool.containers.events import Events
 from buildtool.containers.model import Record
 from buildtool.containers.registry import Registry
-from buildtool.errors import Conflict, Forbidden, InvalidInput
+from buildtool.errors import Conflict, Forbidden, InvalidInput, NotFound
 from buildtool.networks import EndpointRequest, Networks, Sandbox
 
 log = logging.getLogger("buildtool.containers")
@@ -36,7 +36,8 @@ class Connections:
     def settle(self, record_mode: str, endpoints: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any], list[str]]:
         """The network mode, the endpoint settings by network name and warnings, of what a request says of them.
 
-        Raises NotFound (network, container), InvalidInput (addresses), Unavailable.
+        A network that does not exist is told at the start, as Docker does: clients take a 404 for a missing image.
+        Raises NotFound (container), InvalidInput (addresses).
         """
         mode = DEFAULT if record_mode in _UNNAMED else record_mode
         if mode.startswith("container:"):
@@ -46,14 +47,20 @@ class Connections:
             return "host", {}, [warning]
         if not bridged(mode):
             return mode, {mode: endpoints.get(mode) or endpoints.get(record_mode) or {}}, []
-        name = self.networks.get(mode).name
+        name = self._name(mode)
         asked = {name: endpoints.get(mode) or endpoints.get(record_mode) or endpoints.get(name) or {}}
         for reference, settings in endpoints.items():
             if reference not in (mode, record_mode) and reference not in _UNNAMED:
-                asked.setdefault(self.networks.get(reference).name, settings)
+                asked.setdefault(self._name(reference), settings)
         for network, settings in asked.items():
             _request(network, settings, ())
         return mode, asked, [self.networks.warning] if self.networks.warning else []
+
+    def _name(self, reference: str) -> str:
+        try:
+            return self.networks.get(reference).name
+        except NotFound:
+            return reference
 
     # Starting and ending
 
