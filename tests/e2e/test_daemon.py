@@ -223,6 +223,7 @@ def test_a_plain_users_daemon(own: Make) -> None:
     daemon.environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     python = next((one for one in (sys.executable, "/usr/bin/python3") if _usable(one, daemon, who)), None)
     if python is None:
+        daemon.close()
         pytest.skip("another user can use neither this interpreter nor the system's with these packages")
     try:
         with daemon.log_path.open("ab") as log:
