@@ -19,13 +19,13 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _REQUEST, _ACK, _DUMP, _CREATE, _EXCLUSIVE, _REPLACE = 0x1, 0x4, 0x300, 0x400, 0x200, 0x100
 _ERROR, _DONE = 2, 3
-_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS = 1, 3, 4, 10, 18, 20
 _IFLA_PROTINFO, _IFLA_NET_NS_FD = 12, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
-_BRPORT_MODE, _BRPORT_ISOLATED = 4, 33
+_BRPORT_ISOLATED = 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _UP = 0x1
@@ -118,7 +118,7 @@ class Netlink:
     def isolate_port(self, index: int) -> None:
         """Let a bridge's port exchange nothing with its other isolated ports."""
         body = struct.pack("BxHiII", _AF_BRIDGE, 0, index, 0, 0)
-        self._call(_NEWLINK, 0, body + _nest(_IFLA_PROTINFO, _attribute(_BRPORT_ISOLATED, b"\1")))
+        self._call(_SETLINK, 0, body + _nest(_IFLA_PROTINFO, _attribute(_BRPORT_ISOLATED, b"\1")))
 
     def delete_link(self, name: str) -> bool:
         """Remove an interface (a veth with its peer); False when there is none."""
