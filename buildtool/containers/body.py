@@ -182,7 +182,7 @@ def _check_host(config: Config, host: HostConfig) -> None:
             raise InvalidInput(f"unknown log opt '{option}' for {kind} log driver")
     limits.parse_size(host.log_config.config.get("max-size", "0"), "max-size")
     if host.links:
-        raise Unavailable("links are not supported: they need the default bridge network")
+        raise Unavailable("links are not supported: containers on a network of their own find each other by name")
     if host.device_requests:
         raise Unavailable('could not select device driver "" with capabilities: [[gpu]]')
     if host.isolation not in ("", "default"):

@@ -29,6 +29,7 @@ class Connections:
 
     def __init__(self, networks: Networks, registry: Registry, events: Events) -> None:
         self.networks, self._registry, self._events = networks, registry, events
+        self._said = False
         networks.publish = lambda action, id, attributes: events.publish("network", action, id, attributes)
 
     # Creating
@@ -43,8 +44,9 @@ class Connections:
         if mode.startswith("container:"):
             return "container:" + self._registry.get(mode.partition(":")[2]).id, {}, []
         if mode == "bridge" and self.networks.refusal:
-            warning = f"{self.networks.refusal}; the container uses the host's network"
-            return "host", {}, [warning]
+            said, self._said = self._said, True
+            warning = f"{self.networks.refusal}; containers use the host's network"
+            return "host", {}, [] if said else [warning]
         if not bridged(mode):
             return mode, {mode: endpoints.get(mode) or endpoints.get(record_mode) or {}}, []
         name = self._name(mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from buildtool.networks import kernel, rules
@@ -14,3 +15,7 @@ def purge(root: Path) -> None:
     bridges, veths = kernel.own_links(names)
     kernel.delete_links([link.name for link in (*veths, *bridges)])
     Firewall().apply(rules.removal(names.table))
+
+
+if __name__ == "__main__":
+    purge(Path(sys.argv[1]))
