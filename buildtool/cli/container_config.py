@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from buildtool.cli import ports, values
+from buildtool.cli.container_networks import endpoints, network_name
 from buildtool.cli.container_resources import host_resources, restart_policy
 from buildtool.errors import InvalidInput
 
@@ -54,7 +55,7 @@ def container_body(call: Call, *, detach: bool = False) -> dict[str, Any]:
         body["Volumes"], more = mounts(call.texts("volume"), call.texts("mount"), call.texts("tmpfs"))
         host |= more
     body["HostConfig"] = host
-    body["NetworkingConfig"] = {"EndpointsConfig": _endpoints(call, host)}
+    body["NetworkingConfig"] = {"EndpointsConfig": endpoints(call, _networks(call), host["NetworkMode"])}
     return body
 
 
@@ -110,7 +111,7 @@ def _host_config(call: Call, bindings: dict[str, list[dict[str, str]]]) -> dict[
     if call.switch("rm") and policy["Name"] not in ("", "no"):
         raise InvalidInput("conflicting options: cannot specify both --restart and --rm")
     host: dict[str, Any] = {
-        "NetworkMode": _network_name(networks[0]) if networks else "default",
+        "NetworkMode": network_name(networks[0]) if networks else "default",
         "PortBindings": bindings,
         "PublishAllPorts": call.switch("publish-all"),
         "AutoRemove": call.switch("rm"),
@@ -185,44 +186,3 @@ def _security(options: list[str]) -> dict[str, Any]:
         else:
             result.append(f"{name}={value}" if value else name)
     return more | {"SecurityOpt": result}
-
-
-def _network_name(spec: str) -> str:
-    """`mynet` or `name=mynet,alias=web`."""
-    if "=" not in spec or spec.startswith("container:"):
-        return spec
-    return dict(part.partition("=")[::2] for part in spec.split(",")).get("name", "")
-
-
-def _endpoints(call: Call, host: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the networks that the container joins: aliases and addresses belong to the first one."""
-    networks = _networks(call)
-    aliases = call.texts("network-alias") + call.texts("net-alias")
-    settings = {
-        "Aliases": aliases or None,
-        "Links": None,
-        "MacAddress": call.text("mac-address"),
-        "IPAMConfig": _addresses(call),
-    }
-    own = any(settings.values())
-    mode: str = host["NetworkMode"]
-    joins = bool(networks) and mode not in ("none", "host", "default", "bridge") and not mode.startswith("container:")
-    if own and aliases and not joins:
-        raise InvalidInput("network-scoped alias is supported only for containers in user defined networks")
-    if not joins and not own:
-        return {}
-    endpoints: dict[str, Any] = {mode: {key: value for key, value in settings.items() if value}}
-    for spec in networks[1:]:
-        endpoints[_network_name(spec)] = {}
-    return endpoints
-
-
-def _addresses(call: Call) -> dict[str, Any] | None:
-    addresses: dict[str, Any] = {}
-    if call.given("ip"):
-        addresses["IPv4Address"] = call.text("ip")
-    if call.given("ip6"):
-        addresses["IPv6Address"] = call.text("ip6")
-    if call.texts("link-local-ip"):
-        addresses["LinkLocalIPs"] = call.texts("link-local-ip")
-    return addresses or None

@@ -286,6 +286,24 @@ def test_networks_and_their_settings() -> None:
     endpoint = made["NetworkingConfig"]["EndpointsConfig"]["mine"]
     assert endpoint == {"Aliases": ["web"], "IPAMConfig": {"IPv4Address": "10.0.0.5"}}
     assert body("run --network container:x busybox")["NetworkingConfig"]["EndpointsConfig"] == {}
+    assert body("run --network bridge busybox")["NetworkingConfig"]["EndpointsConfig"] == {}
+
+
+def test_several_networks_and_the_long_form() -> None:
+    made = body("run --network bridge --network name=two,alias=a,alias=b,ip=10.0.0.5,gw-priority=7 busybox")
+    assert made["HostConfig"]["NetworkMode"] == "bridge"
+    assert made["NetworkingConfig"]["EndpointsConfig"] == {
+        "bridge": {},
+        "two": {"Aliases": ["a", "b"], "IPAMConfig": {"IPv4Address": "10.0.0.5"}, "GwPriority": 7},
+    }
+    for words, text in (
+        ("--network a=b", "invalid field 'a=b'"),
+        ("--network alias=b", "is not specified"),
+        ("--network mine --network mine", "specified multiple times"),
+        ("--network name=mine,ip=10.0.0.1 --ip 10.0.0.2", "conflicting options"),
+    ):
+        with pytest.raises(InvalidInput, match=text):
+            body(f"run {words} busybox")
 
 
 def test_small_parsers() -> None:
