@@ -349,8 +349,10 @@ async def test_a_container_can_join_anothers_namespaces(world: World) -> None:
 
 
 async def test_unknown_networks_are_not_found(world: World) -> None:
+    identity = await world.create("true", host={"NetworkMode": "front"})
     with pytest.raises(NotFound, match="network front not found"):
-        await world.create("true", host={"NetworkMode": "front"})
+        await world.containers.start(identity)
+    assert (await world.containers.inspect(identity))["State"]["Error"] == "network front not found"
 
 
 async def test_nothing_is_left_behind(world: World) -> None:
