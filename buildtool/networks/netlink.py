@@ -50,10 +50,10 @@ class Link:
 
 
 class Netlink:
-    """A route socket. Not for several threads at once."""
+    """A route socket, or one of another netlink protocol. Not for several threads at once."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    def __init__(self, protocol: int = 0) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.bind((0, 0))
         for option in (_CAP_ACK, _EXT_ACK, _STRICT):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
@@ -73,7 +73,7 @@ class Netlink:
 
     def links(self) -> list[Link]:
         """All interfaces."""
-        return [_link(body) for body in self._dump(_GETLINK, struct.pack("BxHiII", 0, 0, 0, 0, 0))]
+        return [_link(body) for body in self.dump(_GETLINK, struct.pack("BxHiII", 0, 0, 0, 0, 0))]
 
     def link(self, name: str) -> Link | None:
         """The interface of that name."""
@@ -89,41 +89,41 @@ class Netlink:
     def create_bridge(self, name: str, mac: str, mtu: int) -> int:
         """Make a bridge that is up; its index."""
         body = struct.pack("BxHiII", 0, 0, 0, _UP, _UP)
-        body += _text(_IFLA_IFNAME, name) + _attribute(_IFLA_ADDRESS, _mac(mac))
+        body += _text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, _mac(mac))
         if mtu:
-            body += _attribute(_IFLA_MTU, struct.pack("I", mtu))
+            body += attribute(_IFLA_MTU, struct.pack("I", mtu))
         body += _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "bridge"))
-        self._call(_NEWLINK, _CREATE | _EXCLUSIVE, body)
+        self.call(_NEWLINK, _CREATE | _EXCLUSIVE, body)
         return socket.if_nametoindex(name)
 
     def create_veth(self, name: str, master: int, mtu: int, peer: Peer) -> None:
         """A pair: `name` here, up and in the bridge `master`; its peer, down, in another namespace. One message."""
-        mtu_part = _attribute(_IFLA_MTU, struct.pack("I", mtu)) if mtu else b""
+        mtu_part = attribute(_IFLA_MTU, struct.pack("I", mtu)) if mtu else b""
         inner = struct.pack("BxHiII", 0, 0, 0, 0, 0)
-        inner += _text(_IFLA_IFNAME, peer.name) + mtu_part + _attribute(_IFLA_ADDRESS, _mac(peer.mac))
-        inner += _attribute(_IFLA_NET_NS_FD, struct.pack("I", peer.namespace))
+        inner += _text(_IFLA_IFNAME, peer.name) + mtu_part + attribute(_IFLA_ADDRESS, _mac(peer.mac))
+        inner += attribute(_IFLA_NET_NS_FD, struct.pack("I", peer.namespace))
         body = struct.pack("BxHiII", 0, 0, 0, _UP, _UP)
-        body += _text(_IFLA_IFNAME, name) + mtu_part + _attribute(_IFLA_MASTER, struct.pack("I", master))
+        body += _text(_IFLA_IFNAME, name) + mtu_part + attribute(_IFLA_MASTER, struct.pack("I", master))
         body += _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "veth") + _nest(_INFO_DATA, _nest(_VETH_PEER, inner)))
-        self._call(_NEWLINK, _CREATE | _EXCLUSIVE, body)
+        self.call(_NEWLINK, _CREATE | _EXCLUSIVE, body)
 
     def set_alias(self, index: int, alias: str) -> None:
         """Set the interface's free text."""
-        self._call(_NEWLINK, 0, struct.pack("BxHiII", 0, 0, index, 0, 0) + _attribute(_IFLA_IFALIAS, alias.encode()))
+        self.call(_NEWLINK, 0, struct.pack("BxHiII", 0, 0, index, 0, 0) + attribute(_IFLA_IFALIAS, alias.encode()))
 
     def set_up(self, index: int) -> None:
         """Bring the interface up."""
-        self._call(_NEWLINK, 0, struct.pack("BxHiII", 0, 0, index, _UP, _UP))
+        self.call(_NEWLINK, 0, struct.pack("BxHiII", 0, 0, index, _UP, _UP))
 
     def isolate_port(self, index: int) -> None:
         """Let a bridge's port exchange nothing with its other isolated ports."""
         body = struct.pack("BxHiII", _AF_BRIDGE, 0, index, 0, 0)
-        self._call(_SETLINK, 0, body + _nest(_IFLA_PROTINFO, _attribute(_BRPORT_ISOLATED, b"\1")))
+        self.call(_SETLINK, 0, body + _nest(_IFLA_PROTINFO, attribute(_BRPORT_ISOLATED, b"\1")))
 
     def delete_link(self, name: str) -> bool:
         """Remove an interface (a veth with its peer); False when there is none."""
         try:
-            self._call(_DELLINK, 0, struct.pack("BxHiII", 0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
+            self.call(_DELLINK, 0, struct.pack("BxHiII", 0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name))
         except OSError as error:
             if error.errno == 19:
                 return False
@@ -134,14 +134,14 @@ class Netlink:
 
     def add_address(self, index: int, address: str) -> None:
         """`10.0.0.1/24`, or an IPv6 one, usable at once (no duplicate address detection)."""
-        self._call(_NEWADDR, _CREATE | _REPLACE, _address(index, address))
+        self.call(_NEWADDR, _CREATE | _REPLACE, _address(index, address))
 
     def addresses(self, index: int) -> list[str]:
         """The interface's addresses with their prefix lengths."""
         found = []
-        for body in self._dump(_GETADDR, struct.pack("BBBBI", 0, 0, 0, 0, 0)):
+        for body in self.dump(_GETADDR, struct.pack("BBBBI", 0, 0, 0, 0, 0)):
             _family, prefix, _flags, _scope, owner = struct.unpack_from("BBBBI", body)
-            fields = dict(_attributes(body, 8))
+            fields = dict(attributes(body, 8))
             value = fields.get(_IFA_LOCAL) or fields.get(_IFA_ADDRESS)
             if owner == index and value:
                 found.append(f"{ipaddress.ip_address(value)}/{prefix}")
@@ -158,9 +158,9 @@ class Netlink:
     def routes(self) -> list[tuple[Network, int]]:
         """The destinations of the main table's routes and the index of the interface they leave by."""
         found: list[tuple[Network, int]] = []
-        for body in self._dump(_GETROUTE, struct.pack("BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
+        for body in self.dump(_GETROUTE, struct.pack("BBBBBBBBI", 0, 0, 0, 0, 0, 0, 0, 0, 0)):
             family, prefix, _src, _tos, table, _protocol, _scope, kind, _flags = struct.unpack_from("BBBBBBBBI", body)
-            fields = dict(_attributes(body, 12))
+            fields = dict(attributes(body, 12))
             if table == 254 and kind == 1 and prefix and _RTA_DST in fields and family in (2, 10):
                 index = struct.unpack("I", fields.get(_RTA_OIF, bytes(4)))[0]
                 found.append((ipaddress.ip_network((fields[_RTA_DST], prefix)), index))
@@ -169,14 +169,15 @@ class Netlink:
     def delete_default_route(self, gateway: str, index: int) -> None:
         """Remove the default route through that gateway; nothing when there is none."""
         try:
-            self._call(_DELROUTE, 0, _route(index, None, gateway))
+            self.call(_DELROUTE, 0, _route(index, None, gateway))
         except OSError as error:
             if error.errno != 3:
                 raise
 
     # The exchange
 
-    def _call(self, kind: int, flags: int, body: bytes) -> None:
+    def call(self, kind: int, flags: int, body: bytes) -> None:
+        """Send one request and wait for its acknowledgement."""
         self._answers(kind, _ACK | flags, body)
 
     def _call_many(self, messages: list[tuple[int, int, bytes]]) -> None:
@@ -193,7 +194,8 @@ class Netlink:
         if failure is not None:
             raise failure
 
-    def _dump(self, kind: int, body: bytes) -> list[bytes]:
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """The bodies of all answers to a request for everything."""
         return self._answers(kind, _DUMP, body)
 
     def _answers(self, kind: int, flags: int, body: bytes) -> list[bytes]:
@@ -240,24 +242,26 @@ def _check(kind: int, flags: int, body: bytes) -> None:
         return
     text = os.strerror(-code)
     if kind == _ERROR and flags & 0x200:  # NLM_F_ACK_TLVS; the request itself is capped away
-        words = dict(_attributes(body, 4 + 16)).get(1, b"").rstrip(b"\0").decode(errors="replace")
+        words = dict(attributes(body, 4 + 16)).get(1, b"").rstrip(b"\0").decode(errors="replace")
         text = f"{text} ({words})" if words else text
     raise OSError(-code, text)
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute with its header, padded."""
     return struct.pack("HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _nest(kind: int, value: bytes) -> bytes:
-    return _attribute(kind | _NESTED, value)
+    return attribute(kind | _NESTED, value)
 
 
-def _attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """The attributes that begin at an offset, as kind and value."""
     while offset + 4 <= len(data):
         size, kind = struct.unpack_from("HH", data, offset)
         if size < 4:
@@ -268,8 +272,8 @@ def _attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
 
 def _link(body: bytes) -> Link:
     _family, _kind, index, flags, _change = struct.unpack_from("BxHiII", body)
-    fields = dict(_attributes(body, 16))
-    info = dict(_attributes(fields.get(_IFLA_LINKINFO, b""), 0))
+    fields = dict(attributes(body, 16))
+    info = dict(attributes(fields.get(_IFLA_LINKINFO, b""), 0))
 
     def word(kind: int) -> str:
         return fields.get(kind, b"").rstrip(b"\0").decode(errors="replace")
@@ -295,9 +299,9 @@ def _address(index: int, text: str) -> bytes:
     family = socket.AF_INET if value.version == 4 else socket.AF_INET6
     flags = _NODAD if value.version == 6 else 0
     body = struct.pack("BBBBI", family, value.network.prefixlen, flags, 0, index)
-    body += _attribute(_IFA_LOCAL, value.packed) + _attribute(_IFA_ADDRESS, value.packed)
+    body += attribute(_IFA_LOCAL, value.packed) + attribute(_IFA_ADDRESS, value.packed)
     if value.version == 4 and value.network.prefixlen < 31:
-        body += _attribute(_IFA_BROADCAST, value.network.broadcast_address.packed)
+        body += attribute(_IFA_BROADCAST, value.network.broadcast_address.packed)
     return body
 
 
@@ -309,8 +313,8 @@ def _route(index: int, destination: str | None, gateway: str) -> bytes:
     scope = 0 if gateway else 253
     body = struct.pack("BBBBBBBBI", family, target.prefixlen if target else 0, 0, 0, 254, 3, scope, 1, 0)
     if target is not None:
-        body += _attribute(_RTA_DST, target.network_address.packed)
-    body += _attribute(_RTA_OIF, struct.pack("I", index))
+        body += attribute(_RTA_DST, target.network_address.packed)
+    body += attribute(_RTA_OIF, struct.pack("I", index))
     if gateway:
-        body += _attribute(_RTA_GATEWAY, ipaddress.ip_address(gateway).packed)
+        body += attribute(_RTA_GATEWAY, ipaddress.ip_address(gateway).packed)
     return body

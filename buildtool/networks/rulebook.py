@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from buildtool.aio import offload
 from buildtool.errors import BuildtoolError
 from buildtool.networks import rules
+from buildtool.networks.conntrack import forget_datagrams
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import Endpoint, Sandbox
 from buildtool.networks.network import Network
@@ -58,6 +59,7 @@ class RuleBook:
         if found := targets(sandbox):
             async with self._lock:
                 await offload(self._firewall.apply, rules.elements("add", self._table, found))
+            await _forget_datagrams(sandbox)
 
     async def remove_ports(self, sandbox: Sandbox, endpoint: Endpoint | None = None) -> None:
         """Lead them nowhere; `endpoint`: the one that they were led to."""
@@ -67,6 +69,16 @@ class RuleBook:
                     await offload(self._firewall.apply, rules.elements("delete", self._table, found))
                 except BuildtoolError as error:
                     log.debug("published ports were not there any more: %s", error)
+            await _forget_datagrams(sandbox)
+
+
+async def _forget_datagrams(sandbox: Sandbox) -> None:
+    ports = {port.host_port for port in sandbox.ports if port.protocol == "udp"}
+    if ports:
+        try:
+            await offload(forget_datagrams, ports)
+        except OSError as error:
+            log.warning("old datagram flows to published ports may go on: %s", error)
 
 
 def targets(sandbox: Sandbox, endpoint: Endpoint | None = None) -> list[rules.Target]:

@@ -141,6 +141,23 @@ def test_datagrams_are_published(cli: Program) -> None:
             assert client.recv(100) == b"hello"
 
 
+def test_a_client_that_goes_on_sending_reaches_the_next_container(cli: Program) -> None:
+    port = free_port()
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.connect((own_address(), port))
+        for name in ("first", "next"):
+            run(cli, "keep")  # so that the next one has another address
+            run(cli, name, "-p", f"{port}:7/udp")
+            pid = inspect(cli, name)["State"]["Pid"]
+            with kernel.in_namespace_of(pid, lambda: socket.socket(type=socket.SOCK_DGRAM)) as server:
+                server.bind(("0.0.0.0", 7))
+                server.settimeout(5)
+                client.send(name.encode())
+                assert server.recv(100) == name.encode()
+            cli("rm", "-f", name)
+            cli("rename", "keep", f"kept-{name}")
+
+
 def test_a_taken_port_is_refused_with_its_holder(cli: Program) -> None:
     port = free_port()
     run(cli, "first", "-p", f"{port}:80")
