@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from buildtool.cache import BlobStore, Ingest
-from buildtool.errors import Corrupt
+from buildtool.errors import BuildtoolError, Corrupt
 from buildtool.oci import Descriptor, Digest
 from buildtool.registry.errors import Missing, RegistryUnreachable
 from buildtool.registry.progress import Progress
@@ -180,7 +180,10 @@ async def _copy(
             raise aiohttp.ClientPayloadError("the registry sent another range than it was asked for")
         skip = 0
     async for data in _chunks(answer, skip):
-        await settled(ingest.write, data)
+        try:
+            await settled(ingest.write, data)
+        except OSError as error:  # not the connection's: another try would not help
+            raise BuildtoolError(f"cannot write blob {wanted.digest} into the store: {error}") from error
         growing.grown(ingest.written)
         progress.update("Downloading", ingest.written, wanted.size)
 

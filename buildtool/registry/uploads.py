@@ -22,6 +22,8 @@ from buildtool.registry.work import settled
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
+_FINAL_ABOVE_500 = frozenset({501, 505, 507})
+_MAX_BREAKS = 50
 WHOLE = 8 << 20
 """Up to here a blob goes out in one PUT, and from its start again after a break."""
 
@@ -77,7 +79,7 @@ async def _upload_resumable(
 ) -> None:
     """One PATCH with everything; after a break the registry is asked how far it is, and the rest follows."""
     connection = repository.connection
-    failures = sent = 0
+    failures = sent = breaks = 0
     url = URL(location, encoded=True) if location else None
     while True:
         try:
@@ -97,7 +99,9 @@ async def _upload_resumable(
             await _finish(repository, url, fd, size, size, digest, report)
             return
         except (RegistryUnreachable, RegistryRefused) as error:
-            before = sent
+            before, breaks = sent, breaks + 1
+            if breaks > _MAX_BREAKS:
+                raise
             url, sent = await _status(repository, url) if url is not None else (None, 0)
             if url is not None and sent > before:
                 failures = 0
@@ -138,13 +142,15 @@ async def _status(repository: Repository, url: URL) -> tuple[URL | None, int]:
 
 async def _again(error: RegistryUnreachable | RegistryRefused, failures: int, delay: float | None, what: str) -> int:
     """Wait before the next try, or raise: refusals that another try does not change are final."""
-    if isinstance(error, RegistryRefused) and error.status not in (404, 408, 416, 429) and error.status < 500:
-        raise error
-    if delay is None:
+    if delay is None or (isinstance(error, RegistryRefused) and not _may_pass(error.status)):
         raise error
     log.info("upload of %s: %s; next try in %.1f s", what, error, delay)
     await asyncio.sleep(delay)
     return failures + 1
+
+
+def _may_pass(status: int) -> bool:
+    return status in (404, 408, 416, 429) or (status >= 500 and status not in _FINAL_ABOVE_500)
 
 
 def with_digest(url: URL, digest: Digest) -> URL:

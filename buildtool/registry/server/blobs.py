@@ -11,6 +11,7 @@ from typing import BinaryIO
 from aiohttp import web
 
 from buildtool.aio import offload
+from buildtool.errors import BuildtoolError
 from buildtool.registry.server.answers import Call, expect_body, nothing
 from buildtool.registry.server.content import StoredBlob
 from buildtool.registry.server.errors import ApiError
@@ -250,12 +251,19 @@ class _Batch:
 
 
 async def _receive(call: Call, upload: Upload) -> None:
-    """The request's body into the upload. What came before a break is kept: the client may go on from there."""
+    """The request's body into the upload. What came before a break is kept: the client may go on from there.
+
+    An upload that could not be written is ended: nobody knows what is in it.
+    """
     await expect_body(call.request)
     batch = _Batch(upload, call.server.max_blob)
     try:
-        async for data in call.request.content.iter_any():
-            if batch.add(data):
-                await batch.write()
-    finally:
-        await batch.write()
+        try:
+            async for data in call.request.content.iter_any():
+                if batch.add(data):
+                    await batch.write()
+        finally:
+            await batch.write()
+    except BuildtoolError:
+        await call.server.uploads.end(upload)
+        raise

@@ -25,6 +25,7 @@ from buildtool.registry.server.app import Server
 
 QUICK = RetryPolicy(attempts=4, base=0.01, longest=0.05, patience=2.0)
 EPOCH = 1_600_000_000
+LONGEST = 60.0  # seconds for one push or pull: what takes longer hangs
 
 
 def make_tar(files: Mapping[str, bytes]) -> bytes:
@@ -63,11 +64,13 @@ class Side:
 
     async def push(self, name: str, **options: Any) -> Any:
         self.told.clear()
-        return await self.registries.push(parse_reference(name), self.tell, **options)
+        async with asyncio.timeout(LONGEST):
+            return await self.registries.push(parse_reference(name), self.tell, **options)
 
     async def pull(self, name: str, **options: Any) -> Image:
         self.told.clear()
-        return await self.registries.pull(name, self.tell, **options)
+        async with asyncio.timeout(LONGEST):
+            return await self.registries.pull(name, self.tell, **options)
 
     def said(self, status: str) -> list[str]:
         """The layers of which this was said."""

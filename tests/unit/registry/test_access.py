@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import ssl
 import subprocess
 import time
@@ -314,7 +315,7 @@ async def test_a_registry_with_its_own_ca(
     context.load_cert_chain(authority / "server.crt", authority / "server.key")
     running = await make_server(tls=context)
     name = f"{running.host}/team/app:1"
-    image = here.make(name, {"a": b"1"})
+    image = here.make(name, {"a": b"1"}, {"b": os.urandom(1 << 20)})
     await here.push(name)  # loopback: insecure is good enough
 
     strict = make_side("strict", Strict())

@@ -13,17 +13,19 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from buildtool.cache import Store
-from buildtool.errors import BuildtoolError, Corrupt, InvalidInput, NotFound
+from buildtool.cache import Pins, Store
+from buildtool.errors import BuildtoolError, Corrupt, InvalidInput, NotFound, StoreFull
+from buildtool.images import Images
+from buildtool.registry import Registries, RegistryConfig
 from buildtool.registry.errors import RegistryRefused, RegistryUnreachable
-from tests.unit.registry.conftest import Running, Side, free_port, make_tar, wait_for_port
+from tests.unit.registry.conftest import QUICK, Running, Side, free_port, make_tar, wait_for_port
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -357,3 +359,45 @@ async def test_a_client_killed_in_the_middle_of_a_pull_leaves_a_valid_store(
     side = make_side("victim")
     assert side.is_clean() and not side.images.list()
     assert (await side.pull(f"{ours.host}/x:1")).id == image.id
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_full_disk_of_the_server(here: Side, there: Side, small_disk: Path) -> None:
+    port = free_port()
+    host = f"127.0.0.1:{port}"
+    server = ServerProcess(small_disk / "registry", port)
+    try:
+        small = here.make(f"{host}/x:small", {"a": os.urandom(100_000)})
+        here.make(f"{host}/x:large", {"a": os.urandom(20 << 20)})
+        with pytest.raises(BuildtoolError, match="disk is full"):
+            await here.push(f"{host}/x:large")
+        await here.push(f"{host}/x:small")
+        assert (await there.pull(f"{host}/x:small")).id == small.id
+    finally:
+        assert server.end() == 0
+    with Store.open(small_disk / "registry") as store:
+        assert not store.check() and not store.leftovers()
+
+
+async def test_a_full_disk_of_the_puller(here: Side, ours: Running, small_disk: Path) -> None:
+    name = f"{ours.host}/x:1"
+    here.make(name, {"a": os.urandom(8 << 20)})
+    await here.push(name)
+    with Store.open(small_disk / "store") as store:
+        registries = Registries(Images(store), RegistryConfig(), QUICK)
+        with pytest.raises(StoreFull):
+            await registries.pull(name, lambda _: None)
+        await registries.close()
+        store.gc(Pins())
+        assert not store.check() and not store.leftovers() and not list(store.blobs.list())
