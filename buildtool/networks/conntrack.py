@@ -20,19 +20,20 @@ _NESTED = 0x8000
 
 
 def forget_datagrams(ports: Collection[int]) -> int:
-    """Forget the UDP flows of both IP versions to these ports of the host; how many there were."""
+    """Forget the UDP flows of both IP versions to these ports of the host; how many there were.
+
+    Blocking: the kernel looks through all it remembers, which takes some 10 ms.
+    """
     count = 0
     with Netlink(_NETFILTER) as netlink:
-        for family in (2, 10):
-            head = struct.pack("!BBH", family, 0, 0)
-            for body in netlink.dump(_GET, head):
-                flow = dict(attributes(body, 4)).get(_TUPLE, b"")
-                if _udp_port(flow) in ports:
-                    count += 1
-                    try:
-                        netlink.call(_DELETE, 0, head + attribute(_TUPLE | _NESTED, flow))
-                    except FileNotFoundError:  # it has ended by itself
-                        continue
+        for body in netlink.dump(_GET, struct.pack("!BBH", 0, 0, 0)):
+            flow = dict(attributes(body, 4)).get(_TUPLE, b"")
+            if _udp_port(flow) in ports:
+                count += 1
+                try:
+                    netlink.call(_DELETE, 0, body[:4] + attribute(_TUPLE | _NESTED, flow))
+                except FileNotFoundError:  # it has ended by itself
+                    continue
     return count
 
 

@@ -24,6 +24,19 @@ class RuleBook:
         self._firewall, self._table = firewall, table
         self._lock = asyncio.Lock()
         self._told = ""
+        self._forgetting: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Wait for what goes on in the background."""
+        await asyncio.gather(*self._forgetting)
+
+    def _forget_datagrams(self, sandbox: Sandbox) -> None:
+        """In the background: flows that the new rules made meanwhile are made again by the next datagram."""
+        ports = {port.host_port for port in sandbox.ports if port.protocol == "udp"}
+        if ports:
+            task = asyncio.get_running_loop().create_task(_forget(ports))
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
 
     async def foreign_drops(self) -> str:
         """A warning when chains of others drop what containers send or get; "" otherwise."""
@@ -59,7 +72,7 @@ class RuleBook:
         if found := targets(sandbox):
             async with self._lock:
                 await offload(self._firewall.apply, rules.elements("add", self._table, found))
-            await _forget_datagrams(sandbox)
+            self._forget_datagrams(sandbox)
 
     async def remove_ports(self, sandbox: Sandbox, endpoint: Endpoint | None = None) -> None:
         """Lead them nowhere; `endpoint`: the one that they were led to."""
@@ -69,16 +82,14 @@ class RuleBook:
                     await offload(self._firewall.apply, rules.elements("delete", self._table, found))
                 except BuildtoolError as error:
                     log.debug("published ports were not there any more: %s", error)
-            await _forget_datagrams(sandbox)
+            self._forget_datagrams(sandbox)
 
 
-async def _forget_datagrams(sandbox: Sandbox) -> None:
-    ports = {port.host_port for port in sandbox.ports if port.protocol == "udp"}
-    if ports:
-        try:
-            await offload(forget_datagrams, ports)
-        except OSError as error:
-            log.warning("old datagram flows to published ports may go on: %s", error)
+async def _forget(ports: set[int]) -> None:
+    try:
+        await offload(forget_datagrams, ports)
+    except OSError as error:
+        log.warning("old datagram flows to published ports may go on: %s", error)
 
 
 def targets(sandbox: Sandbox, endpoint: Endpoint | None = None) -> list[rules.Target]:

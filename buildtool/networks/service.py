@@ -259,7 +259,7 @@ class Networks:
         """Let go. While no container is connected, nothing stays in the kernel; otherwise everything goes on."""
         self._resolvers.close_all()
         self._publisher.close()
-        await asyncio.gather(*self._leaving.values(), return_exceptions=True)
+        await asyncio.gather(self._rules.close(), *self._leaving.values(), return_exceptions=True)
         ready = [network for network in self if network.ready]
         if ready and not any(network.members for network in self):
             try:
