@@ -1,11 +1,13 @@
 """What a trivial container costs over the service, without HTTP: `python -m tests.bench.bench_containers [COUNT]`.
 
-Prints medians in milliseconds of create, start, wait and remove of `true`, and the processor time of the daemon's side.
+Prints medians in milliseconds of create, start, wait and remove of `true`, and the processor time of the
+daemon's side.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import sys
 import tempfile
@@ -40,7 +42,7 @@ async def once(world: World, *, auto_remove: bool) -> tuple[list[float], float]:
         await containers.remove(identity)
     await removed
     moments.append(time.perf_counter())
-    phases = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    phases = [after - before for before, after in itertools.pairwise(moments)]
     return [*phases, moments[-1] - moments[0]], time.process_time() - processor
 
 
