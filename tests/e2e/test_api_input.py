@@ -68,10 +68,11 @@ def check(daemon: Daemon, method: str, path: str, body: Any) -> None:
         assert json.loads(answer)["message"], seen
 
 
-@pytest.mark.parametrize("route", all_routes(), ids=lambda route: f"{route.method} {route.pattern}")
+INSIDE = [route for route in all_routes() if route.pattern not in _OUTSIDE]
+
+
+@pytest.mark.parametrize("route", INSIDE, ids=lambda route: f"{route.method} {route.pattern}")
 def test_nonsense_is_refused_politely(daemon: Daemon, busybox_image: str, container: Any, route: Route) -> None:
-    if route.pattern in _OUTSIDE:
-        pytest.skip("would reach out of this machine")
     identity = container("sleep", "60", start=False, StopTimeout=0) if "{id}" in route.pattern else ""
     if route.pattern == "/events":
         return
