@@ -35,6 +35,7 @@ def main() -> int:
     os.umask(0o022)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
         signal.signal(number, signal.SIG_DFL)  # whoever started the daemon may have ignored some
+    sc.default_reserved_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps shims that end before us
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the daemon's terminal is the daemon's to handle
     _protect()

@@ -92,6 +92,16 @@ def _fail(what: str) -> OSError:
     return OSError(number, os.strerror(number), what)
 
 
+def default_reserved_signals() -> None:
+    """Put signals 32 and 33 at their defaults, which the C library keeps for itself and lets nobody reset.
+
+    Whoever started us may have ignored them, and ignored signals are inherited by every program below.
+    """
+    default = bytes(32)  # struct kernel_sigaction: handler, flags, restorer, mask
+    for number in (32, 33):
+        _syscall(_long(13 if _MACHINE == "x86_64" else 134), _long(number), default, None, _long(8))
+
+
 def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
     """mount(2)."""
     encoded = [None if text is None else os.fsencode(text) for text in (source, target, fstype, data)]

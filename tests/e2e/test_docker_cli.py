@@ -110,7 +110,14 @@ def test_detach_keys_leave_the_container_running(docker: Docker, terminal: Calla
 
 def test_ctrl_c_interrupts_the_command(docker: Docker, terminal: Callable[..., Any]) -> None:
     session = terminal(
-        docker, "run", "--rm", "-it", "busybox", "sh", "-c", "trap 'exit 130' INT; echo ready; sleep 60"
+        docker,
+        "run",
+        "--rm",
+        "-it",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 130' INT; echo ready; while :; do sleep 0.1; done",
     )
     session.expect("ready")
     session.send("\x03")
