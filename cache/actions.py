@@ -136,7 +136,9 @@ class ActionCache:
         if not self.exists():
             return []
         try:
-            connection = sqlite3.connect(f"{(self.directory / 'cache.db').absolute().as_uri()}?mode=ro", uri=True)
+            mode = "ro" if self.readonly else "rw"  # a killed writer's journal is rolled back by whoever may write
+            uri = f"{(self.directory / 'cache.db').absolute().as_uri()}?mode={mode}"
+            connection = sqlite3.connect(uri, uri=True)
             try:
                 return [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
             finally:
