@@ -45,12 +45,12 @@ def configure(state: StageState, instruction: Instruction) -> bool:
             _arg(state, instruction)
         case Env():
             view = state.scope.view()
-            pairs = {state.scope.expand(k, view): state.scope.expand(v, view) for k, v in instruction.pairs}
+            pairs = {state.scope.expand_name(k, view): state.scope.expand(v, view) for k, v in instruction.pairs}
             state.set_env(pairs)
             state.note(f"ENV {_pairs(pairs)}")
         case Label():
             view = state.scope.view()
-            pairs = {state.scope.expand(k, view): state.scope.expand(v, view) for k, v in instruction.pairs}
+            pairs = {state.scope.expand_name(k, view): state.scope.expand(v, view) for k, v in instruction.pairs}
             state.set(labels=(state.config.labels or {}) | pairs)
             state.note(f"LABEL {_pairs(pairs)}")
         case Maintainer():

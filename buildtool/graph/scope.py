@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from buildtool.buildfile import expand_word
+from buildtool.buildfile import expand_name, expand_word
 from buildtool.buildfile.instructions import Buildfile, Word
 from buildtool.errors import InvalidInput, Span
 from buildtool.graph.options import PlanOptions
@@ -81,6 +81,10 @@ class Scope:
     def expand(self, word: Word, view: Mapping[str, str] | None = None) -> str:
         """One word; variables that are not set are remembered in `undefined`."""
         return expand_word(word, self.view() if view is None else view, undefined=self._note)
+
+    def expand_name(self, word: Word, view: Mapping[str, str]) -> str:
+        """The name of an ENV or LABEL pair. Raises InvalidInput when nothing is left of it."""
+        return expand_name(word, view, undefined=self._note)
 
     def _note(self, name: str, span: Span) -> None:
         if name not in self.declared:

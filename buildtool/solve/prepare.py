@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from buildtool.buildfile import IgnoreRules, parse
+from buildtool.buildfile.analysis import failure, policy_of
+from buildtool.buildfile.evaluation import Given
 from buildtool.cache import Lease
 from buildtool.errors import InvalidInput
 from buildtool.graph import Copy, Node, Plan, PlanOptions, Source, StepId, digest_of, plan
@@ -62,10 +64,11 @@ def prepare(
     planned = plan(buildfile, options, bases)
     context = _context(request, images)
     prepared = Prepared(request, planned, lease, sites, context, base_images)
-    fired = [*buildfile.warnings, *(w for w in planned.warnings if buildfile.checks.allows(w.rule, w.span.line))]
-    if buildfile.checks.error and fired:
-        first = fired[0]
-        raise InvalidInput(f"check failed: {first.rule}: {first.message}", where=first.span)
+    policy = policy_of(buildfile, Given(build_args=request.build_args))
+    fired = [w for w in (*buildfile.warnings, *planned.warnings) if policy.allows(w.rule, w.span.line, w.span.file)]
+    violation = failure(policy, fired)
+    if violation is not None:
+        raise violation
     prepared.warnings = [BuildWarning(warning.message, warning.span) for warning in fired]
     if request.pull and fresh is None:
         prepared.warnings.append(BuildWarning("--pull: there is no registry client here; local images are used"))

@@ -219,3 +219,19 @@ def test_load_of_an_image_whose_config_lies_is_refused(cli: Cli, busybox_image: 
     done = cli("load", "-i", str(forged), check=False)
     assert done.returncode == 1
     assert "digest" in done.stderr or "diff_id" in done.stderr
+
+
+def test_violated_checks_end_the_build_where_the_file_says_so(cli: Cli, busybox_image: str, tmp_path: Path) -> None:
+    text = f"# check=error=true\nFROM {busybox_image}\nMAINTAINER me\n"
+    done = build(cli, tmp_path, text)
+    assert done.returncode == 1
+    assert "Buildfile:3:" in done.stderr
+    assert "MaintainerDeprecated" in done.stderr
+
+    assert build(cli, tmp_path, text, "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all").returncode == 0
+
+
+def test_name_that_expands_to_nothing_is_refused_at_its_place(cli: Cli, tmp_path: Path) -> None:
+    done = build(cli, tmp_path, "FROM scratch\nENV $missing=1\n")
+    assert done.returncode == 1
+    assert "Buildfile:2:5:" in done.stderr
