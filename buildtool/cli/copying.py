@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tarfile
 
@@ -77,12 +78,12 @@ def _extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: s
             raise InvalidInput(f"cannot overwrite directory {place!r} with a file")
         os.unlink(place)
 
-    def checked(info: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
-        if keep_owners:
-            return info
-        return info.replace(uid=os.geteuid(), gid=os.getegid(), uname="", gname="", deep=False)
-
-    archive.extract(member, folder, numeric_owner=True, filter=checked)
+    if not keep_owners:
+        member = copy.copy(member)
+        member.uid, member.gid, member.uname, member.gname = os.geteuid(), os.getegid(), "", ""
+    # What the archive may name was checked above; Python before 3.11.4 has no extraction filters.
+    archive.extraction_filter = lambda info, _path: info
+    archive.extract(member, folder, numeric_owner=True)
 
 
 def _refuse_escape(folder: str, name: str) -> None:
