@@ -40,8 +40,11 @@ def main() -> None:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except OSError:
+    except BrokenPipeError:
+        code = code or 141
+    except OSError as error:
         code = code or 1
+        os.write(2, f"{PROGRAM}: cannot write the output: {error.strerror}\n".encode())
     os._exit(code)
 
 

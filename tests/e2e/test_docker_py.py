@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import threading
 import time
@@ -59,6 +60,7 @@ def test_run_that_fails_raises_with_stderr(client: docker_py.DockerClient) -> No
         client.containers.run("busybox", ["no-such-command"], remove=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="pausing takes a freezer control group")
 def test_life_and_attributes(client: docker_py.DockerClient, unique: str) -> None:
     container = client.containers.create("busybox", ["sleep", "60"], name=unique, labels={"l": unique})
     assert container.status == "created"

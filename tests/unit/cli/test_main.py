@@ -80,7 +80,8 @@ def test_version_and_global_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unsupported protocol" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error_of_ours(unbuffered: str) -> None:
     """`buildtool … | head`: exit code 141 as for any program, and nothing on stderr."""
     import subprocess
     import sys
@@ -89,7 +90,12 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path: Path) -> None:
     os.close(reader)
     script = "import sys; from buildtool.cli import main; sys.argv[1:] = ['--version']; main.main()"
     done = subprocess.run(
-        [sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False
+        [sys.executable, "-c", script],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
