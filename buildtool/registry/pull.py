@@ -18,7 +18,7 @@ from buildtool.cache import Lease, SnapshotId, Store, decompress
 from buildtool.errors import Corrupt
 from buildtool.images import Image, Images, LayerSource
 from buildtool.oci import Descriptor, Digest, Reference
-from buildtool.registry.downloads import Flights, GrowingBlob, download
+from buildtool.registry.downloads import Abandoned, Flights, GrowingBlob, download
 from buildtool.registry.progress import Emit, Progress, short
 from buildtool.registry.repository import Repository
 from buildtool.registry.selection import Selected
@@ -139,6 +139,8 @@ class Puller:
         ticker = asyncio.ensure_future(_tick(layer.progress, job))
         try:
             source = await in_thread(job.run, "unpack", stop=job.stop)
+        except Abandoned as error:  # the download failed: tell that, whichever of the two is heard first
+            raise (error.__cause__ or error) from None
         finally:
             ticker.cancel()
         layer.progress.say("Pull complete")
