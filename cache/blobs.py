@@ -134,9 +134,13 @@ class Ingest:
         self._name = f"{os.getpid()}-{next(blobs._names)}"
         self.path = blobs.ingest_directory / self._name
         self.written = 0
-        with FullDisk(blobs.ingest_directory):
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        blobs._active.add(self._name)
+        blobs._active.add(self._name)  # before there is a file: gc takes what belongs to nobody
+        try:
+            with FullDisk(blobs.ingest_directory):
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except BaseException:
+            blobs._active.discard(self._name)
+            raise
 
     def write(self, data: bytes | memoryview) -> None:
         """Append. Raises Corrupt as soon as there are more bytes than announced, StoreFull when the disk is full."""

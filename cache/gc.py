@@ -69,7 +69,7 @@ def collect(
     if actions != "all":
         blobs |= _forms_of_kept_layers(store)
     _drop_blobs(store, report, blobs, horizon, pins.taken)
-    _drop_rows(store)
+    drop_dangling_rows(store)
     _drop_leftovers(store, report)
     return report
 
@@ -166,8 +166,8 @@ def _drop_blobs(store: Store, report: GcReport, needed: set[Digest], horizon: fl
             report.bytes += size
 
 
-def _drop_rows(store: Store) -> None:
-    """What was remembered about things that are gone."""
+def drop_dangling_rows(store: Store) -> None:
+    """Forget what was remembered about things that are gone; also a gc that was killed between the two."""
     with store.state.transaction() as db:
         db.execute("DELETE FROM tars WHERE snapshot NOT IN (SELECT id FROM snapshots)")
         rows = db.execute("SELECT diff_id, digest FROM layer_blobs").fetchall()

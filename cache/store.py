@@ -14,7 +14,7 @@ from buildtool.cache.actions import ActionCache
 from buildtool.cache.blobs import BlobStore
 from buildtool.cache.check import Problem, check
 from buildtool.cache.disk import FullDisk, Reserve, boot_id, remove_tree, write_file
-from buildtool.cache.gc import GcReport, Pins, collect
+from buildtool.cache.gc import GcReport, Pins, collect, drop_dangling_rows
 from buildtool.cache.layers import LayerStore
 from buildtool.cache.leases import LeaseStore
 from buildtool.cache.overlay import in_user_namespace
@@ -125,8 +125,9 @@ class Store:
 
     def leftovers(self) -> list[Path]:
         """Files and directories of writers that ended early (not of this process)."""
-        active = self.blobs.active()
-        ingests = [self.root / "ingest" / name for name in os.listdir(self.root / "ingest") if name not in active]
+        names = os.listdir(self.root / "ingest")
+        active = self.blobs.active()  # after the listing: a writer that begins between them is in neither
+        ingests = [self.root / "ingest" / name for name in names if name not in active]
         return [path for path in ingests if path.exists()] + self.snapshots.leftovers()
 
     def write_layout(self, path: Path) -> None:
@@ -154,6 +155,7 @@ class Store:
         for path in self.leftovers():
             remove_tree(path)
         self.leases.drop_all()
+        drop_dangling_rows(self)
         boot = boot_id()
         recorded = self.state.meta("boot_id")
         if recorded is not None and recorded != boot:
