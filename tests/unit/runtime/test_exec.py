@@ -34,8 +34,12 @@ async def run(task: Task, *args: str, tty: bool = False, **options: object) -> t
 
 async def test_exec_shares_the_namespaces_and_has_its_own_exit_code(lab: Lab) -> None:
     task = await lab.start(["sh", "-c", "echo here > /tmp/f; exec sleep 100"], hostname="box")
+    written = "until grep -qs here /tmp/f; do sleep 0.01; done"
     code, out = await run(
-        task, "sh", "-c", "cat /tmp/f; hostname; ls -l /proc/self/ns > /dev/null; ps | grep -c sleep; exit 4"
+        task,
+        "sh",
+        "-c",
+        f"{written}; cat /tmp/f; hostname; ls -l /proc/self/ns > /dev/null; ps | grep -c sleep; exit 4",
     )
     assert (code, out.splitlines()[:2]) == (4, [b"here", b"box"])
     for kind in ("mnt", "pid", "net", "ipc", "uts"):
