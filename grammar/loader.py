@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 STARTS: dict[str, tuple[str, ...]] = {
     "instructions": ("atoms", "text", "pairs", "args", "check", "json_array"),
+    "interpolation": ("text",),
     "words": ("word", "body"),
     "mounts": ("mount",),
 }

@@ -89,12 +89,14 @@ def run(argv: list[str]) -> int:
 
 
 def _dispatch(words: list[str], options: dict[str, object]) -> int:
+    before, words = _group_flags(words)
     name, rest, shown = _find(words)
     if not name:
         return _typer([*shown.split()[1:], "--help"])
     command = table.load(name)
     try:
         parsed = parse_flags(command.flags, rest, interspersed=command.interspersed)
+        parsed.values = before | parsed.values
         check_count(command, shown, len(parsed.arguments))
     except HelpAsked:
         return _typer([*shown.split()[1:], "--help"])
@@ -116,6 +118,20 @@ def handle(name: str, command: Command, parsed: Parsed, *, host: str = "", root:
         return code
     except UsageError as error:
         return _usage_error(error, name, command.usage)
+
+
+def _group_flags(words: list[str]) -> tuple[dict[str, object], list[str]]:
+    """The values of flags between a group and its verb, and the words without them."""
+    flags = table.group_flags(words[0]) if len(words) > 1 and words[1].startswith("-") else ()
+    if not flags:
+        return {}, words
+    try:
+        parsed = parse_flags(flags, words[1:], interspersed=False)
+    except HelpAsked:
+        return {}, words[:1]
+    except UsageError as error:
+        raise BuildtoolError(str(error), hint=f"Run '{PROGRAM} {words[0]} --help' for more information") from None
+    return parsed.values, [words[0], *parsed.arguments]
 
 
 def _find(words: list[str]) -> tuple[str, list[str], str]:

@@ -48,25 +48,27 @@ def build_app(words: list[str] | None = None) -> typer.Typer:
         no_args_is_help=True,
         context_settings={"max_content_width": 110},
     )
-    app.callback()(_global_options())
+    from buildtool.cli.main import GLOBAL_FLAGS
+
+    app.callback()(_described(GLOBAL_FLAGS))
     named = None if words is None else [word for word in words if not word.startswith("-")][:2]
     for verb, name in sorted(table.TOP_LEVEL.items()):
         _add(app, verb, name, detailed=named is None or named[:1] == [verb])
     for group, verbs in sorted(table.GROUPS.items()):
         sub = typer.Typer(help=table.GROUP_HELP[group], rich_markup_mode=None, no_args_is_help=True)
+        if table.group_flags(group):
+            sub.callback()(_described(table.group_flags(group)))
         for verb, name in sorted(verbs.items()):
             _add(sub, verb, name, detailed=named is None or named == [group, verb], hidden=verb in table.ALIASES)
         app.add_typer(sub, name=group)
     return app
 
 
-def _global_options() -> Callable[..., None]:
-    from buildtool.cli.main import GLOBAL_FLAGS
-
+def _described(flags: tuple[Flag, ...]) -> Callable[..., None]:
     def options(**values: object) -> None:
-        """The global flags are read before Typer is asked; here they are only described."""
+        """These flags are read before Typer is asked; here they are only described."""
 
-    _give_signature(options, [_option(flag) for flag in GLOBAL_FLAGS])
+    _give_signature(options, [_option(flag) for flag in flags])
     return options
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from buildtool.cli.parse import Command
+from buildtool.cli.parse import Command, Flag
 
 _CONTAINER_VERBS = (
     "attach",
@@ -54,7 +54,12 @@ _MODULES = {
     "buildfiles": ("fmt", "lint"),
     "system": ("daemon", "events", "info", "version"),
 }
+_STACK_VERBS = ("config",)
+# Those of them that may stand alone, since no other command has the name.
+_STACK_TOP_LEVEL = ("config",)
 _GROUP_MODULES = {
+    "compose": "stacks",
+    "stack": "stacks",
     "image": "images",
     "system": "system",
     "volume": "system",
@@ -64,6 +69,7 @@ _GROUP_MODULES = {
 }
 
 TOP_LEVEL = {verb: verb for verbs in _MODULES.values() for verb in verbs if " " not in verb}
+TOP_LEVEL |= {verb: f"compose {verb}" for verb in _STACK_TOP_LEVEL} | {"convert": "compose config"}
 GROUPS: dict[str, dict[str, str]] = {
     "container": {verb: verb for verb in _CONTAINER_VERBS}
     | {
@@ -106,18 +112,32 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "builder": {"build": "build", "prune": "builder prune"},
     "registry": {"serve": "registry serve"},
+    "compose": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
+    "stack": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
 }
 GROUP_HELP = {
     "builder": "Manage builds",
+    "compose": "Bring up stacks of services, as docker compose does",
     "container": "Manage containers",
     "image": "Manage images",
     "network": "Manage networks",
     "registry": "Run a registry",
+    "stack": "Bring up stacks of services, and look into them",
     "system": "Manage buildtool",
     "volume": "Manage volumes",
 }
+# Groups that take flags before the verb (`compose -f FILE up`), by the module that has them as PROJECT_FLAGS.
+GROUP_FLAGS = {"compose": "stacks", "stack": "stacks"}
 # Second words for the same command: not shown in lists of commands.
-ALIASES = frozenset(("list", "remove"))
+ALIASES = frozenset(("convert", "list", "remove"))
+
+
+def group_flags(group: str) -> tuple[Flag, ...]:
+    """The flags that may stand between a group and its verb."""
+    if group not in GROUP_FLAGS:
+        return ()
+    flags: tuple[Flag, ...] = import_module(f"{__name__}.{GROUP_FLAGS[group]}").PROJECT_FLAGS
+    return flags
 
 
 def load(name: str) -> Command:

@@ -1,0 +1,153 @@
+"""Finding a stack: which files, which directory, which environment.
+
+Source: reference/stacks.md 1.1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from buildtool.errors import InvalidInput, NotFound
+from buildtool.stacks.envfile import parse_env_file
+from buildtool.stacks.model import Request
+from buildtool.stacks.paths import is_remote
+
+DEFAULT_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+STDIN = "-"
+
+
+class FileSystem:
+    """Texts on the disk; `-` is standard input, read once."""
+
+    def __init__(self) -> None:
+        self._stdin: str | None = None
+
+    def read(self, path: str) -> str:
+        """The file's text. Raises OSError, and InvalidInput when it is not UTF-8."""
+        if path == STDIN:
+            if self._stdin is None:
+                self._stdin = _decode(sys.stdin.buffer.read(), "<stdin>")
+            return self._stdin
+        with open(path, "rb") as file:  # noqa: PTH123 - stays a string: it goes into messages as it is
+            return _decode(file.read(), path)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        return os.path.isfile(path)  # noqa: PTH113
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        return data.removeprefix(b"\xef\xbb\xbf").decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(f"{name}:{line}: the file is not UTF-8 text") from None
+
+
+def find_request(
+    *,
+    files: list[str],
+    directory: str = "",
+    name: str = "",
+    profiles: list[str] | None = None,
+    env_files: list[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Request:
+    """What the flags and the environment say is to be loaded; the switches of `config` keep their defaults.
+
+    Raises NotFound when there is no stack here, and InvalidInput for files that cannot be read.
+    """
+    process = dict(os.environ if environment is None else environment)
+    reader = FileSystem()
+    base = os.path.abspath(directory) if directory else ""  # noqa: PTH100
+    chosen = files or _from_environment(process)
+    if not chosen and base:
+        chosen = _beside(base)
+    own = _dot_env(reader, base or _first_directory(chosen), env_files, process)
+    if not chosen:
+        chosen = _from_environment(own)
+    if not chosen:
+        chosen = _look_upwards()
+        own = _dot_env(reader, base or _first_directory(chosen), env_files, process)
+    names = [item if item == STDIN else _absolute(item) for item in chosen]
+    everything = {**own, **process}
+    wanted = profiles or [item for item in everything.get("COMPOSE_PROFILES", "").split(",") if item.strip()]
+    return Request(
+        names,
+        base or _first_directory(chosen),
+        name=name,
+        environment=everything,
+        profiles=[item.strip() for item in wanted],
+    )
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[str]:
+    separator = environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+    return [item for item in environment.get("COMPOSE_FILE", "").split(separator) if item]
+
+
+def _absolute(path: str) -> str:
+    if is_remote(path):
+        raise InvalidInput(
+            f"cannot load {path}: remote stacks are not supported", hint="Fetch the file and name it with -f FILE."
+        )
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _first_directory(files: list[str]) -> str:
+    if not files or files[0] == STDIN:
+        return os.getcwd()  # noqa: PTH109
+    return os.path.dirname(os.path.abspath(files[0]))  # noqa: PTH100, PTH120
+
+
+def _look_upwards() -> list[str]:
+    here = os.getcwd()  # noqa: PTH109
+    folder = here
+    while True:
+        found = _beside(folder)
+        if found:
+            return found
+        parent = os.path.dirname(folder)  # noqa: PTH120
+        if parent == folder:
+            raise NotFound(
+                "no configuration file provided: not found",
+                hint=f"There is none of {', '.join(DEFAULT_NAMES)} in {here} or above. Name a file with -f FILE.",
+            )
+        folder = parent
+
+
+def _beside(folder: str) -> list[str]:
+    """The stack's file in a folder, and its override file."""
+    names = [name for name in DEFAULT_NAMES if os.path.isfile(f"{folder}/{name}")]  # noqa: PTH113
+    if not names:
+        return []
+    stem = names[0].rpartition(".")[0]
+    candidates = [f"{folder}/{stem}.override.{ending}" for ending in ("yml", "yaml")]
+    overrides = [path for path in candidates if os.path.isfile(path)]  # noqa: PTH113
+    return [f"{folder}/{names[0]}", *overrides[:1]]
+
+
+def _dot_env(
+    reader: FileSystem, folder: str, env_files: list[str] | None, process: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables of `--env-file`, COMPOSE_ENV_FILES, or the project directory's `.env`; later files win."""
+    names = env_files or [item for item in process.get("COMPOSE_ENV_FILES", "").split(",") if item]
+    required = bool(names)
+    if not names:
+        if process.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true", "yes"):
+            return {}
+        names = [f"{folder}/.env"]
+        if not os.path.isfile(names[0]) and folder != os.getcwd():  # noqa: PTH109, PTH113
+            names = [f"{os.getcwd()}/.env"]  # noqa: PTH109
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            text = reader.read(os.path.abspath(name))  # noqa: PTH100
+        except OSError as error:
+            if not required:
+                continue
+            raise NotFound(f"couldn't find env file: {name}: {(error.strerror or str(error)).lower()}") from error
+        found |= parse_env_file(text, name, {**found, **process}, lambda _variable: None)
+    return found

@@ -1,0 +1,66 @@
+"""The configuration hash by which `up` knows what has changed: the value of `com.docker.compose.config-hash`.
+
+It is the one that docker compose computes, so that a project can be handed from one tool to the other without a
+container being recreated: SHA-256 of the service's JSON without what does not make its containers.
+Source: reference/stacks.md 2.2, "recreate only when config-hash or image id differs".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from buildtool.stacks.emit import compact_json
+from buildtool.stacks.render import network_json, service_json, without_extensions
+from buildtool.stacks.schema import NETWORK, SERVICE, VOLUME
+from buildtool.stacks.tree import Map
+
+_NOT_THE_CONTAINERS = ("build", "pull_policy", "scale", "depends_on", "profiles")
+
+
+def service_hash(service: Map) -> str:
+    """The hash of a normalised service."""
+    document: dict[str, Any] = without_extensions(SERVICE.arrange(service), top=False)
+    for key in _NOT_THE_CONTAINERS:
+        document.pop(key, None)
+    deploy = document.get("deploy")
+    if isinstance(deploy, dict):
+        deploy.pop("replicas", None)
+    _as_go_writes_it(document)
+    return _digest(service_json(document))
+
+
+def _as_go_writes_it(document: dict[str, Any]) -> None:
+    """Where docker compose's JSON differs from what it prints: fields without names, structures never left out."""
+    for kind, items in (document.get("blkio_config") or {}).items():
+        if isinstance(items, list):
+            document["blkio_config"][kind] = [{key.title(): value for key, value in item.items()} for item in items]
+    for rule in (document.get("develop") or {}).get("watch", ()):
+        hook = rule.pop("exec", None) or {}
+        ignored = rule.pop("ignore", None)
+        rule["exec"] = {"command": None} | hook
+        if ignored:
+            rule["ignore"] = ignored
+    for name, limit in (document.get("ulimits") or {}).items():
+        if limit == 0:
+            document["ulimits"][name] = {}
+    for mount in document.get("volumes") or ():
+        if not mount.get("bind", {}).get("create_host_path", True):
+            del mount["bind"]["create_host_path"]
+
+
+def network_hash(network: Map) -> str:
+    """The hash of a normalised network."""
+    document = without_extensions(NETWORK.arrange(network), top=False)
+    return _digest(network_json(document))
+
+
+def volume_hash(volume: Map) -> str:
+    """The hash of a normalised volume."""
+    document = without_extensions(VOLUME.arrange(volume), top=False)
+    document.setdefault("driver", "local")
+    return _digest({key: document[key] for key in VOLUME.fields if key in document})
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(compact_json(document).encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""A loaded stack: the project's name, its canonical model, and what it was loaded from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from buildtool.stacks.tree import Map, Path, StackError, mark_at
+
+
+class Files(Protocol):
+    """Where texts come from: the file system, or a test's dictionary."""
+
+    def read(self, path: str) -> str:
+        """The file's text. Raises OSError, InvalidInput when it is no text."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+
+class Request:
+    """What is to be loaded, and how.
+
+    `files` are absolute names (or `-` with its text in `files.read`), `directory` is the project's, `name` what `-p`
+    said. `environment` is what interpolation sees: the process's, over the `.env` files. The switches are those of
+    `config`.
+    """
+
+    def __init__(
+        self,
+        files: list[str],
+        directory: str,
+        *,
+        name: str = "",
+        environment: Mapping[str, str] | None = None,
+        profiles: list[str] | None = None,
+        interpolate: bool = True,
+        normalise: bool = True,
+        consistent: bool = True,
+        resolve_paths: bool = True,
+        resolve_environment: bool = True,
+        all_resources: bool = False,
+    ) -> None:
+        self.files = files
+        self.directory = directory
+        self.name = name
+        self.environment = dict(environment or {})
+        self.profiles = list(profiles or [])
+        self.interpolate = interpolate
+        self.normalise = normalise
+        self.consistent = consistent
+        self.resolve_paths = resolve_paths
+        self.resolve_environment = resolve_environment
+        self.all_resources = all_resources
+
+
+class Project:
+    """One stack. `model` is canonical; `disabled` are services whose profiles are not active."""
+
+    def __init__(self, name: str, model: Map, request: Request) -> None:
+        self.name = name
+        self.model = model
+        self.directory = request.directory
+        self.files = list(request.files)
+        self.environment = request.environment
+        self.profiles = list(request.profiles)
+        self.disabled: dict[str, Map] = {}
+        self.warnings: list[str] = []
+
+    def part(self, kind: str) -> dict[str, Any]:
+        """The resources of a kind, by key."""
+        found: dict[str, Any] = self.model.get(kind) or {}
+        return found
+
+    def declare(self, kind: str) -> Map:
+        """The resources of a kind, to add to."""
+        found = self.model.get(kind)
+        if not isinstance(found, Map):
+            found = Map()
+            self.model.put(kind, found)
+        return found
+
+    @property
+    def services(self) -> dict[str, Any]:
+        """The active services."""
+        return self.part("services")
+
+    def error(self, path: Path, problem: str, hint: str = "") -> StackError:
+        """An error at a place of the model."""
+        return StackError(path, problem, mark_at(self.model, path), hint=hint)

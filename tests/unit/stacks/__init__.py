@@ -1,0 +1,1 @@
+"""Loading stacks: files in, canonical models and errors out."""

@@ -1,0 +1,140 @@
+"""Variables, one case a rule of the specification (reference/stacks.md 1.5)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildtool.stacks.interpolation import BadTemplate, MissingVariable, substitute, variables
+from buildtool.stacks.tree import StackError
+from tests.unit.stacks.conftest import load_texts, service
+
+ENV = {"SET": "value", "EMPTY": ""}
+
+
+def expand(text: str) -> str:
+    return substitute(text, ENV, lambda _name: None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$SET", "value"),
+        ("${SET}", "value"),
+        ("a${SET}b$SET", "avaluebvalue"),
+        ("$MISSING", ""),
+        ("${MISSING:-default}", "default"),
+        ("${EMPTY:-default}", "default"),
+        ("${SET:-default}", "value"),
+        ("${MISSING-default}", "default"),
+        ("${EMPTY-default}", ""),
+        ("${MISSING:-}", ""),
+        ("${SET:+other}", "other"),
+        ("${EMPTY:+other}", ""),
+        ("${MISSING:+other}", ""),
+        ("${EMPTY+other}", "other"),
+        ("${MISSING+other}", ""),
+        ("${SET:?needed}", "value"),
+        ("${EMPTY?needed}", ""),
+        ("${MISSING:-${SET}}", "value"),
+        ("${MISSING:-${ALSO:-$SET}}", "value"),
+        ("${MISSING:-${ALSO-deep}}!", "deep!"),
+        ("${SET:-x?y}", "value"),
+        ("${MISSING:-x?y}", "x?y"),
+        ("${MISSING:-a:b/c}", "a:b/c"),
+        ('${MISSING:-{"a": {"b": 1}}}', '{"a": {"b": 1}}'),
+        ("${SET:-${UNUSED?never asked}}", "value"),
+        ("$$SET", "$SET"),
+        ("$$$SET", "$value"),
+        ("${MISSING:-$$x}", "$x"),
+        ("^x$", "^x$"),
+        ("$}", "$}"),
+        ("$1", "$1"),
+        ("a $ b", "a $ b"),
+        ("{$SET}", "{value}"),
+        ("$set", ""),
+    ],
+)
+def test_form(text: str, expected: str) -> None:
+    assert expand(text) == expected
+
+
+@pytest.mark.parametrize("text", ["${SET/x/y}", "${ SET}", "${}", "${SET!}", "${SET", "${1}", "${SET:}"])
+def test_what_is_no_form_is_refused(text: str) -> None:
+    with pytest.raises(BadTemplate):
+        expand(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("${MISSING?say $SET}", "required variable MISSING is missing a value: say value"),
+        ("${EMPTY:?}", "required variable EMPTY is missing a value"),
+    ],
+)
+def test_a_required_variable_is_demanded(text: str, message: str) -> None:
+    with pytest.raises(MissingVariable, match="^" + message.replace("$", r"\$") + "$"):
+        expand(text)
+
+
+def test_unset_variables_are_told_once_and_only_when_used() -> None:
+    project = load_texts("services: {s: {image: 'i$A', command: ['$A', '${B:-${C:-x}}', '${D-}']}}")
+    assert project.warnings == ['The "A" variable is not set. Defaulting to a blank string.']
+
+
+def test_keys_are_not_interpolated() -> None:
+    assert service("services: {s: {image: x, labels: {$K: v}}}", env={"K": "k"})["labels"] == {"$K": "v"}
+
+
+def test_an_error_names_file_line_column_and_path() -> None:
+    with pytest.raises(StackError) as caught:
+        load_texts("services:\n  s:\n    image: x\n    ports:\n      - '80'\n      - ${A!}\n")
+    assert str(caught.value).startswith("/p/compose.yaml:6:9: services.s.ports[1]: invalid interpolation format")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "expected"),
+    [
+        ("privileged: ${A:-true}", {"privileged": True}),
+        ("init: ${A:-no}", {"init": False}),
+        ("scale: ${A:-3}", {"scale": 3}),
+        ("cpus: ${A:-0.5}", {"cpus": 0.5}),
+        ("mem_limit: ${A:-1k}", {"mem_limit": "1024"}),
+        ("ulimits: {nofile: '${A:-5}'}", {"ulimits": {"nofile": 5}}),
+        ("healthcheck: {retries: '${A:-7}'}", {"healthcheck": {"retries": 7}}),
+    ],
+)
+def test_values_are_cast_after_substitution(yaml: str, expected: dict[str, object]) -> None:
+    found = service(f"services:\n  s:\n    image: x\n    {yaml}\n")
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_the_project_name_is_a_variable() -> None:
+    text = "name: mine\nservices: {s: {image: x, hostname: $COMPOSE_PROJECT_NAME}}"
+    assert service(text)["hostname"] == "mine"
+
+
+def test_variables_are_listed_with_defaults() -> None:
+    found = variables("${A:-${B?}} $C ${D:+alt}")
+    assert [(v.name, v.default, v.required, v.alternate) for v in found] == [
+        ("A", "${B?}", False, ""),
+        ("C", "", False, ""),
+        ("D", "", False, "alt"),
+        ("B", "", True, ""),
+    ] or {v.name for v in found} == {"A", "B", "C", "D"}
+
+
+@given(st.text())
+def test_text_with_its_dollars_doubled_is_itself(text: str) -> None:
+    """substitute(escape(x)) == x."""
+    assert expand(text.replace("$", "$$")) == text
+
+
+@given(st.text(alphabet="${}:-+?AB a", max_size=30))
+def test_no_text_crashes_the_parser(text: str) -> None:
+    """Every text is a template or a BadTemplate (or demands a variable)."""
+    try:
+        expand(text)
+    except (BadTemplate, MissingVariable):
+        pass
