@@ -15,7 +15,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ _FLUSH_AFTER = 512
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
-    """A record with the time it was last put or got."""
+    """A record with the time it was last put or got, how often it was got since it was made, and when that was."""
 
     key: Digest
     used: float
     record: dict[str, Any]
+    hits: int = 0
+    created: float = 0.0
 
     def snapshots(self) -> list[int]:
         """The snapshots the record needs."""
@@ -59,23 +61,36 @@ class ActionCache:
         self._lock = threading.RLock()
         self._index: Any = None
         self._memory: OrderedDict[Digest, bytes] = OrderedDict()
-        self._touched: dict[Digest, float] = {}
+        self._touched: dict[Digest, tuple[float, int]] = {}
 
     def get(self, key: Digest) -> dict[str, Any] | None:
         """The record, or None; it counts as used now."""
         with self._lock:
-            body = self._memory.get(key)
+            body = self._body(key)
             if body is None:
-                entry = self._read(key)
-                if entry is None:
-                    return None
-                body = msgspec.json.encode(entry.record)
-                self._remember(key, body)
-            self._touched[key] = time.time()
+                return None
+            self._touched[key] = (time.time(), self._touched.get(key, (0.0, 0))[1] + 1)
             if len(self._touched) > _FLUSH_AFTER:
                 self.flush()
         record: dict[str, Any] = msgspec.json.decode(body)
         return record
+
+    def peek(self, key: Digest) -> dict[str, Any] | None:
+        """The record, or None, without using it."""
+        with self._lock:
+            body = self._body(key)
+        record: dict[str, Any] | None = msgspec.json.decode(body) if body is not None else None
+        return record
+
+    def _body(self, key: Digest) -> bytes | None:
+        body = self._memory.get(key)
+        if body is None:
+            entry = self._read(key)
+            if entry is None:
+                return None
+            body = msgspec.json.encode(entry.record)
+            self._remember(key, body)
+        return body
 
     def put(self, key: Digest, record: dict[str, Any]) -> None:
         """Insert or replace."""
@@ -84,7 +99,8 @@ class ActionCache:
         with self._lock, self._guard():
             self._touched.pop(key, None)
             self._memory.pop(key, None)
-            self._open().set(key, {"used": time.time(), "record": msgspec.json.decode(body)})
+            now = time.time()
+            self._open().set(key, {"used": now, "created": now, "hits": 0, "record": msgspec.json.decode(body)})
             self._remember(key, body)
 
     def delete(self, key: Digest) -> bool:
@@ -108,8 +124,8 @@ class ActionCache:
             with self._lock:
                 entry = self._read(key)
                 if entry is not None:
-                    used = self._touched.get(key, entry.used)
-                    found.append(ActionEntry(key, used, entry.record))
+                    used, more = self._touched.get(key, (entry.used, 0))
+                    found.append(replace(entry, used=used, hits=entry.hits + more))
                 elif not self.readonly:
                     self.delete(key)
         return found
@@ -122,10 +138,11 @@ class ActionCache:
                 return
             touched, self._touched = self._touched, {}
             with self._guard(), self._open().transact():
-                for key, used in touched.items():
+                for key, (used, more) in touched.items():
                     entry = self._read(key)
                     if entry is not None:
-                        self._index.set(key, {"used": used, "record": entry.record})
+                        value = {"used": used, "created": entry.created, "hits": entry.hits + more}
+                        self._index.set(key, value | {"record": entry.record})
 
     def exists(self) -> bool:
         """Whether there is an index on disk at all."""
@@ -176,7 +193,8 @@ class ActionCache:
             return None
         if not isinstance(value, dict) or not isinstance(value.get("record"), dict):
             return None
-        return ActionEntry(key, float(value.get("used", 0.0)), value["record"])
+        used = float(value.get("used", 0.0))
+        return ActionEntry(key, used, value["record"], int(value.get("hits", 0)), float(value.get("created") or used))
 
     def _remember(self, key: Digest, body: bytes) -> None:
         self._memory[key] = body

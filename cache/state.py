@@ -227,6 +227,11 @@ class Documents:
         with self._state.transaction() as db:
             return db.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (self.kind, key)).rowcount > 0
 
+    def keys(self) -> list[str]:
+        """All keys, sorted."""
+        rows = self._state.query("SELECT key FROM documents WHERE kind = ? ORDER BY key", (self.kind,))
+        return [str(row[0]) for row in rows]
+
     def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """All documents in key order, as they were when the iteration began."""
         rows = self._state.query("SELECT key, body FROM documents WHERE kind = ? ORDER BY key", (self.kind,))

@@ -8,7 +8,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Protocol
+    from typing import Any, Protocol, TextIO
 
     class Display(Protocol):
         """Shows the events of POST /buildtool/v1/build."""
@@ -23,20 +23,22 @@ if TYPE_CHECKING:
 class PlainDisplay:
     """`#5 [2/3] RUN make`, `#5 0.214 its output`, `#5 DONE 0.3s`; concurrent steps take turns, each with its head."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
         self._names: dict[int, str] = {}
         self._began: dict[int, float] = {}
         self._rest: dict[tuple[int, str], str] = {}
         self._current = 0
         self._blank = True
-        self._begin = time.monotonic()
+        self._begin = self._now = time.monotonic()
 
     def show(self, event: Mapping[str, Any]) -> None:
-        """Print what the event says."""
+        """Print what the event says. `t` is its time when that is not now (in a log)."""
         kind, index = event["event"], event.get("index", 0)
+        self._now = event["t"] + self._begin if "t" in event else time.monotonic()
         if kind == "step_started":
             self._names[index] = event["name"]
-            self._began[index] = time.monotonic()
+            self._began[index] = self._now
         elif kind == "step_output":
             self._output(index, event["stream"], event["data"])
         elif kind == "step_cached":
@@ -51,7 +53,7 @@ class PlainDisplay:
             span = event.get("span")
             place = f"{span['file']}:{span['line']}: " if span else ""
             self._line(f"WARNING: {place}{event['message']}")
-        sys.stderr.flush()
+        self._out.flush()
 
     def finish(self, result: Mapping[str, Any] | None) -> None:
         """Print the end: the image and its names."""
@@ -71,7 +73,7 @@ class PlainDisplay:
         if steps:
             whole = "all cached" if cached == len(steps) else f"{cached} cached"
             self._line(f"\n{len(steps)} steps, {whole}")
-        sys.stderr.flush()
+        self._out.flush()
 
     def _output(self, index: int, stream: str, data: str) -> None:
         *lines, rest = (self._rest.pop((index, stream), "") + data).split("\n")
@@ -82,7 +84,7 @@ class PlainDisplay:
 
     def _output_line(self, index: int, line: str) -> None:
         self._turn(index)
-        seconds = time.monotonic() - self._began.get(index, self._begin)
+        seconds = self._now - self._began.get(index, self._begin)
         self._line(f"#{index} {seconds:.3f} {line.rstrip(chr(13))}")
 
     def _flush(self, index: int, stream: str) -> None:
@@ -107,11 +109,11 @@ class PlainDisplay:
 
     def _separate(self) -> None:
         if not self._blank:
-            sys.stderr.write("\n")
+            self._out.write("\n")
         self._blank = True
 
     def _line(self, text: str) -> None:
-        sys.stderr.write(f"{text}\n")
+        self._out.write(f"{text}\n")
         self._blank = False
 
 

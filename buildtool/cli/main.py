@@ -137,9 +137,9 @@ def _group_flags(words: list[str]) -> tuple[dict[str, object], list[str]]:
 def _find(words: list[str]) -> tuple[str, list[str], str]:
     """The command's canonical name ("" for a bare group), the words after it, and its name as it was called."""
     verb = words[0]
-    if verb in table.TOP_LEVEL:
-        return table.TOP_LEVEL[verb], words[1:], f"{PROGRAM} {verb}"
     group = table.GROUPS.get(verb)
+    if verb in table.TOP_LEVEL and (group is None or (len(words) > 1 and words[1] not in group)):
+        return table.TOP_LEVEL[verb], words[1:], f"{PROGRAM} {verb}"
     if group is None:
         known = [*table.TOP_LEVEL, *table.GROUPS]
         raise _unknown(f"{PROGRAM} {verb}", PROGRAM, suggestion(verb, known, f"{PROGRAM} "))

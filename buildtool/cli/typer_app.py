@@ -53,11 +53,14 @@ def build_app(words: list[str] | None = None) -> typer.Typer:
     app.callback()(_described(GLOBAL_FLAGS))
     named = None if words is None else [word for word in words if not word.startswith("-")][:2]
     for verb, name in sorted(table.TOP_LEVEL.items()):
-        _add(app, verb, name, detailed=named is None or named[:1] == [verb])
+        if verb not in table.GROUPS:
+            _add(app, verb, name, detailed=named is None or named[:1] == [verb])
     for group, verbs in sorted(table.GROUPS.items()):
         sub = typer.Typer(help=table.GROUP_HELP[group], rich_markup_mode=None, no_args_is_help=True)
         if table.group_flags(group):
             sub.callback()(_described(table.group_flags(group)))
+        if group in table.TOP_LEVEL:  # a command by itself as well
+            sub.callback()(_described(table.load(table.TOP_LEVEL[group]).flags))
         for verb, name in sorted(verbs.items()):
             _add(sub, verb, name, detailed=named is None or named == [group, verb], hidden=verb in table.ALIASES)
         app.add_typer(sub, name=group)

@@ -8,6 +8,7 @@ from buildtool.daemon import (
     routes_containers,
     routes_exec,
     routes_files,
+    routes_history,
     routes_images,
     routes_networks,
     routes_own,
@@ -31,5 +32,6 @@ def make_router() -> Router:
         routes_volumes.routes,
         routes_networks.routes,
         routes_own.routes,
+        routes_history.routes,
         routes_absent.routes,
     )

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from buildtool.aio import offload
 from buildtool.daemon.services import Services
 
 if TYPE_CHECKING:
     from buildtool.solve import BuildRequest, BuildResult
     from buildtool.solve.events import Event
+    from buildtool.solve.history import BuildRecord
 
 
 class RunningBuild:
@@ -23,10 +25,11 @@ class RunningBuild:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._task: asyncio.Task[BuildResult] | None = None
+        self._id = ""
 
     async def __aenter__(self) -> RunningBuild:
         builder = await self._services.builder()
-        self._task = asyncio.create_task(builder.build(self._request, self._emit))
+        self._task = asyncio.create_task(builder.build(self._request, self._emit, self._begun))
         self._task.add_done_callback(lambda _: self._events.put_nowait(None))
         return self
 
@@ -44,6 +47,16 @@ class RunningBuild:
         """What the build made. Raises what it failed with."""
         assert self._task is not None
         return await self._task
+
+    async def record(self) -> BuildRecord | None:
+        """What the history has of it; None when it was refused before it began."""
+        if not self._id:
+            return None
+        history = (await self._services.builder()).history
+        return await offload(history.find, self._id)
+
+    def _begun(self, id: str) -> None:
+        self._id = id
 
     def _emit(self, event: Event) -> None:
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ from buildtool.daemon.context import build_directory, unpack
 from buildtool.daemon.routes_build import UPLOADED
 from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import body_file, in_own_thread, iterate
-from buildtool.errors import BuildtoolError, Conflict, InvalidInput, Span, StepFailed
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput, StepFailed
 
 if TYPE_CHECKING:
     from buildtool.solve import BuildRequest, BuildResult
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 routes = Routes()
 
 TAR = "application/vnd.buildtool.build+tar"
-_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class ContextNotVisible(Conflict):
@@ -128,7 +125,7 @@ async def _tell(stream: Stream, running: RunningBuild) -> None:
     try:
         result = await running.result()
     except Exception as error:  # noqa: BLE001 - the stream has begun: its last line tells what went wrong
-        await stream.line(_failure(error))
+        await stream.line(await _failure(running, error))
     else:
         await stream.line(_success(result, tags))
 
@@ -183,40 +180,33 @@ def _decode(body: bytes, kind: type[Any]) -> Any:
 
 
 def _event_document(event: Any, decoder: TextDecoder) -> dict[str, Any]:
-    document: dict[str, Any] = {"event": _CAPITAL.sub("_", type(event).__name__).lower()}
-    for each in dataclasses.fields(event):
-        document[each.name] = _value(getattr(event, each.name))
-    if isinstance(document.get("data"), bytes):
+    from buildtool.solve.events import StepOutput, to_document
+
+    document = to_document(event)
+    if isinstance(event, StepOutput):
+        document.pop("bytes", None)
         document["data"] = decoder.decode((event.index, event.stream), event.data)
     return document
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, Span):
-        return {
-            "file": value.file,
-            "line": value.line,
-            "column": value.column,
-            "length": value.length,
-            "line_text": value.line_text,
-        }
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _success(result: BuildResult, tags: list[str]) -> dict[str, Any]:
     return {
         "event": "result",
+        "build_id": result.id,
         "image_id": result.image.id,
         "tags": tags,
-        "steps": [dataclasses.asdict(step) for step in result.steps],
+        "steps": msgspec.to_builtins(result.steps),
         "warnings": [str(warning) for warning in result.warnings],
     }
 
 
-def _failure(error: Exception) -> dict[str, Any]:
+async def _failure(running: RunningBuild, error: Exception) -> dict[str, Any]:
+    record = await running.record()
     step = error if isinstance(error, StepFailed) else None
     return {
         "event": "error",
+        "build_id": record.id if record is not None else "",
+        "steps": msgspec.to_builtins(record.steps) if record is not None else [],
         "message": message_of(error),
         "exit_code": step.exit_code_of_step if step else None,
         "oom_killed": step.oom_killed if step else False,

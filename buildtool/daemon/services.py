@@ -73,6 +73,8 @@ class Services:
             stack.push_async_callback(self.runtime.close)
             if self._collecting is not None:
                 await asyncio.gather(self._collecting, return_exceptions=True)
+            if self._builder is not None:
+                stack.push_async_callback(self._builder.close)
             stack.push_async_callback(self.containers.close)
             if self._registries is not None:
                 stack.push_async_callback(self._registries.close)

@@ -20,6 +20,7 @@ from buildtool.runtime import Runtime, Task
 from buildtool.solve.bases import MissingBase
 from buildtool.solve.events import BasePull, Built, Event, Warning
 from buildtool.solve.flights import Flights, Gate
+from buildtool.solve.history import BuildHistory, Recording
 from buildtool.solve.prepare import Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
 from buildtool.solve.request import BuildRequest, BuildResult
@@ -30,8 +31,6 @@ from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.solver import Shared, Solver
 
 _UPLOADED = "uploaded"
-_HISTORY = "builds"
-_KEEP_BUILDS = 50
 
 Pull = Callable[[str, Platform, BuildRequest, Callable[[str], None]], Awaitable[None]]
 """Brings an image from its registry into the store, under the reference it was asked for by; tells of it in lines."""
@@ -57,6 +56,7 @@ class Builder:
         self._pull = pull
         self._images = images
         self._records = Records(store)
+        self.history = BuildHistory(store)
         directory = run_root / "builds"
         self._shared = Shared(
             store=store,
@@ -80,36 +80,65 @@ class Builder:
         if directory.is_dir():
             self._left = [path for path in directory.iterdir() if path.is_dir()]
 
-    async def build(self, request: BuildRequest, emit: Callable[[Event], None]) -> BuildResult:
-        """Build an image, telling `emit` what happens.
+    async def build(
+        self, request: BuildRequest, emit: Callable[[Event], None], begun: Callable[[str], None] = lambda build: None
+    ) -> BuildResult:
+        """Build an image, telling `emit` what happens, and `begun` first of all its id in the history.
 
         Cancelling the caller's task kills running steps, waits for their end and leaves nothing behind. Raises
         InvalidInput and NotFound for what the Buildfile asks, StepFailed for a failed step, StoreFull.
         """
         tags = [_tag(name) for name in request.tags]
         self._networks.check(request.network_mode)
-        began = time.time()
+        recording = self.history.begin(request, [tag.familiar for tag in tags])
+        begun(recording.record.id)
+
+        def tell(event: Event) -> None:
+            recording.tell(event)
+            emit(event)
+
+        try:
+            result, executed = await self._build(request, tags, tell, recording)
+        except BaseException as error:
+            if recording.record.status == "running":  # before there was a plan
+                recording.end(error=error)
+            self._later(self.history.keep, recording.record)
+            raise
+        self._later(self._after, recording, sync=executed)
+        return result
+
+    async def _build(
+        self, request: BuildRequest, tags: list[Reference], emit: Callable[[Event], None], recording: Recording
+    ) -> tuple[BuildResult, bool]:
+        """The result, and whether any step was executed."""
         await self._clear_left()
         with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:
+            began = time.monotonic()
             prepared = await self._with_bases(request, lease, emit)
+            recording.phase("prepare", began)
             for warning in prepared.warnings:
                 emit(Warning(warning.message, warning.where))
             digests = LayerDigests(self._store, prepared.plan.image)
             solver = Solver(self._shared, prepared, emit)
             solver.on_result = digests.begin
             try:
+                began = time.monotonic()
                 await solver.solve()
+                recording.phase("solve", began)
+                began = time.monotonic()
                 image = await self._image(prepared, solver, digests, tags)
+                recording.phase("export", began)
+            except BaseException as error:
+                recording.end(error=error, steps=solver.ledger.all(), warnings=prepared.warnings)
+                raise
             finally:
                 await solver.close()
                 await digests.close()
                 await offload(prepared.sites.save)
-        names = tuple(tag.familiar for tag in tags)
-        emit(Built(image.id, names))
-        steps = [solver.records[step] for step in prepared.plan.visible]
-        result = BuildResult(image, steps, prepared.warnings)
-        self._later(self._after, request, result, began, names, sync=solver.executed)
-        return result
+        emit(Built(image.id, tuple(tag.familiar for tag in tags)))
+        result = BuildResult(image, solver.ledger.all(), prepared.warnings, recording.record.id)
+        recording.end(image=image.id, steps=result.steps, warnings=result.warnings)
+        return result, solver.executed
 
     async def close(self) -> None:
         """Wait for what finished builds still have to write."""
@@ -175,30 +204,9 @@ class Builder:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _after(
-        self, request: BuildRequest, result: BuildResult, began: float, tags: tuple[str, ...], *, sync: bool
-    ) -> None:
+    def _after(self, recording: Recording, *, sync: bool) -> None:
         """The build's record, and durability of what it made."""
-        builds = self._store.state.documents(_HISTORY)
-        builds.put(
-            f"{time.time_ns():020d}",
-            {
-                "file": request.dockerfile_name,
-                "context": request.context_key or str(request.context or ""),
-                "target": request.target,
-                "tags": tags,
-                "image": result.image.id,
-                "began": began,
-                "seconds": time.time() - began,
-                "steps": [
-                    [step.name, step.key, step.cached, round(step.seconds, 4), step.miss_reason]
-                    for step in result.steps
-                ],
-                "warnings": [str(warning) for warning in result.warnings],
-            },
-        )
-        for key in [key for key, _ in builds.items()][:-_KEEP_BUILDS]:
-            builds.delete(key)
+        self.history.keep(recording.record)
         if sync:
             self._store.snapshots.sync()
 

@@ -7,8 +7,11 @@ Steps that nothing needs because a later step was found in the cache are reporte
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from buildtool.errors import Span
 from buildtool.oci import Digest
@@ -85,3 +88,35 @@ class Built:
 
 
 Event: TypeAlias = BasePull | StepStarted | StepCached | StepOutput | StepDone | StepFailed | Warning | Built
+
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def to_document(event: Event) -> dict[str, Any]:
+    """The event as a JSON object: `event` is its kind, then its fields.
+
+    Bytes that are no UTF-8 on their own are `bytes` in base64 instead of `data`.
+    """
+    document: dict[str, Any] = {"event": _CAPITAL.sub("_", type(event).__name__).lower()}
+    for each in dataclasses.fields(event):
+        document[each.name] = _value(getattr(event, each.name))
+    data = document.get("data")
+    if isinstance(data, bytes):
+        try:
+            document["data"] = data.decode()
+        except UnicodeDecodeError:
+            del document["data"]
+            document["bytes"] = base64.b64encode(data).decode()
+    return document
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Span):
+        return {
+            "file": value.file,
+            "line": value.line,
+            "column": value.column,
+            "length": value.length,
+            "line_text": value.line_text,
+        }
+    return list(value) if isinstance(value, tuple) else value

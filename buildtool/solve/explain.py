@@ -1,8 +1,11 @@
-"""Why the cache did not have a step: its key's ingredients against those of the last time. Pure."""
+"""Why the cache did not have a step: its key's ingredients against those of the nearest earlier record. Pure.
+
+What differs is a list of `Difference`s, all of it; `summary` puts them into one line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,92 +21,127 @@ FilesOf = Callable[[], tuple[Sequence[str], Sequence[str]] | None]
 """The lines of the files before and now (Selection.lines), when they are known."""
 
 
-def explain(before: Preimage | None, now: Preimage, parents: Sequence[str], files: FilesOf) -> str:
-    """One line: what differs. `parents` are the names of the step's inputs, in order."""
+class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that is not as it was.
+
+    `kind` is `file` (`change` says how: content, new, removed, mode or owner), `files` (which of them is not known),
+    `env`, `arg`, `command`, `field` (another property of the instruction), `step` (an earlier step changed), `base`
+    (the base image's layers), or, alone, `none` (never built), `dropped`, `no-cache`. `name` is the path, variable or
+    step; `before` and `now` are digests, values or texts, None for what was or is not there.
+    """
+
+    kind: str
+    name: str = ""
+    before: str | None = None
+    now: str | None = None
+    change: str = ""
+
+
+def differences(
+    before: Preimage | None, now: Preimage, parents: Sequence[str | None], files: FilesOf
+) -> list[Difference]:
+    """All that differs. `parents` name the inputs of the step, "" for a base image; None is left out."""
     if before is None:
-        return NO_RECORD
+        return [Difference("none")]
     now = msgspec.json.decode(msgspec.json.encode(now))  # as it is when it comes out of a record
-    reasons = [*_step_changes(before["step"], now["step"])]
+    found = [*_step_changes(before["step"], now["step"])]
     if before.get("content") != now.get("content"):
-        reasons.append(_file_changes(files()))
-    reasons += _input_changes(before["inputs"], now["inputs"], parents)
-    return "; ".join(reasons) if reasons else DROPPED
+        found += _file_changes(files())
+    found += _input_changes(before["inputs"], now["inputs"], parents)
+    return found if found or before["inputs"] != now["inputs"] else [Difference("dropped")]
 
 
-def _step_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def summary(found: Sequence[Difference]) -> str:
+    """One line: the first few files, everything else."""
+    reasons = [_in_words(each) for each in found if each.kind not in ("file", "step", "base")]
+    changed = [each for each in found if each.kind == "file"]
+    if changed:
+        shown = ", ".join(f"{each.name or '.'} ({each.change})" for each in changed[:_SHOWN])
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        reasons.append(f"{len(changed)} file{'s' if len(changed) > 1 else ''} changed: {shown}{more}")
+    reasons += [_in_words(each) for each in found if each.kind in ("step", "base")]
+    return "; ".join(reasons)
+
+
+def _in_words(each: Difference) -> str:
+    alone = {"none": NO_RECORD, "dropped": DROPPED, "no-cache": NO_CACHE, "files": each.name}.get(each.kind)
+    if alone is not None:
+        return alone
+    if each.kind == "step":
+        return f"an earlier step changed: {each.name}"
+    if each.kind == "base":
+        return f"the base image changed: {_digest(each.before or '')} → {_digest(each.now or '')}"
+    what = {"env": f"ENV {each.name}", "arg": f"ARG {each.name}", "command": "the command"}.get(each.kind, each.name)
+    if each.before is None:
+        return f"{what} is new"
+    if each.now is None:
+        return f"{what} is gone"
+    return f"{what} changed: {_short(each.before)} → {_short(each.now)}"
+
+
+def _step_changes(before: dict[str, Any], now: dict[str, Any]) -> Iterable[Difference]:
     if before.get("op") != now.get("op"):
-        return [f"the instruction was {before.get('op')}, now it is {now.get('op')}"]
-    reasons = []
+        yield Difference("field", "the instruction", str(before.get("op")), str(now.get("op")))
+        return
     for name in now:
         old, new = before.get(name), now[name]
         if old == new:
             continue
         if name == "env":
-            reasons += _pairs(
-                "ENV", dict(e.partition("=")[::2] for e in old or ()), dict(e.partition("=")[::2] for e in new)
+            yield from _pairs(
+                "env", dict(e.partition("=")[::2] for e in old or ()), dict(e.partition("=")[::2] for e in new)
             )
         elif name == "build_args":
-            reasons += _pairs("ARG", dict(old or ()), dict(new))
+            yield from _pairs("arg", dict(old or ()), dict(new))
         elif name == "args":
-            reasons.append(f"the command changed: {_short(old)} → {_short(new)}")
+            yield Difference("command", "", _text(old), _text(new))
         else:
-            reasons.append(f"{name} changed: {_short(old)} → {_short(new)}")
-    return reasons
+            yield Difference("field", name, _text(old), _text(new))
 
 
-def _pairs(kind: str, before: dict[str, str], now: dict[str, str]) -> list[str]:
-    reasons = []
+def _pairs(kind: str, before: dict[str, str], now: dict[str, str]) -> Iterable[Difference]:
     for name in [*now, *(name for name in before if name not in now)]:
-        if before.get(name) == now.get(name):
-            continue
-        if name not in before:
-            reasons.append(f"{kind} {name} is new")
-        elif name not in now:
-            reasons.append(f"{kind} {name} is gone")
-        else:
-            reasons.append(f"{kind} {name} changed: {_short(before[name])} → {_short(now[name])}")
-    return reasons
+        if before.get(name) != now.get(name):
+            yield Difference(kind, name, before.get(name), now.get(name))
 
 
-def _short(value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    text = " ".join(text.split())
+def _text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return " ".join(value)
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _short(value: str) -> str:
+    text = " ".join(value.split())
     return repr(text if len(text) <= 60 else text[:57] + "…")
 
 
-def _input_changes(before: Sequence[str], now: Sequence[str], parents: Sequence[str]) -> list[str]:
-    reasons = []
+def _input_changes(before: Sequence[str], now: Sequence[str], parents: Sequence[str | None]) -> Iterable[Difference]:
     for index, (name, new) in enumerate(zip(parents, now, strict=True)):
         old = before[index] if index < len(before) else ""
-        if old == new:
-            continue
-        if name:
-            reasons.append(f"an earlier step changed: {name}")
-        else:
-            reasons.append(f"the base image changed: {_digest(old)} → {_digest(new)}")
-    return reasons
+        if old != new and name is not None:
+            yield Difference("step" if name else "base", name, old, new)
 
 
 def _digest(key: str) -> str:
     return key if key in ("", SCRATCH_KEY) else key[7:19]
 
 
-def _file_changes(files: tuple[Sequence[str], Sequence[str]] | None) -> str:
+def _file_changes(files: tuple[Sequence[str], Sequence[str]] | None) -> list[Difference]:
     if files is None:
-        return "the files changed"
+        return [Difference("files", "the files changed")]
     before = dict(line.partition("\0")[::2] for line in files[0])
     now = dict(line.partition("\0")[::2] for line in files[1])
-    changes = [("new", path) for path in now if path not in before]
-    changes += [("removed", path) for path in before if path not in now]
-    changes += [
-        (_kind(before[path], now[path]), path) for path in now if path in before and before[path] != now[path]
+    found = [
+        Difference("file", path, before.get(path), now.get(path), _change(before.get(path), now.get(path)))
+        for path in sorted({*before, *now})
+        if before.get(path) != now.get(path)
     ]
-    if not changes:
-        return "the order of the files changed"
-    shown = ", ".join(f"{path or '.'} ({kind})" for kind, path in sorted(changes, key=lambda c: c[1])[:_SHOWN])
-    more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    return f"{len(changes)} file{'s' if len(changes) > 1 else ''} changed: {shown}{more}"
+    return found or [Difference("files", "the order of the files changed")]
 
 
-def _kind(before: str, now: str) -> str:
+def _change(before: str | None, now: str | None) -> str:
+    """`before` and `now` are a mode (and owner) and a digest."""
+    if before is None or now is None:
+        return "new" if before is None else "removed"
     return "content" if before.rpartition(" ")[2] != now.rpartition(" ")[2] else "mode or owner"

@@ -95,7 +95,7 @@ def execute_copy(
     many = not selection.owned and len(planned.selected.lines) >= _LINK_FROM
     if many and before is not None and (before.definition, before.base) == (planned.identity, placement.base):
         fs = store.snapshots.fs(SnapshotId(before.snapshot))
-        lines = dict(line.split("\0", 1) for line in before.lines)
+        lines = dict(line.split("\0", 1) for line in before.texts())
         previous = Previous(Path(f"{fs}{placement.base.rstrip('/')}"), lines)
     with store.snapshots.prepare(planned.chain) as draft, FullDisk(draft.directory):
         writer = Writer(
@@ -115,7 +115,12 @@ def execute_copy(
         snapshot = draft.commit()
     if selection.owned or planned.archives:
         return snapshot, None
-    return snapshot, Copied(planned.identity, snapshot, placement.base, planned.selected.lines)
+    return snapshot, copied_by(planned, snapshot)
+
+
+def copied_by(planned: PlannedCopy, snapshot: SnapshotId) -> Copied:
+    """What to remember of a copy whose result is this snapshot."""
+    return Copied.of(planned.identity, snapshot, planned.placement.base, planned.selected.lines)
 
 
 def _unpack(store: Store, planned: PlannedCopy, writer: Writer) -> None:

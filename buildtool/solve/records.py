@@ -17,6 +17,8 @@ from buildtool.solve.trees import Layers
 
 _SITES = "build-sites"
 _SEEN_AT_MOST = 8
+_LISTS_AT_MOST = 4
+_BETWEEN = "\0\0"
 _FORGET_FILES_AFTER = 30 * 86400.0
 
 
@@ -24,12 +26,23 @@ _FORGET_FILES_AFTER = 30 * 86400.0
 class StepResult:
     """A committed snapshot that a step made, and how long that took when it was executed.
 
-    `content` is the content key where there is one (COPY, ADD, WORKDIR): equal ones are equal layers.
+    `content` is the content key where there is one (COPY, ADD, WORKDIR): equal ones are equal layers. `cpu` is how
+    many processors it kept busy on average; 0 when that is not known.
     """
 
     snapshot: SnapshotId
     seconds: float
     content: str = ""
+    cpu: float = 0.0
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Which instruction made a result: of which build file (as it was named, in which context), on which line."""
+
+    file: str
+    line: int
+    name: str
+    context: str = ""
 
 
 class Records:
@@ -47,11 +60,11 @@ class Records:
         lease.snapshot(snapshot)
         if not self._store.snapshots.has(snapshot):
             return None
-        return StepResult(snapshot, float(record["seconds"]), str(record["content"]))
+        return StepResult(snapshot, float(record["seconds"]), str(record["content"]), float(record.get("cpu", 0.0)))
 
     def preimage(self, key: str) -> Preimage | None:
         """The ingredients of an earlier key."""
-        record = self._store.actions.get(Digest(key))
+        record = self._store.actions.peek(Digest(key))
         preimage: Preimage | None = record.get("preimage") if record is not None else None
         return preimage
 
@@ -59,21 +72,26 @@ class Records:
         """The tree that an earlier step resulted in; a base image's key (or one forgotten) stands for itself."""
         layers: list[int | str] = []
         while True:
-            record = self._store.actions.get(Digest(key))
+            record = self._store.actions.peek(Digest(key))
             if record is None or "below" not in record:
                 return Layers(key, tuple(reversed(layers)))
             layers.append(str(record["content"]) or int(record["snapshots"][0]))
             key = str(record["below"])
 
-    def put(self, key: str, preimage: Preimage, result: StepResult, below: str | None = None) -> None:
+    def put(
+        self, key: str, preimage: Preimage, result: StepResult, below: str | None = None, origin: Origin | None = None
+    ) -> None:
         """Remember a result under a key. `below` is the key of the step whose tree its layer lies on."""
-        record = {
+        record: dict[str, Any] = {
             "kind": "step",
             "snapshots": [result.snapshot],
             "seconds": result.seconds,
             "content": result.content,
+            "cpu": result.cpu,
             "preimage": preimage,
         }
+        if origin is not None:
+            record["origin"] = msgspec.to_builtins(origin)
         if below is not None:
             record["below"] = below
         self._store.actions.put(Digest(key), record)
@@ -101,14 +119,18 @@ class Records:
 
 @dataclass
 class Site:
-    """What was last done for one instruction: its key and how long it takes when executed."""
+    """What was last done for one instruction: its key, how long it takes when executed and how many processors."""
 
     key: str
     seconds: float
+    cpu: float = 0.0
 
 
 class Sites:
-    """The instructions of one Buildfile in one context, by `Node.site`: what explain compares with."""
+    """The instructions of one Buildfile in one context, by `Node.site`: what explain compares with.
+
+    `before` is what the last build left.
+    """
 
     def __init__(self, store: Store, identity: str) -> None:
         self._documents = store.state.documents(_SITES)
@@ -116,43 +138,56 @@ class Sites:
         self._directory = store.root / "build-index"
         document = self._documents.get(self._name) or {}
         self._sites = {name: Site(*values) for name, values in document.get("sites", {}).items()}
+        self.before = dict(self._sites)
         self._changed = False
 
     def get(self, site: str) -> Site | None:
         """The last build's entry."""
         return self._sites.get(site)
 
-    def set(self, site: str, key: str, seconds: float) -> None:
+    def set(self, site: str, key: str, result: StepResult) -> None:
         """Note what this build did."""
         known = self._sites.get(site)
         if known is None or known.key != key:
-            self._sites[site] = Site(key, seconds)
+            self._sites[site] = Site(key, round(result.seconds, 4), round(result.cpu, 2))
             self._changed = True
 
     def save(self) -> None:
         """Write what changed."""
         if self._changed:
-            sites = {name: [site.key, site.seconds] for name, site in self._sites.items()}
+            sites = {name: [site.key, site.seconds, site.cpu] for name, site in self._sites.items()}
             self._documents.put(self._name, {"used": time.time(), "sites": sites})
             self._changed = False
 
-    def copied(self, site: str) -> Copied | None:
-        """What a COPY put where the last time."""
+    def copied(self, site: str, content: str = "") -> Copied | None:
+        """What a COPY put where the last time; with `content` (the digest of the files) the last time with these."""
         try:
-            return msgspec.msgpack.decode(self._file(site).read_bytes(), type=Copied)
+            path = self._file(site, content) if content else self._newest(site)
+            return msgspec.msgpack.decode(path.read_bytes(), type=Copied) if path is not None else None
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def set_copied(self, site: str, copied: Copied) -> None:
+    def set_copied(self, site: str, content: str, copied: Copied) -> None:
         """Note what a COPY put where."""
-        path = self._file(site)
+        path = self._file(site, content)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
         temporary.write_bytes(msgspec.msgpack.encode(copied))
         temporary.rename(path)
+        for old in self._lists(site)[:-_LISTS_AT_MOST]:
+            old.unlink(missing_ok=True)
 
-    def _file(self, site: str) -> Path:
-        return self._directory / f"{self._name}.{sha256(site.encode())[7:23]}"
+    def _newest(self, site: str) -> Path | None:
+        return next(reversed(self._lists(site)), None)
+
+    def _lists(self, site: str) -> list[Path]:
+        """The lists of one COPY, the newest last."""
+        pattern = f"{self._name}.{sha256(site.encode())[7:23]}.*"
+        found = [(path.stat().st_mtime_ns, path) for path in self._directory.glob(pattern)]
+        return [path for _, path in sorted(found)]
+
+    def _file(self, site: str, content: str) -> Path:
+        return self._directory / f"{self._name}.{sha256(site.encode())[7:23]}.{sha256(content.encode())[7:23]}"
 
 
 class Copied(msgspec.Struct, array_like=True):
@@ -164,7 +199,17 @@ class Copied(msgspec.Struct, array_like=True):
     definition: str
     snapshot: int
     base: str
-    lines: list[str]
+    lines: bytes
+
+    @classmethod
+    def of(cls, definition: str, snapshot: int, base: str, lines: list[str]) -> Copied:
+        """With the lines joined: names need not be UTF-8, and none has two NULs in a row."""
+        return cls(definition, snapshot, base, _BETWEEN.join(lines).encode(errors="surrogateescape"))
+
+    def texts(self) -> list[str]:
+        """The lines as Selection.lines gave them."""
+        text = self.lines.decode(errors="surrogateescape")
+        return text.split(_BETWEEN) if text else []
 
 
 def forget_old_files(root: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from buildtool.errors import Span
 from buildtool.images import Image
+from buildtool.solve.explain import Difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +55,31 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """What became of one step. `miss_reason` is empty for a hit, else why the cache did not have it."""
+    """What became of one step. `miss_reason` is empty for a hit, else why the cache did not have it, in one line;
+    `differences` are all of the reasons.
+
+    `hit` names the key that found it: `definition`, `content`, `tree` (early cutoff), `base` for a base image,
+    `unneeded` when nothing asked for it, `shared` when another build executed it at the same time; empty when it was
+    executed here. `status` is `cached`, `done`, `failed` or, of a build that ended before, `canceled` or `pending`.
+    `index` counts as in events, 0 for what is not shown; `inputs` are indexes. `started` and `waited` (for a free
+    place) are seconds, the former since the steps began. `cpu` is the number of processors it kept busy.
+    """
 
     name: str
     key: str
     cached: bool
     seconds: float
     miss_reason: str
+    status: str = "done"
+    hit: str = ""
+    index: int = 0
+    stage: str = ""
+    place: str = ""
+    inputs: tuple[int, ...] = ()
+    started: float = 0.0
+    waited: float = 0.0
+    cpu: float = 0.0
+    differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +95,11 @@ class BuildWarning:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A finished build: the registered image, its steps in the order of the Buildfile, the warnings."""
+    """A finished build: the registered image, its steps in the order of the Buildfile, the warnings, its id in the
+    history.
+    """
 
     image: Image
     steps: list[StepRecord]
     warnings: list[BuildWarning]
+    id: str = ""

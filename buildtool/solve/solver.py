@@ -18,12 +18,12 @@ from buildtool.cache import SnapshotId, Store
 from buildtool.errors import BuildtoolError, NotFound, StepFailed
 from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, StepId
 from buildtool.images import Images
-from buildtool.solve import events
-from buildtool.solve.explain import NO_CACHE, explain
+from buildtool.solve.explain import Difference
 from buildtool.solve.file_steps import (
     PlannedCopy,
     PlannedMkdir,
     content_key,
+    copied_by,
     execute_copy,
     execute_merge,
     execute_mkdir,
@@ -32,14 +32,14 @@ from buildtool.solve.file_steps import (
 )
 from buildtool.solve.flights import Flights, Gate, Listener
 from buildtool.solve.keys import SCRATCH_KEY, seen_key
+from buildtool.solve.ledger import Emit, Ledger
 from buildtool.solve.prepare import Prepared
-from buildtool.solve.records import Copied, Records, StepResult
-from buildtool.solve.request import StepRecord
+from buildtool.solve.records import Copied, Origin, Records, StepResult
 from buildtool.solve.run import RunContext, execute_run
 from buildtool.solve.threads import to_end
 from buildtool.solve.trees import Layers, same_tree
+from buildtool.solve.why import Reasons
 
-Emit = Callable[[events.Event], None]
 _UNKNOWN_SECONDS = 1.0
 
 
@@ -62,14 +62,13 @@ class Solver:
     def __init__(self, shared: Shared, prepared: Prepared, emit: Emit) -> None:
         self.shared = shared
         self.prepared = prepared
-        self.emit = emit
+        self.ledger = Ledger(prepared, emit)
         self.results: dict[StepId, StepResult] = {}
-        self.records: dict[StepId, StepRecord] = {}
         self.executed = False
         self.on_result: Callable[[StepId, StepResult], None] = lambda step, result: None
-        self._index = {step: number for number, step in enumerate(prepared.plan.visible, 1)}
         self._bases: dict[str, asyncio.Task[list[SnapshotId]]] = {}
         self._ready: dict[StepId, asyncio.Event] = {}
+        self._reasons = Reasons(prepared, shared.records)
 
     async def solve(self) -> None:
         """Fill `results` for everything the target's image consists of. Raises the error of the first failed step."""
@@ -117,15 +116,12 @@ class Solver:
             if step in waiting:
                 continue
             node = self.prepared.node(step)
-            key = self.prepared.keys[step]
-            self._start(node)
-            self.emit(events.StepCached(self._index[step], _short(key)))
-            self.records[step] = StepRecord(node.name, key, True, 0.0, "")
-
-    def _start(self, node: Node) -> None:
-        index = self._index.get(node.id)
-        if index is not None:
-            self.emit(events.StepStarted(index, len(self._index), node.name, node.span))
+            self.ledger.start(node)
+            found = self.results.get(step)
+            base = isinstance(node.step, Source)
+            self.ledger.cached(node, "base" if base else "unneeded" if found is None else "definition")
+            if found is not None:
+                self.prepared.sites.set(node.site, self.prepared.keys[step], found)
 
     def _urgency(self, pending: list[StepId]) -> dict[StepId, float]:
         """For each step the seconds from its start to the end of the longest chain that begins with it."""
@@ -142,42 +138,32 @@ class Solver:
         for needed in node.inputs:
             if needed in self._ready:
                 await self._ready[needed].wait()
-        self._start(node)
+        self.ledger.start(node)
         began = time.monotonic()
-        key = self.prepared.keys[step]
         try:
             chains = [await self._chain(needed) for needed in node.inputs]
             planned = await self._look(node, chains)
-            result, reason = await to_end(self._second_chance, node, planned)
-            hit = result is not None
+            result, hit, reasons = await to_end(self._second_chance, node, planned)
             if result is None:
                 result = await self._execute(node, chains, planned, urgency)
+        except asyncio.CancelledError:
+            self.ledger.canceled(node, began)
+            raise
         except BuildtoolError as error:
-            self._failed(node, error)
+            self.ledger.failed(node, error, began)
             raise
         except OSError as error:
             failure = StepFailed(f"{error.filename or node.site}: {error.strerror}", where=node.span)
-            self._failed(node, failure)
+            self.ledger.failed(node, failure, began)
             raise failure from error
-        seconds = time.monotonic() - began
         self.results[step] = result
-        self.records[step] = StepRecord(node.name, key, hit, 0.0 if hit else seconds, reason)
+        if hit:
+            self.ledger.cached(node, hit, began)
+        else:
+            self.ledger.done(node, result, began, reasons)
         self.on_result(step, result)
-        if step in self._index:
-            index = self._index[step]
-            self.emit(events.StepCached(index, _short(key)) if hit else events.StepDone(index, seconds, _short(key)))
         self._ready[step].set()
-        await to_end(self._remember, node, result, hit)
-
-    def _failed(self, node: Node, error: BuildtoolError) -> None:
-        error.where = error.where or node.span
-        code = error.exit_code_of_step if isinstance(error, StepFailed) else None
-        killed = error.oom_killed if isinstance(error, StepFailed) else False
-        index = self._index.get(node.id) or next(
-            (self._index[child] for child in self.prepared.plan.graph.successors(node.id) if child in self._index), 0
-        )
-        if index:
-            self.emit(events.StepFailed(index, error.message, error.where, code, killed))
+        await to_end(self._remember, node, planned, result, bool(hit))
 
     async def close(self) -> None:
         """Wait for what goes on in threads."""
@@ -241,16 +227,18 @@ class Solver:
             return await to_end(plan_copy, store, node, chain, source, self.prepared.selected.get(node.id))
         return None
 
-    def _second_chance(self, node: Node, planned: PlannedCopy | PlannedMkdir | None) -> tuple[StepResult | None, str]:
-        """A result by content key, or of an equal command on equal trees; else why the step has to be executed."""
-        found = None
+    def _second_chance(
+        self, node: Node, planned: PlannedCopy | PlannedMkdir | None
+    ) -> tuple[StepResult | None, str, list[Difference]]:
+        """A result and by which key, by content or of an equal command on equal trees; else why there is none."""
+        found, hit = None, ""
         if not self.prepared.request.no_cache:
             if planned is not None:
                 key = content_key(planned)
-                found = self.shared.records.find(key, self.prepared.lease) if key else None
+                found, hit = self.shared.records.find(key, self.prepared.lease) if key else None, "content"
             elif isinstance(node.step, Exec):
-                found = self._equal_execution(node)
-        return found, "" if found is not None else self._reason(node)
+                found, hit = self._equal_execution(node), "tree"
+        return (found, hit, []) if found is not None else (None, "", self._reasons.of(node))
 
     def _equal_execution(self, node: Node) -> StepResult | None:
         records = self.shared.records
@@ -271,25 +259,6 @@ class Solver:
         except (NotFound, FileNotFoundError):
             return None
 
-    def _reason(self, node: Node) -> str:
-        """Why this step has to be executed."""
-        if self.prepared.request.no_cache:
-            return NO_CACHE
-        site = self.prepared.sites.get(node.site)
-        before = self.shared.records.preimage(site.key) if site is not None else None
-        names = [self._name_of(needed) for needed in node.inputs]
-
-        def files() -> tuple[list[str], list[str]] | None:
-            copied = self.prepared.sites.copied(node.site)
-            selected = self.prepared.selected.get(node.id)
-            return (copied.lines, selected.lines) if copied is not None and selected is not None else None
-
-        return explain(before, self.prepared.preimages[node.id], names, files)
-
-    def _name_of(self, step: StepId) -> str:
-        node = self.prepared.node(step)
-        return "" if isinstance(node.step, Source) else node.name or node.site
-
     # Doing
 
     async def _execute(
@@ -302,16 +271,19 @@ class Solver:
         key = self.prepared.keys[node.id]
         if self.prepared.request.no_cache:
             key = f"{key} {id(self)}"  # must not be given what began before it was asked for
-        index = self._index.get(node.id, 0)
 
         def listen(stream: str, data: bytes) -> None:
-            if index:
-                self.emit(events.StepOutput(index, "stderr" if stream == "stderr" else "stdout", data))
+            self.ledger.output(node, stream, data)
+
+        mine = False
 
         async def work(tell: Listener) -> StepResult:
+            nonlocal mine
+            mine, waits = True, time.monotonic()
             await self.shared.gate.enter(urgency)
             try:
                 began = time.monotonic()
+                self.ledger.waited[node.id] = began - waits
                 snapshot = await self._make(node, chains, planned, tell)
                 content = content_key(planned) if planned is not None else ""
                 return StepResult(snapshot, time.monotonic() - began, content)
@@ -319,7 +291,10 @@ class Solver:
                 self.shared.gate.leave()
 
         self.executed = True
-        return await self.shared.flights.run(key, work, listen)
+        result = await self.shared.flights.run(key, work, listen)
+        if not mine:
+            self.ledger.joined.add(node.id)
+        return result
 
     async def _make(
         self,
@@ -354,24 +329,33 @@ class Solver:
                 task.exception()
             raise
         if copied is not None:
-            await offload(sites.set_copied, site, copied)
+            await offload(sites.set_copied, site, planned.selected.digest, copied)
         return snapshot
 
-    def _remember(self, node: Node, result: StepResult, hit: bool) -> None:
+    def _remember(
+        self, node: Node, planned: PlannedCopy | PlannedMkdir | None, result: StepResult, hit: bool
+    ) -> None:
         """Records for the next build: under the definition key, and under the one found by content."""
         records, prepared = self.shared.records, self.prepared
         prepared.lease.snapshot(result.snapshot)
         key, preimage = prepared.keys[node.id], prepared.preimages[node.id]
-        records.put(key, preimage, result, prepared.keys[node.parent] if node.parent is not None else SCRATCH_KEY)
+        origin = self._origin(node)
+        below = prepared.keys[node.parent] if node.parent is not None else SCRATCH_KEY
+        records.put(key, preimage, result, below, origin)
         if result.content and not hit:
-            records.put(result.content, {"level": "content"}, result)
+            records.put(result.content, {"level": "content"}, result, origin=origin)
         if isinstance(node.step, Exec) and not hit:
             records.note_execution(seen_key(node), key, [prepared.keys[needed] for needed in node.inputs])
-        prepared.sites.set(node.site, key, result.seconds)
+        if hit and isinstance(planned, PlannedCopy) and not planned.selected.selection.owned:
+            prepared.sites.set_copied(node.site, planned.selected.digest, copied_by(planned, result.snapshot))
+        prepared.sites.set(node.site, key, result)
 
-
-def _short(key: str) -> str:
-    return key.removeprefix("sha256:")[:12]
+    def _origin(self, node: Node) -> Origin:
+        request, span = self.prepared.request, node.span
+        context = request.context_key or str(request.context or "")
+        if span is None:
+            return Origin(request.dockerfile_name, 0, node.name, context)
+        return Origin(span.file, span.line, node.name or node.site, context)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

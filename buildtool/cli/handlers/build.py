@@ -31,8 +31,11 @@ class BuildFailed(BuildtoolError):
 def build(call: Call) -> int:
     """Build, show how it goes on stderr, and print the image's id on stdout when --quiet is given."""
     progress = "quiet" if call.switch("quiet") else call.text("progress")
-    if progress not in ("auto", "plain", "tty", "quiet"):
-        raise InvalidInput(f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty and quiet.")
+    if progress not in ("auto", "plain", "tty", "quiet", "rawjson"):
+        raise InvalidInput(
+            f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty, quiet and rawjson."
+        )
+    graph_form(call.text("graph"))
     source = read_input(call.arguments[0], call.text("file"))
     make_plain(call, source)
     try:
@@ -88,6 +91,10 @@ def _display(progress: str) -> Display:
         from buildtool.cli.build_tty import TtyDisplay
 
         return TtyDisplay()
+    if progress == "rawjson":
+        from buildtool.cli.build_rawjson import RawJsonDisplay
+
+        return RawJsonDisplay()
     from buildtool.cli.build_progress import PlainDisplay, QuietDisplay
 
     return QuietDisplay() if progress == "quiet" else PlainDisplay()
@@ -101,6 +108,7 @@ def _follow(call: Call, response: Response, display: Display) -> str:
             kind = event["event"]
             if kind == "error":
                 display.finish(None)
+                _keep_promises(call, event)
                 raise BuildFailed(event["message"])
             if kind == "result":
                 result = event
@@ -115,18 +123,34 @@ def _follow(call: Call, response: Response, display: Display) -> str:
         display.finish(None)
         raise BuildFailed("the daemon ended the connection in the middle of the build: it was stopped or it died")
     display.finish(result)
-    if call.switch("explain"):
-        _explain(result)
+    _keep_promises(call, result)
     identifier: str = result["image_id"]
     return identifier
 
 
-def _explain(result: dict[str, Any]) -> None:
-    """Say for each step why it was executed."""
-    print("\nCache:", file=sys.stderr)
-    for number, step in enumerate(result["steps"], 1):
-        reason = "cached" if step["cached"] else step.get("miss_reason") or "executed"
-        print(f"  #{number} {step['name']}: {reason}", file=sys.stderr)
+def _keep_promises(call: Call, end: dict[str, Any]) -> None:
+    """--explain and --graph, for a build that succeeded or failed."""
+    build = end.get("build_id")
+    if call.switch("explain") and end.get("steps"):
+        from buildtool.cli.build_explanation import print_explanation
+
+        print("\nCache:", file=sys.stderr)
+        print_explanation(end["steps"], sys.stderr)
+    if call.text("graph") and build:
+        query = {"format": graph_form(call.text("graph"))}
+        drawing = call.client.call("GET", f"/buildtool/v1/builds/{build}/graph", query).read()
+        with open(call.text("graph"), "wb") as file:
+            file.write(drawing)
+
+
+def graph_form(path: str) -> str:
+    """The form that the file's name asks for. Raises InvalidInput for another one."""
+    form = path.rpartition(".")[2].lower()
+    if path and form not in ("svg", "dot", "gv", "mmd", "html"):
+        raise InvalidInput(
+            f"--graph {path}: unknown form of a graph", hint="End the name with .svg, .html, .dot or .mmd."
+        )
+    return form
 
 
 def _classic(call: Call, source: BuildInput, progress: str) -> tuple[str, str]:

@@ -66,6 +66,8 @@ _GROUP_MODULES = {
     "network": "system",
     "builder": "system",
     "registry": "registry",
+    "history": "builds",
+    "cache": "builds",
 }
 
 TOP_LEVEL = {verb: verb for verbs in _MODULES.values() for verb in verbs if " " not in verb}
@@ -114,11 +116,23 @@ GROUPS: dict[str, dict[str, str]] = {
     "registry": {"serve": "registry serve"},
     "compose": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
     "stack": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
+    "history": {
+        "ls": "history ls",
+        "list": "history ls",
+        "inspect": "history inspect",
+        "logs": "history logs",
+        "explain": "history explain",
+        "trace": "history trace",
+        "export": "history export",
+        "rm": "history rm",
+        "remove": "history rm",
+    },
 }
 GROUP_HELP = {
     "builder": "Manage builds",
     "compose": "Bring up stacks of services, as docker compose does",
     "container": "Manage containers",
+    "history": "Show how an image was made (history IMAGE), or look at the builds of this daemon (history COMMAND)",
     "image": "Manage images",
     "network": "Manage networks",
     "registry": "Run a registry",

@@ -283,9 +283,9 @@ def test_a_touched_file_is_a_hit(shop: Workshop) -> None:
 def test_the_build_is_recorded(shop: Workshop) -> None:
     shop.build("FROM busybox\nRUN echo\n", tags=("x",))
     shop.run(shop.builder.close())
-    ((_, record),) = shop.store.state.documents("builds").items()
-    assert record["tags"] == ["x:latest"]
-    assert [step[2] for step in record["steps"]] == [True, False]
+    (record,) = shop.builder.history.all()
+    assert record.tags == ["x:latest"]
+    assert [step.cached for step in record.steps] == [True, False]
 
 
 def test_results_dropped_by_gc_are_made_again(shop: Workshop) -> None:
