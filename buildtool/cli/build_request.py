@@ -23,6 +23,7 @@ _NUMBERS = (
     ("cpu_shares", "cpu-shares"),
     ("cpu_period", "cpu-period"),
     ("cpu_quota", "cpu-quota"),
+    ("jobs", "jobs"),
 )
 _TEXTS = (("cpuset_cpus", "cpuset-cpus"), ("cpuset_mems", "cpuset-mems"), ("cgroup_parent", "cgroup-parent"))
 

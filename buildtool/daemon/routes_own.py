@@ -74,6 +74,7 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cgroup_parent: str = ""
     epoch: int | None = None
     explain: bool = False
+    jobs: int = 0
 
 
 class BootstrapBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

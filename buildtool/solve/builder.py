@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,8 @@ from buildtool.oci import Platform, Reference, parse_reference
 from buildtool.runtime import Runtime, Task
 from buildtool.solve.bases import MissingBase
 from buildtool.solve.events import BasePull, Built, Event, Warning
-from buildtool.solve.flights import Flights, Gate
+from buildtool.solve.flights import Flights
+from buildtool.solve.gate import Gate, default_capacity
 from buildtool.solve.history import BuildHistory, Recording
 from buildtool.solve.prepare import Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
@@ -72,7 +72,7 @@ class Builder:
                 self._networks,
             ),
             flights=Flights[StepResult](),
-            gate=Gate(max(8, 4 * (os.cpu_count() or 1))),
+            gate=Gate(default_capacity()),
             run_root=run_root,
         )
         self._left: list[Path] | None = None

@@ -70,37 +70,3 @@ class Flights(Generic[T]):
         finally:
             if self._flights.get(key) is flight:
                 del self._flights[key]
-
-
-class Gate:
-    """Lets a number of steps through at a time, the most urgent first (then those who came first)."""
-
-    def __init__(self, width: int) -> None:
-        self._free = width
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._count = 0
-
-    async def enter(self, urgency: float) -> None:
-        """Wait for a place; `leave` gives it back."""
-        if self._free > 0:
-            self._free -= 1
-            return
-        future = asyncio.get_running_loop().create_future()
-        self._count += 1
-        self._waiting.append((-urgency, self._count, future))
-        try:
-            await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        """Give the place to who waits most urgently."""
-        self._waiting = [waiter for waiter in self._waiting if not waiter[2].done()]
-        if not self._waiting:
-            self._free += 1
-            return
-        first = min(self._waiting)
-        self._waiting.remove(first)
-        first[2].set_result(None)

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import shutil
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -44,6 +45,8 @@ from buildtool.solve.run_network import RunNetworks, gateway, namespace
 from buildtool.solve.threads import acquire, to_end
 
 _FRAME = 8
+_FIRST_MEASURE = 0.3
+_IDLE = 0.01
 _LAST_BYTES = 1 << 14
 _LAST_LINES = 20
 
@@ -59,6 +62,23 @@ class RunContext:
     shared: SharedFiles
     later: Callable[[Callable[[], None]], None]
     networks: RunNetworks
+
+
+@dataclass
+class Usage:
+    """How many processors a command kept busy on average; 0 when it was too short to be measured."""
+
+    processors: float = 0.0
+
+    async def watch(self, task: Task) -> None:
+        """Measure until cancelled: after a third of a second, then at ever longer intervals (no more than 5 s)."""
+        began, pause = time.monotonic(), _FIRST_MEASURE
+        while True:
+            await asyncio.sleep(pause)
+            used = (await task.stats()).cpu_total / 1e9
+            if used:
+                self.processors = max(used / (time.monotonic() - began), _IDLE)
+            pause = min(pause * 2, 5.0)
 
 
 class Tail:
@@ -87,6 +107,7 @@ async def execute_run(
     node: Node,
     chains: Sequence[Sequence[SnapshotId]],
     listener: Listener,
+    usage: Usage | None = None,
 ) -> SnapshotId:
     """Run the command on the tree of `chains[0]` (the other chains are those of its mounts) and commit its layer.
 
@@ -104,7 +125,7 @@ async def execute_run(
         sandbox = await context.networks.join(step.network, node, stack)
         room = await acquire(Room.open, Room.close, context, request, node, chains, caches, sandbox)
         try:
-            status, tail, created = await _run(context, room.bundle, node, listener, sandbox)
+            status, tail, created = await _run(context, room.bundle, node, listener, sandbox, usage)
             if status.code != 0:
                 raise _failure(node, status, tail, request.memory)
             snapshot = await to_end(room.commit, created)
@@ -258,7 +279,12 @@ def _rlimit(limit: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _run(
-    context: RunContext, bundle: Bundle, node: Node, listener: Listener, sandbox: Sandbox | None
+    context: RunContext,
+    bundle: Bundle,
+    node: Node,
+    listener: Listener,
+    sandbox: Sandbox | None,
+    usage: Usage | None,
 ) -> tuple[ExitStatus, Tail, list[str]]:
     tail = Tail()
     try:
@@ -274,7 +300,12 @@ async def _run(
                 await task.start()
             except (CommandNotFound, CommandNotExecutable) as error:
                 raise StepFailed(error.message, exit_code_of_step=error.exit_code, where=node.span) from error
-            await _follow(attachment, tail, listener)
+            watch = asyncio.create_task(usage.watch(task)) if usage is not None else None
+            try:
+                await _follow(attachment, tail, listener)
+            finally:
+                if watch is not None:
+                    watch.cancel()
         return await task.wait(), tail, task.created
     finally:
         await _end(task)

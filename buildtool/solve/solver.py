@@ -30,12 +30,13 @@ from buildtool.solve.file_steps import (
     plan_copy,
     plan_mkdir,
 )
-from buildtool.solve.flights import Flights, Gate, Listener
+from buildtool.solve.flights import Flights, Listener
+from buildtool.solve.gate import Gate
 from buildtool.solve.keys import SCRATCH_KEY, seen_key
 from buildtool.solve.ledger import Emit, Ledger
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import Copied, Origin, Records, StepResult
-from buildtool.solve.run import RunContext, execute_run
+from buildtool.solve.run import RunContext, Usage, execute_run
 from buildtool.solve.threads import to_end
 from buildtool.solve.trees import Layers, same_tree
 from buildtool.solve.why import Reasons
@@ -69,6 +70,7 @@ class Solver:
         self._bases: dict[str, asyncio.Task[list[SnapshotId]]] = {}
         self._ready: dict[StepId, asyncio.Event] = {}
         self._reasons = Reasons(prepared, shared.records)
+        self._share = shared.gate.share(prepared.request.jobs)
 
     async def solve(self) -> None:
         """Fill `results` for everything the target's image consists of. Raises the error of the first failed step."""
@@ -276,19 +278,19 @@ class Solver:
             self.ledger.output(node, stream, data)
 
         mine = False
+        site = self.prepared.sites.get(node.site)
 
         async def work(tell: Listener) -> StepResult:
             nonlocal mine
             mine, waits = True, time.monotonic()
-            await self.shared.gate.enter(urgency)
-            try:
+            async with self._share.place(urgency, site.cpu if site is not None else 0.0):
                 began = time.monotonic()
                 self.ledger.waited[node.id] = began - waits
-                snapshot = await self._make(node, chains, planned, tell)
+                usage = Usage()
+                snapshot = await self._make(node, chains, planned, tell, usage)
+                seconds = time.monotonic() - began
                 content = content_key(planned) if planned is not None else ""
-                return StepResult(snapshot, time.monotonic() - began, content)
-            finally:
-                self.shared.gate.leave()
+                return StepResult(snapshot, seconds, content, usage.processors)
 
         self.executed = True
         result = await self.shared.flights.run(key, work, listen)
@@ -302,6 +304,7 @@ class Solver:
         chains: list[list[SnapshotId]],
         planned: PlannedCopy | PlannedMkdir | None,
         tell: Listener,
+        usage: Usage,
     ) -> SnapshotId:
         store = self.shared.store
         if isinstance(planned, PlannedCopy):
@@ -310,7 +313,7 @@ class Solver:
             return await to_end(execute_mkdir, store, planned)
         if isinstance(node.step, Merge):
             return await to_end(execute_merge, store, chains[0], chains[1][-1])
-        return await execute_run(self.shared.run, self.prepared.request, node, chains, tell)
+        return await execute_run(self.shared.run, self.prepared.request, node, chains, tell, usage)
 
     async def _copy(self, planned: PlannedCopy) -> SnapshotId:
         cancelled = threading.Event()

@@ -61,6 +61,7 @@ COMMANDS = {
             Flag("force-rm", "", "bool", "Accepted for Docker's sake: nothing is left behind anyway", hidden=True),
             Flag("graph", "", "string", "Draw the steps, their times and the critical path (FILE.svg|html|dot|mmd)"),
             Flag("iidfile", "", "string", "Write the image's id to this file"),
+            Flag("jobs", "j", "int", "Run at most so many steps at a time"),
             Flag("label", "", "list", "Set a label of the image"),
             Flag("load", "", "bool", "Accepted for Docker's sake: the image is always loaded", hidden=True),
             Flag("memory", "m", "bytes", "Memory limit of the RUN steps"),
