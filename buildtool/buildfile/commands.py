@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 
 from buildtool.buildfile import instructions as ast
 from buildtool.buildfile.arguments import Arguments, Piece
-from buildtool.buildfile.durations import parse_duration
+from buildtool.buildfile.durations import parse_duration, shown_duration
 from buildtool.buildfile.flags import Flags
 from buildtool.buildfile.heredocs import parse_mark
 from buildtool.buildfile.instructions import Command, Instruction, Word
@@ -22,7 +22,9 @@ from buildtool.errors import InvalidInput, Span
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
 _VARIABLE = re.compile(r"\$.", re.DOTALL)
-_MINIMUM_INTERVAL = 1_000_000
+_MILLISECOND = 1_000_000
+_SECOND = 1_000_000_000
+_MOST_RETRIES = 100
 
 
 class Context(NamedTuple):
@@ -121,8 +123,34 @@ def _run(context: Context) -> ast.Run:
     only = bool(heredocs and command.shell and parse_mark(command.shell))
     return ast.Run(
         *context.base, command, heredocs, mounts, flags.word("network"), flags.word("security"),
-        flags.words("device"), only,
+        flags.words("device"), only, _execution(context, flags),
     )  # fmt: skip
+
+
+def _execution(context: Context, flags: Flags) -> ast.Execution:
+    """The flags that Dockerfiles do not have."""
+    ttl = flags.word("cache-ttl")
+    no_cache = bool(flags.is_set("no-cache"))
+    if ttl is not None and no_cache:
+        hint = "--no-cache runs the step in every build, --cache-ttl only when the result is too old: keep one"
+        context.refuse("--cache-ttl and --no-cache exclude each other", where=ttl.span, hint=hint)
+    return ast.Execution(
+        _least(context, flags, "cache-ttl", _SECOND, "use --no-cache to run the step in every build"),
+        no_cache,
+        _count(context, flags, "retry", _MOST_RETRIES),
+        _least(context, flags, "timeout", _MILLISECOND, "leave the flag out to wait forever"),
+    )
+
+
+def _least(context: Context, flags: Flags, name: str, least: int, hint: str) -> int:
+    """A duration of at least `least`; 0 when the flag is not given."""
+    word = flags.word(name)
+    if word is None:
+        return 0
+    value = _duration(context, name, word)
+    if value < least:
+        context.refuse(f"--{name} cannot be less than {shown_duration(least)}", where=word.span, hint=hint)
+    return value
 
 
 def _command(context: Context, piece: Piece | None) -> Command:
@@ -168,6 +196,7 @@ def _copy(context: Context) -> ast.Copy:
         checksum=flags.word("checksum"),
         keep_git_dir=bool(flags.is_set("keep-git-dir")),
         unpack=flags.is_set("unpack"),
+        if_exists=bool(flags.is_set("if-exists")),
     )
 
 
@@ -283,7 +312,7 @@ def _healthcheck(context: Context) -> ast.HealthCheck:
         timeout=_interval(context, flags, "timeout"),
         start_period=_interval(context, flags, "start-period"),
         start_interval=_interval(context, flags, "start-interval"),
-        retries=_retries(context, flags),
+        retries=_count(context, flags, "retries", 2**31 - 1),
     )
 
 
@@ -291,24 +320,29 @@ def _interval(context: Context, flags: Flags, name: str) -> int:
     word = flags.word(name)
     if word is None or not word.text:
         return 0
-    try:
-        value = parse_duration(word.text)
-    except ValueError as error:
-        hint = "write a number with a unit: 500ms, 30s, 1m30s, 1h"
-        context.refuse(f"--{name}: {error}", where=word.span, hint=hint)
-    if value and value < _MINIMUM_INTERVAL:
+    value = _duration(context, name, word)
+    if value and value < _MILLISECOND:
         context.refuse(f"--{name} cannot be less than 1ms", where=word.span, hint="0 means the default")
     return value
 
 
-def _retries(context: Context, flags: Flags) -> int:
-    word = flags.word("retries")
+def _duration(context: Context, name: str, word: Word) -> int:
+    try:
+        return parse_duration(word.text)
+    except ValueError as error:
+        hint = "write a number with a unit: 500ms, 30s, 1m30s, 1h"
+        context.refuse(f"--{name}: {error}", where=word.span, hint=hint)
+
+
+def _count(context: Context, flags: Flags, name: str, most: int) -> int:
+    """A number of times; 0 when the flag is not given."""
+    word = flags.word(name)
     if word is None or not word.text:
         return 0
-    if not re.fullmatch(r"[+-]?[0-9]{1,10}", word.text) or abs(int(word.text)) >= 2**31:
-        context.refuse(f"--retries: invalid number {word.text!r}", where=word.span, hint="write --retries=3")
+    if not re.fullmatch(r"[+-]?[0-9]{1,10}", word.text) or abs(int(word.text)) > most:
+        context.refuse(f"--{name}: invalid number {word.text!r}", where=word.span, hint=f"write --{name}=3")
     if int(word.text) < 0:
-        context.refuse(f"--retries cannot be negative ({word.text})", where=word.span)
+        context.refuse(f"--{name} cannot be negative ({word.text})", where=word.span)
     return int(word.text)
 
 

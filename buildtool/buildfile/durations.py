@@ -34,3 +34,16 @@ def parse_duration(text: str) -> int:
     if total > _LARGEST:
         raise ValueError(f"duration {text!r} is too long")
     return sign * int(total)
+
+
+def shown_duration(nanoseconds: int) -> str:
+    """A duration as one would write it: `12h`, `1m30s`, `1.5s`, `20ms`; below a minute with three digits."""
+    if nanoseconds < 60 * _UNITS["s"]:
+        unit = next((unit for unit in ("s", "ms", "us") if nanoseconds >= _UNITS[unit]), "ns")
+        return f"{nanoseconds / _UNITS[unit]:.3f}".rstrip("0").rstrip(".") + unit
+    parts = []
+    for unit in ("h", "m", "s"):
+        count, nanoseconds = divmod(nanoseconds, _UNITS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)

@@ -2,7 +2,8 @@
 
 A value's quotes and backslashes are taken away here, as the builder does before it looks at it; what is left may hold
 variables, which are expanded later.
-Source: ../shared/reference/build.md, table 1.2.
+Source: ../shared/reference/build.md, table 1.2. Not in Dockerfiles: RUN --cache-ttl, --no-cache, --retry, --timeout;
+COPY --if-exists.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ _ADD = {
 }  # fmt: skip
 FLAGS: dict[str, dict[str, str]] = {
     "FROM": {"platform": STRING},
-    "RUN": {"mount": STRINGS, "network": STRING, "security": STRING, "device": STRINGS},
-    "COPY": {"from": STRING, "chown": STRING, "chmod": STRING, "link": BOOL, "parents": BOOL, "exclude": STRINGS},
+    "RUN": {
+        "mount": STRINGS, "network": STRING, "security": STRING, "device": STRINGS,
+        "cache-ttl": STRING, "no-cache": BOOL, "retry": STRING, "timeout": STRING,
+    },
+    "COPY": {
+        "from": STRING, "chown": STRING, "chmod": STRING, "link": BOOL, "parents": BOOL, "exclude": STRINGS,
+        "if-exists": BOOL,
+    },
     "ADD": _ADD,
     "HEALTHCHECK": {
         "interval": STRING, "timeout": STRING, "start-period": STRING, "start-interval": STRING, "retries": STRING,

@@ -102,6 +102,23 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Execution:
+    """How a RUN is executed, and when anew: no part of what it does. Durations are nanoseconds, 0 = none.
+
+    A result older than `cache_ttl` is none; with `no_cache` there never is one. A try that takes longer than
+    `timeout` fails, and what failed is tried `retry` times more.
+    """
+
+    cache_ttl: int = 0
+    no_cache: bool = False
+    retry: int = 0
+    timeout: int = 0
+
+
+AS_USUAL = Execution()
+
+
+@dataclass(frozen=True, slots=True)
 class Run(Base):
     command: Command
     heredocs: tuple[Heredoc, ...] = ()
@@ -110,6 +127,7 @@ class Run(Base):
     security: Word | None = None
     devices: tuple[Word, ...] = ()
     heredoc_only: bool = False
+    execution: Execution = AS_USUAL
 
     @property
     def script(self) -> Script | None:
@@ -128,7 +146,10 @@ class Run(Base):
 
 @dataclass(frozen=True, slots=True)
 class Copy(Base):
-    """COPY and ADD (`keyword` tells). Sources are words; heredocs are further sources named by their NAME."""
+    """COPY and ADD (`keyword` tells). Sources are words; heredocs are further sources named by their NAME.
+
+    With `if_exists` sources that are not there are left out.
+    """
 
     sources: tuple[Word, ...]
     destination: Word
@@ -142,6 +163,7 @@ class Copy(Base):
     checksum: Word | None = None
     keep_git_dir: bool = False
     unpack: bool | None = None
+    if_exists: bool = False
 
     @property
     def is_add(self) -> bool:
@@ -286,3 +308,8 @@ class Buildfile:
     escape: str = "\\"
     checks: CheckPolicy = CheckPolicy()
     found: tuple[Warning, ...] = ()
+
+    @property
+    def strict(self) -> bool:
+        """`# cache=strict`: a RUN sees those declared ARGs only that it names."""
+        return "cache" in self.directives

@@ -21,7 +21,8 @@ from buildtool.errors import InvalidInput, Span
 SPACES = " \t\n\v\f\r\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")
 _KEYWORD = re.compile(r"([^\t\v\f\r ]+)[\t\v\f\r ]*")
-_DIRECTIVES = ("syntax", "escape", "check", "sourcemap", "template")
+_OURS = {"template": "jinja2", "cache": "strict"}
+_DIRECTIVES = ("syntax", "escape", "check", "sourcemap", "template", "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,7 @@ def _read_directives(scanned: Scanned) -> int:
         name = match[1].lower() if match else ""
         if match is None or name not in _DIRECTIVES:
             return number
-        if name in ("sourcemap", "template") and not _is_ours(name, match[2], source):
+        if name in ("sourcemap", "template", "cache") and not _is_ours(name, match[2], source):
             return number
         number += 1
         if name in scanned.directives:
@@ -277,8 +278,8 @@ def _read_directives(scanned: Scanned) -> int:
 
 
 def _is_ours(name: str, value: str, source: Source) -> bool:
-    """Whether `# sourcemap=` or `# template=` is meant for us; another value makes it a comment, as everywhere."""
-    if name == "template":
-        return value.lower() == "jinja2"
+    """Whether a directive that only we have is meant for us; another value makes it a comment, as everywhere."""
+    if name in _OURS:
+        return value.lower() == _OURS[name]
     source.origins = source.origins or SourceMap.read(value)
     return source.origins is not None

@@ -15,7 +15,7 @@ from buildtool.errors import InvalidInput, Span
 
 SUFFIX = ".j2"
 _DIRECTIVE = re.compile(r"\s*#\s*template\s*=\s*jinja2\s*", re.IGNORECASE)
-_COMMENT = re.compile(r"\s*#\s*(?:syntax|escape|check|template)\s*=", re.IGNORECASE)
+_COMMENT = re.compile(r"\s*#\s*(?:syntax|escape|check|cache|template)\s*=", re.IGNORECASE)
 _LARGEST = 8 << 20
 _FAILURES = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError)
 

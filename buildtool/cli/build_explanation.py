@@ -20,6 +20,7 @@ _ALONE = {
     "none": "it was not built before",
     "dropped": "its result was removed from the cache",
     "no-cache": "the cache is not used (--no-cache)",
+    "never-cached": "it is never cached (RUN --no-cache)",
 }
 _KEY = 12
 
@@ -59,6 +60,8 @@ def _line(difference: Mapping[str, Any]) -> str:
         return f"base image: {_short(before)} → {_short(now)}"
     if kind == "files":
         return str(name)
+    if kind == "expired":
+        return f"age of its result: {before or 'not known'}, --cache-ttl allows {now}"
     what = {"env": f"ENV {name}", "arg": f"ARG {name}", "command": "command"}.get(kind, name)
     return f"{what}: {_value(before)} → {_value(now)}"
 

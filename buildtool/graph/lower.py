@@ -47,17 +47,25 @@ class AddStep(Protocol):
 
 class Lowering:
     """Lowers instructions of one stage. `add_step` puts a step into the graph, `tree_of` finds what `--from=`
-    names.
+    names. `strict`: see Buildfile.strict.
     """
 
     def __init__(
-        self, add_step: AddStep, tree_of: TreeOf, platform: str, network: str, hosts: tuple[str, ...]
+        self,
+        add_step: AddStep,
+        tree_of: TreeOf,
+        platform: str,
+        network: str,
+        hosts: tuple[str, ...],
+        *,
+        strict: bool = False,
     ) -> None:
         self._add = add_step
         self._tree_of = tree_of
         self._platform = platform
         self._network = network
         self._hosts = hosts
+        self._strict = strict
 
     def lower(self, state: StageState, instruction: Run | CopyInstruction | Workdir) -> None:
         """Add the instruction's steps and make them the state's tip."""
@@ -94,19 +102,21 @@ class Lowering:
             args = (*state.shell, script.text)
         inputs: list[StepId] = [state.tip]
         mounts = tuple(self._mount(state, option, inputs, instruction) for option in instruction.mounts)
-        build_args = state.scope.visible_args()
+        text = "\n".join((*args, file.content if file is not None else ""))
+        build_args = state.scope.visible_args(text if self._strict else None)
         step = Exec(
             args=args,
             cwd=state.workdir,
             user=state.config.user,
             env=tuple(f"{name}={value}" for name, value in state.scope.env.items()),
             build_args=build_args,
-            hidden_args=state.scope.hidden_args(),
+            hidden_args=state.scope.hidden_args(build_args),
             mounts=mounts,
             network=self._run_network(state, instruction),
             extra_hosts=self._hosts,
             script=file,
             platform=self._platform,
+            execution=instruction.execution,
         )
         self._advance(state, self._add(step, tuple(inputs), instruction))
         prefix = "".join(f"{name}={value} " for name, value in build_args)
@@ -202,6 +212,7 @@ class Lowering:
             parents=instruction.parents,
             excludes=tuple(word.text for word in instruction.excludes),
             unpack=instruction.unpack if instruction.is_add else False,
+            if_exists=instruction.if_exists,
         )
         inputs: tuple[StepId, ...] = () if link else (state.tip,)
         if instruction.from_ is not None:
@@ -218,12 +229,14 @@ class Lowering:
                 ("chown=", step.chown or None),
                 ("chmod=", step.chmod or None),
                 ("link", "" if instruction.link else None),
+                ("if-exists", "" if instruction.if_exists else None),
             )
             if value is not None
         )
         shown = [*sources, *(f"<<{file.name}" for file in inline)]
         target = scope.expand(instruction.destination, view)
-        state.note(f"{instruction.keyword}{flags} {' '.join(shown)} {target}", layer=True)
+        made_by = f"{instruction.keyword}{flags} {' '.join(shown)} {target}"
+        state.note(made_by, layer=True, optional=instruction.if_exists)
 
     def _advance(self, state: StageState, step: StepId) -> None:
         state.tip = step

@@ -132,6 +132,7 @@ class _Planner:
             str(resolved.platform),
             self.options.network,
             self.options.extra_hosts,
+            strict=self.buildfile.strict,
         )
         for self.ordinal, instruction in enumerate(resolved.instructions, 1):
             if isinstance(instruction, Run | Copy | Workdir):

@@ -5,7 +5,8 @@ Source: ../shared/reference/build.md, table 1.2 (ARG, predefined, platform ARGs)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from buildtool.buildfile import expand_name, expand_word
@@ -16,6 +17,8 @@ from buildtool.oci import Platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+EPOCH = "SOURCE_DATE_EPOCH"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PREDEFINED = frozenset((*_PROXIES, *(name.lower() for name in _PROXIES)))
 """ARGs that need no declaration and are part of no key and no history unless declared."""
 
@@ -49,7 +52,7 @@ def source_date_epoch(scope: Mapping[str, str], options: PlanOptions) -> int | N
     """SOURCE_DATE_EPOCH: the caller's, else the build arg's or the global ARG's. Raises InvalidInput."""
     if options.epoch is not None:
         return options.epoch
-    text = options.build_args.get("SOURCE_DATE_EPOCH") or scope.get("SOURCE_DATE_EPOCH")
+    text = options.build_args.get(EPOCH) or scope.get(EPOCH)
     if not text:
         return None
     if not text.isdigit() or int(text) > 1 << 40:
@@ -105,14 +108,24 @@ class Scope:
             self.args[name] = value
         return value
 
-    def visible_args(self) -> tuple[tuple[str, str], ...]:
-        """The declared ARGs a command sees: those not covered by ENV, in order of declaration."""
-        return tuple((name, value) for name, value in self.args.items() if name not in self.env)
+    def visible_args(self, text: str | None = None) -> tuple[tuple[str, str], ...]:
+        """The declared ARGs a command sees: those not covered by ENV, in order of declaration.
 
-    def hidden_args(self) -> tuple[tuple[str, str], ...]:
-        """The predefined ARGs (proxies) given but not declared."""
+        With the `text` of the command (strict mode) only those that it names, as a whole word, and SOURCE_DATE_EPOCH.
+        """
+        visible = ((name, value) for name, value in self.args.items() if name not in self.env)
+        if text is None:
+            return tuple(visible)
+        named = {*_NAME.findall(text), EPOCH}
+        return tuple(
+            (name, value) for name, value in visible if name in named or (not name.isidentifier() and name in text)
+        )
+
+    def hidden_args(self, visible: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """The predefined ARGs (proxies) given that are not among the `visible` ones: those not declared."""
+        names = {name for name, _ in visible}
         return tuple(
             (name, value)
-            for name, value in self.build_args.items()
-            if name in PREDEFINED and value is not None and name not in self.args and name not in self.env
+            for name, value in {**self.build_args, **self.args}.items()
+            if name in PREDEFINED and value is not None and name not in names and name not in self.env
         )

@@ -17,10 +17,14 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 
 @dataclass(frozen=True, slots=True)
 class HistoryLine:
-    """One line of the image's history made here; `layer` tells that a layer belongs to it."""
+    """One line of the image's history made here; `layer` tells that a layer belongs to it.
+
+    `optional`: only if there is something in it (COPY --if-exists).
+    """
 
     created_by: str
     layer: bool
+    optional: bool = False
 
 
 @dataclass
@@ -44,9 +48,9 @@ class StageState:
         """Change fields of the image's config."""
         self.config = msgspec.structs.replace(self.config, **fields)
 
-    def note(self, created_by: str, *, layer: bool = False) -> None:
+    def note(self, created_by: str, *, layer: bool = False, optional: bool = False) -> None:
         """Add a line of history, worded as BuildKit does: `# buildkit` marks those with a layer."""
-        self.history.append(HistoryLine(created_by + " # buildkit" if layer else created_by, layer))
+        self.history.append(HistoryLine(created_by + " # buildkit" if layer else created_by, layer, optional))
 
     def set_env(self, pairs: dict[str, str]) -> None:
         """Set variables; one that exists keeps its place."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, NewType, TypeAlias
 
 import msgspec
 
+from buildtool.buildfile.instructions import AS_USUAL, Execution
 from buildtool.errors import Span
 from buildtool.oci import Digest, sha256
 
@@ -47,6 +48,7 @@ class Copy:
     `from_context` means that the files come from the build context: then there is no input for them. `sources` and
     `excludes` are expanded patterns. `destination` is absolute and clean; its trailing slash (kept) means "a
     directory". `unpack`: None unpacks what is a local tar archive (ADD), True demands it, False (COPY) never does.
+    With `if_exists` sources that are not there are left out.
     """
 
     sources: tuple[str, ...]
@@ -59,6 +61,7 @@ class Copy:
     parents: bool = False
     excludes: tuple[str, ...] = ()
     unpack: bool | None = False
+    if_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class Exec:
 
     `build_args` are the declared ARGs in force (ENV wins over them); `hidden_args` (predefined proxy variables) are
     seen by the command and are no part of the key. `script` is a file to be executed at /dev/pipes/<name>.
+    `execution` (no part of the key either) says how often and how long it is tried, and whether a result may be used.
     """
 
     args: tuple[str, ...]
@@ -110,6 +114,7 @@ class Exec:
     extra_hosts: tuple[str, ...] = ()
     script: InlineFile | None = None
     platform: str = ""
+    execution: Execution = AS_USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +162,11 @@ def definition(step: Step) -> dict[str, Any]:
     if isinstance(step, Source):
         del fields["reference"]
     elif isinstance(step, Exec):
-        del fields["hidden_args"]
+        del fields["hidden_args"], fields["execution"]
         fields["mounts"] = [_mount_definition(mount) for mount in step.mounts]
         fields["extra_hosts"] = [host.partition(":")[0] for host in step.extra_hosts]
+    elif isinstance(step, Copy) and not step.if_exists:
+        del fields["if_exists"]  # the keys of a plain COPY are those from before there was the flag
     return {"op": type(step).__name__.lower(), **fields}
 
 
@@ -188,4 +195,7 @@ def digest_of(preimage: dict[str, Any]) -> Digest:
 
 def step_id(step: Step, inputs: tuple[StepId, ...]) -> StepId:
     """The identity of a step in a graph: equal steps on equal inputs are the same one."""
-    return StepId(digest_of({"v": KEY_VERSION, "step": definition(step), "inputs": list(inputs)}))
+    preimage = {"v": KEY_VERSION, "step": definition(step), "inputs": list(inputs)}
+    if isinstance(step, Exec) and step.execution != AS_USUAL:
+        preimage["execution"] = msgspec.to_builtins(step.execution)
+    return StepId(digest_of(preimage))

@@ -24,7 +24,7 @@ from buildtool.solve.history import BuildHistory, Recording
 from buildtool.solve.prepare import Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
 from buildtool.solve.request import BuildRequest, BuildResult
-from buildtool.solve.result import LayerDigests, add_image, find_image, image_key
+from buildtool.solve.result import LayerDigests, add_image, find_image, image_key, without_empty
 from buildtool.solve.run import RunContext
 from buildtool.solve.run_mounts import CacheMounts, SharedFiles
 from buildtool.solve.run_network import RunNetworks
@@ -182,18 +182,18 @@ class Builder:
         return prepare(request, self._images, self._records, sites, lease, fresh)
 
     async def _image(self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]) -> Image:
-        plan = prepared.plan
-        base = prepared.base_images[plan.image.base.chain_id] if plan.image.base is not None else None
+        plan = await offload(without_empty, prepared.plan.image, solver.results, self._store)
+        base = prepared.base_images[plan.base.chain_id] if plan.base is not None else None
         key = image_key(plan, base, solver.results)
         if not solver.executed:
             found = await offload(find_image, self._images, self._records, key, tags)
             if found is not None:
                 return found
-        layers = await digests.get(plan.image.chain, solver.results)
-        made = [(solver.results[step], *layer) for step, layer in zip(plan.image.chain, layers, strict=True)]
+        layers = await digests.get(plan.chain, solver.results)
+        made = [(solver.results[step], *layer) for step, layer in zip(plan.chain, layers, strict=True)]
 
         def add() -> Image:
-            image = add_image(self._images, plan.image, base, made, tags)
+            image = add_image(self._images, plan, base, made, tags)
             self._records.put_image(key, image.id)
             return image
 

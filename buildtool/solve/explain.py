@@ -16,6 +16,7 @@ _SHOWN = 3
 NO_RECORD = "it was not built before"
 DROPPED = "its result was removed from the cache"
 NO_CACHE = "the cache is not used (--no-cache)"
+NEVER_CACHED = "it is never cached (RUN --no-cache)"
 
 FilesOf = Callable[[], tuple[Sequence[str], Sequence[str]] | None]
 """The lines of the files before and now (Selection.lines), when they are known."""
@@ -26,7 +27,8 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `kind` is `file` (`change` says how: content, new, removed, mode or owner), `files` (which of them is not known),
     `env`, `arg`, `command`, `field` (another property of the instruction), `step` (an earlier step changed), `base`
-    (the base image's layers), or, alone, `none` (never built), `dropped`, `no-cache`. `name` is the path, variable or
+    (the base image's layers), or, alone, `none` (never built), `dropped`, `no-cache`, `never-cached` (RUN says
+    so), `expired` (`before` is the result's age, `now` what --cache-ttl allows). `name` is the path, variable or
     step; `before` and `now` are digests, values or texts, None for what was or is not there.
     """
 
@@ -64,9 +66,12 @@ def summary(found: Sequence[Difference]) -> str:
 
 
 def _in_words(each: Difference) -> str:
-    alone = {"none": NO_RECORD, "dropped": DROPPED, "no-cache": NO_CACHE, "files": each.name}.get(each.kind)
-    if alone is not None:
-        return alone
+    alone = {"none": NO_RECORD, "dropped": DROPPED, "no-cache": NO_CACHE, "never-cached": NEVER_CACHED}.get(each.kind)
+    if alone is not None or each.kind == "files":
+        return alone or each.name
+    if each.kind == "expired":
+        age = f"it was made {each.before} ago" if each.before else "nobody knows when it was made"
+        return f"its result is older than --cache-ttl={each.now}: {age}"
     if each.kind == "step":
         return f"an earlier step changed: {each.name}"
     if each.kind == "base":

@@ -37,14 +37,15 @@ def tree_of(store: Store, chain: Sequence[SnapshotId]) -> Tree:
 class PlannedCopy:
     """A Copy looked at: what, where, whose. `preimage` is the content key's.
 
-    With archives to be unpacked there is no content key: the result depends on whatever the tree has below.
+    With archives to be unpacked there is no content key: the result depends on whatever the tree has below. Without
+    a `placement` nothing is done at all: no source of a COPY --if-exists is there.
     """
 
     node: Node
     chain: tuple[SnapshotId, ...]
     tree: Tree
     selected: Selected
-    placement: Placement
+    placement: Placement | None
     owner: Owner | None
     archives: tuple[Entry, ...]
     preimage: Preimage | None
@@ -67,6 +68,9 @@ def plan_copy(
     tree = tree_of(store, chain)
     if selected is None:
         selected = select_files(TreeFiles(tree_of(store, source or ())), node, "the stage or image copied from")
+    if step.if_exists and not selected.selection.roots:
+        nothing = content_preimage(node, selected.digest, {"nothing": True})
+        return PlannedCopy(node, tuple(chain), tree, selected, None, None, (), nothing, "")
     try:
         owner = resolve_owner(step.chown, tree) if step.chown else None
         placement = place(tree, step, selected.selection)
@@ -91,6 +95,10 @@ def execute_copy(
     step = planned.node.step
     assert isinstance(step, Copy)
     selection, placement = planned.selected.selection, planned.placement
+    if placement is None:
+        with store.snapshots.prepare(planned.chain) as draft:
+            nothing = draft.commit()
+        return nothing, copied_by(planned, nothing)
     previous = None
     many = not selection.owned and len(planned.selected.lines) >= _LINK_FROM
     if many and before is not None and (before.definition, before.base) == (planned.identity, placement.base):
@@ -120,7 +128,8 @@ def execute_copy(
 
 def copied_by(planned: PlannedCopy, snapshot: SnapshotId) -> Copied:
     """What to remember of a copy whose result is this snapshot."""
-    return Copied.of(planned.identity, snapshot, planned.placement.base, planned.selected.lines)
+    base = planned.placement.base if planned.placement is not None else ""
+    return Copied.of(planned.identity, snapshot, base, planned.selected.lines)
 
 
 def _unpack(store: Store, planned: PlannedCopy, writer: Writer) -> None:

@@ -8,6 +8,9 @@ content key     for COPY, ADD and WORKDIR: what is done, with which contents, an
                 that matter. The same for another base, another parent, other names of the same files.
 equal trees     for RUN (early cutoff): an equal step was executed on trees that are the same, layer by layer, as
                 those it would see now. `seen_key` finds those executions; see trees.py.
+
+A step that is executed anew on the same inputs (RUN --no-cache, --cache-ttl) has keys of its own each time: its
+definition preimage gets a generation, so what stands on the old result is not taken for what stands on the new one.
 """
 
 from __future__ import annotations
@@ -27,19 +30,25 @@ def source_key(step: Source) -> str:
     return step.chain_id or SCRATCH_KEY
 
 
-def definition_preimage(node: Node, inputs: Sequence[str], content: str = "") -> Preimage:
+def definition_preimage(node: Node, inputs: Sequence[str], content: str = "", generation: str = "") -> Preimage:
     """`inputs` are the definition keys of the node's inputs, `content` the digest of what a Copy takes from the
     context.
     """
     step = node.step
     known = isinstance(step, Copy) and step.from_context
-    return {
+    preimage: Preimage = {
         "v": KEY_VERSION,
         "level": "definition",
         "step": content_definition(step) if known else definition(step),
         "inputs": list(inputs),
         "content": content,
     }
+    return preimage | {"generation": generation} if generation else preimage
+
+
+def generation_pointer(key: str) -> Digest:
+    """Under this key stands the generation that counts for a step with --cache-ttl."""
+    return digest_of({"v": KEY_VERSION, "level": "generation", "of": key})
 
 
 def content_preimage(node: Node, content: str, facts: dict[str, Any]) -> Preimage:

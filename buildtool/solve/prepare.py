@@ -4,6 +4,7 @@ hits.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -12,10 +13,12 @@ from buildtool.buildfile.analysis import failure, policy_of
 from buildtool.buildfile.evaluation import Given
 from buildtool.cache import Lease
 from buildtool.errors import InvalidInput
-from buildtool.graph import Copy, Node, Plan, PlanOptions, Source, StepId, digest_of, plan
+from buildtool.graph import Copy, Exec, Node, Plan, PlanOptions, Source, StepId, digest_of, plan
 from buildtool.images import Image, Images
 from buildtool.oci import host_platform, parse_platform
 from buildtool.solve.bases import find_bases
+from buildtool.solve.expiry import renew
+from buildtool.solve.explain import Difference
 from buildtool.solve.files import ContextFiles, NoFiles
 from buildtool.solve.fingerprints import FileIndex
 from buildtool.solve.keys import Preimage, definition_preimage, source_key
@@ -27,7 +30,11 @@ from buildtool.solve.sources import Selected, select_files
 
 @dataclass
 class Prepared:
-    """A build before its first step. `hits` are the steps whose definition key has a result."""
+    """A build before its first step. `hits` are the steps whose definition key has a result.
+
+    `generations` are those of the steps with --cache-ttl or --no-cache, each with the key that the step has without
+    one; `reasons` say why such a step is executed.
+    """
 
     request: BuildRequest
     plan: Plan
@@ -40,6 +47,8 @@ class Prepared:
     preimages: dict[StepId, Preimage] = field(default_factory=dict)
     hits: dict[StepId, StepResult] = field(default_factory=dict)
     warnings: list[BuildWarning] = field(default_factory=list)
+    generations: dict[StepId, tuple[str, str]] = field(default_factory=dict)
+    reasons: dict[StepId, Difference] = field(default_factory=dict)
 
     def node(self, step: StepId) -> Node:
         return self.plan.node(step)
@@ -73,7 +82,7 @@ def prepare(
     if request.pull and fresh is None:
         prepared.warnings.append(BuildWarning("--pull: there is no registry client here; local images are used"))
     for step in planned.graph:
-        _add_key(prepared, planned.node(step))
+        _add_key(prepared, planned.node(step), records)
     if context is not None:
         context.index.save()
     if not request.no_cache:
@@ -105,7 +114,7 @@ def _context(request: BuildRequest, images: Images) -> ContextFiles | None:
     return ContextFiles(request.context, rules, index)
 
 
-def _add_key(prepared: Prepared, node: Node) -> None:
+def _add_key(prepared: Prepared, node: Node, records: Records) -> None:
     step = node.step
     if isinstance(step, Source):
         prepared.keys[node.id] = source_key(step)
@@ -124,7 +133,15 @@ def _add_key(prepared: Prepared, node: Node) -> None:
             for name in selected.selection.unmatched:
                 place = dict(node.places).get(name, node.span)
                 prepared.warnings.append(BuildWarning(f"no file matches {name!r}", place))
-    preimage = definition_preimage(node, [prepared.keys[needed] for needed in node.inputs], content)
+    inputs = [prepared.keys[needed] for needed in node.inputs]
+    generation = ""
+    if isinstance(step, Exec) and (step.execution.no_cache or step.execution.cache_ttl):
+        key_of = functools.cache(lambda number: digest_of(definition_preimage(node, inputs, generation=number)))
+        generation, reason = renew(key_of, step.execution, records, anew=prepared.request.no_cache)
+        prepared.generations[node.id] = (key_of(""), generation)
+        if reason is not None:
+            prepared.reasons[node.id] = reason
+    preimage = definition_preimage(node, inputs, content, generation)
     prepared.preimages[node.id] = preimage
     prepared.keys[node.id] = digest_of(preimage)
 

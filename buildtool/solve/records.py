@@ -12,7 +12,7 @@ import msgspec
 
 from buildtool.cache import Lease, SnapshotId, Store
 from buildtool.oci import Digest, sha256
-from buildtool.solve.keys import Preimage
+from buildtool.solve.keys import Preimage, generation_pointer
 from buildtool.solve.trees import Layers
 
 _SITES = "build-sites"
@@ -27,13 +27,15 @@ class StepResult:
     """A committed snapshot that a step made, and how long that took when it was executed.
 
     `content` is the content key where there is one (COPY, ADD, WORKDIR): equal ones are equal layers. `cpu` is how
-    many processors it kept busy on average; 0 when that is not known.
+    many processors it kept busy on average; 0 when that is not known. `made` is when it was executed, in seconds
+    since the epoch; 0 when nobody knows.
     """
 
     snapshot: SnapshotId
     seconds: float
     content: str = ""
     cpu: float = 0.0
+    made: float = 0.0
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -60,7 +62,8 @@ class Records:
         lease.snapshot(snapshot)
         if not self._store.snapshots.has(snapshot):
             return None
-        return StepResult(snapshot, float(record["seconds"]), str(record["content"]), float(record.get("cpu", 0.0)))
+        cpu, made = float(record.get("cpu", 0.0)), float(record.get("made", 0.0))
+        return StepResult(snapshot, float(record["seconds"]), str(record["content"]), cpu, made)
 
     def preimage(self, key: str) -> Preimage | None:
         """The ingredients of an earlier key."""
@@ -88,6 +91,7 @@ class Records:
             "seconds": result.seconds,
             "content": result.content,
             "cpu": result.cpu,
+            "made": result.made,
             "preimage": preimage,
         }
         if origin is not None:
@@ -95,6 +99,22 @@ class Records:
         if below is not None:
             record["below"] = below
         self._store.actions.put(Digest(key), record)
+
+    def made(self, key: str) -> float | None:
+        """When the result under this key was made; None when there is none."""
+        record = self._store.actions.get(Digest(key))
+        return float(record.get("made", 0.0)) if record is not None and record.get("kind") == "step" else None
+
+    def generation(self, key: str) -> str:
+        """The generation that the results of a step with --cache-ttl are of ("" the first); `key` is the step's
+        without any.
+        """
+        record = self._store.actions.get(generation_pointer(key))
+        return str(record["generation"]) if record is not None and record.get("kind") == "generation" else ""
+
+    def put_generation(self, key: str, generation: str) -> None:
+        """Remember the generation that counts now."""
+        self._store.actions.put(generation_pointer(key), {"kind": "generation", "generation": generation})
 
     def executions(self, seen: Digest) -> list[dict[str, Any]]:
         """Earlier executions of an equal step, newest first: their keys and those of their inputs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 
 from buildtool.aio import offload
 from buildtool.cache import Store
-from buildtool.graph import ImagePlan, Plan, StepId, digest_of
+from buildtool.graph import HistoryLine, ImagePlan, StepId, digest_of
 from buildtool.images import Image, Images, LayerSource
 from buildtool.oci import Digest, History, ImageConfig, Reference, RootFS, encode
 from buildtool.solve.records import Records, StepResult
@@ -57,9 +58,25 @@ class LayerDigests:
                     task.exception()
 
 
-def image_key(plan: Plan, base: Image | None, results: dict[StepId, StepResult]) -> Digest:
+def without_empty(plan: ImagePlan, results: dict[StepId, StepResult], store: Store) -> ImagePlan:
+    """The image without the layers that are optional and empty: those of a COPY --if-exists that found nothing."""
+    if not any(line.optional for line in plan.history):
+        return plan
+    chain: list[StepId] = []
+    history: list[HistoryLine] = []
+    steps = iter(plan.chain)
+    for line in plan.history:
+        step = next(steps) if line.layer else None
+        if step is not None and line.optional and store.layers.is_empty(results[step].snapshot):
+            line, step = replace(line, layer=False), None
+        history.append(line)
+        if step is not None:
+            chain.append(step)
+    return replace(plan, chain=tuple(chain), history=tuple(history))
+
+
+def image_key(image: ImagePlan, base: Image | None, results: dict[StepId, StepResult]) -> Digest:
     """Names the image before it is made: by its snapshots, config and time."""
-    image = plan.image
     return digest_of(
         {
             "level": "image",

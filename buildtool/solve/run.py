@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from buildtool.buildfile.durations import shown_duration
 from buildtool.cache import Draft, SnapshotId, Store, Tree
 from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFound, StepFailed
 from buildtool.graph import Exec, Node
@@ -125,7 +126,12 @@ async def execute_run(
         sandbox = await context.networks.join(step.network, node, stack)
         room = await acquire(Room.open, Room.close, context, request, node, chains, caches, sandbox)
         try:
-            status, tail, created = await _run(context, room.bundle, node, listener, sandbox, usage)
+            tail = Tail()
+            try:
+                async with asyncio.timeout(step.execution.timeout / 1e9 or None):
+                    status, created = await _run(context, room.bundle, node, listener, sandbox, usage, tail)
+            except TimeoutError:
+                raise _timed_out(node, tail) from None
             if status.code != 0:
                 raise _failure(node, status, tail, request.memory)
             snapshot = await to_end(room.commit, created)
@@ -285,8 +291,8 @@ async def _run(
     listener: Listener,
     sandbox: Sandbox | None,
     usage: Usage | None,
-) -> tuple[ExitStatus, Tail, list[str]]:
-    tail = Tail()
+    tail: Tail,
+) -> tuple[ExitStatus, list[str]]:
     try:
         task = await context.runtime.create(bundle)
     except (CommandNotFound, CommandNotExecutable) as error:
@@ -306,7 +312,7 @@ async def _run(
             finally:
                 if watch is not None:
                     watch.cancel()
-        return await task.wait(), tail, task.created
+        return await task.wait(), task.created
     finally:
         await _end(task)
 
@@ -346,9 +352,6 @@ async def _follow(attachment: Attachment, tail: Tail, listener: Listener) -> Non
 
 def _failure(node: Node, status: ExitStatus, tail: Tail, memory: int) -> StepFailed:
     """What to tell of a command that failed. Source: BuildKit's wording of the first line."""
-    step = node.step
-    assert isinstance(step, Exec)
-    command = " ".join(step.args)
     if status.oom_killed:
         limit = f" (limit {memory} bytes)" if memory else ""
         how = f"killed by the kernel: out of memory{limit}"
@@ -359,11 +362,23 @@ def _failure(node: Node, status: ExitStatus, tail: Tail, memory: int) -> StepFai
             how = f"killed by signal {status.signal}"
     else:
         how = f"exit code: {status.code}"
-    output = tail.text()
+    return _not_completed(node, how, tail, exit_code_of_step=status.code, oom_killed=status.oom_killed)
+
+
+def _timed_out(node: Node, tail: Tail) -> StepFailed:
+    step = node.step
+    assert isinstance(step, Exec)
+    how = f"killed after {shown_duration(step.execution.timeout)} (--timeout)"
+    return _not_completed(node, how, tail, exit_code_of_step=128 + signal.SIGKILL)
+
+
+def _not_completed(node: Node, how: str, tail: Tail, **facts: Any) -> StepFailed:
+    step = node.step
+    assert isinstance(step, Exec)
+    command, output = " ".join(step.args), tail.text()
     return StepFailed(
         f'process "{command}" did not complete successfully: {how}',
-        exit_code_of_step=status.code,
-        oom_killed=status.oom_killed,
         where=node.span,
         hint=f"last output:\n{output}" if output else "it wrote nothing",
+        **facts,
     )

@@ -94,7 +94,7 @@ def select(source: FileSource, step: Copy) -> Selection:
     """Find the files of a step and hash them.
 
     Raises FileNotFoundError with the source as its filename when a source without wildcards is not there (or is
-    ignored), InvalidInput for a malformed pattern.
+    ignored) and the step does not say that it may, InvalidInput for a malformed pattern.
     """
     selector = _Selector(source, step)
     for name in step.sources:
@@ -111,6 +111,7 @@ class _Selector:
     def __init__(self, source: FileSource, step: Copy) -> None:
         self.source = source
         self.parents = step.parents
+        self.if_exists = step.if_exists
         self.excludes = IgnoreRules.parse("\n".join(step.excludes), "--exclude") if step.excludes else None
         self.selection = Selection(owned=source.owned)
 
@@ -128,7 +129,7 @@ class _Selector:
             matches = list(_glob(self.source, pattern, deep=self.parents))
         except ValueError as error:
             raise InvalidInput(str(error)) from None
-        if not matches:
+        if not matches and not self.if_exists:
             self.selection.unmatched.append(name)
         for match in matches:
             self._take(match, pivot)
@@ -138,6 +139,8 @@ class _Selector:
             real = self.source.resolve(path)
             child = self.source.find(real)
         except (FileNotFoundError, NotADirectoryError):
+            if self.if_exists:
+                return
             raise FileNotFoundError(path) from None
         is_directory = stat.S_ISDIR(child[1].st_mode)
         base = posixpath.basename(path)

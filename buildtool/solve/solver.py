@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildtool.aio import offload
+from buildtool.buildfile.instructions import Execution
 from buildtool.cache import SnapshotId, Store
 from buildtool.errors import BuildtoolError, NotFound, StepFailed
 from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, StepId
 from buildtool.images import Images
+from buildtool.solve.expiry import expired
 from buildtool.solve.explain import Difference
 from buildtool.solve.file_steps import (
     PlannedCopy,
@@ -36,9 +38,10 @@ from buildtool.solve.keys import SCRATCH_KEY, seen_key
 from buildtool.solve.ledger import Emit, Ledger
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import Copied, Origin, Records, StepResult
-from buildtool.solve.run import RunContext, Usage, execute_run
+from buildtool.solve.run import RunContext, Usage
 from buildtool.solve.threads import to_end
 from buildtool.solve.trees import Layers, same_tree
+from buildtool.solve.tries import execute_tries
 from buildtool.solve.why import Reasons
 
 _UNKNOWN_SECONDS = 1.0
@@ -238,11 +241,11 @@ class Solver:
             if planned is not None:
                 key = content_key(planned)
                 found, hit = self.shared.records.find(key, self.prepared.lease) if key else None, "content"
-            elif isinstance(node.step, Exec):
-                found, hit = self._equal_execution(node), "tree"
+            elif isinstance(node.step, Exec) and not node.step.execution.no_cache:
+                found, hit = self._equal_execution(node, node.step.execution), "tree"
         return (found, hit, []) if found is not None else (None, "", self._reasons.of(node))
 
-    def _equal_execution(self, node: Node) -> StepResult | None:
+    def _equal_execution(self, node: Node, execution: Execution) -> StepResult | None:
         records = self.shared.records
         for run in records.executions(seen_key(node)):
             keys = run["inputs"]
@@ -251,7 +254,7 @@ class Solver:
             pairs = [(self.layers(needed), records.tree(key)) for needed, key in zip(node.inputs, keys, strict=True)]
             if all(same_tree(now, then, self._diff_id) for now, then in pairs):
                 found = records.find(run["key"], self.prepared.lease)
-                if found is not None:
+                if found is not None and not expired(found.made, execution):
                     return found
         return None
 
@@ -290,7 +293,7 @@ class Solver:
                 snapshot = await self._make(node, chains, planned, tell, usage)
                 seconds = time.monotonic() - began
                 content = content_key(planned) if planned is not None else ""
-                return StepResult(snapshot, seconds, content, usage.processors)
+                return StepResult(snapshot, seconds, content, usage.processors, time.time())
 
         self.executed = True
         result = await self.shared.flights.run(key, work, listen)
@@ -313,7 +316,7 @@ class Solver:
             return await to_end(execute_mkdir, store, planned)
         if isinstance(node.step, Merge):
             return await to_end(execute_merge, store, chains[0], chains[1][-1])
-        return await execute_run(self.shared.run, self.prepared.request, node, chains, tell, usage)
+        return await execute_tries(self.shared.run, self.prepared.request, node, chains, tell, usage)
 
     async def _copy(self, planned: PlannedCopy) -> SnapshotId:
         cancelled = threading.Event()
@@ -349,6 +352,8 @@ class Solver:
             records.put(result.content, {"level": "content"}, result, origin=origin)
         if isinstance(node.step, Exec) and not hit:
             records.note_execution(seen_key(node), key, [prepared.keys[needed] for needed in node.inputs])
+        if isinstance(node.step, Exec) and node.step.execution.cache_ttl:
+            records.put_generation(*prepared.generations[node.id])
         if hit and isinstance(planned, PlannedCopy) and not planned.selected.selection.owned:
             prepared.sites.set_copied(node.site, planned.selected.digest, copied_by(planned, result.snapshot))
         prepared.sites.set(node.site, key, result)

@@ -25,6 +25,8 @@ class Reasons:
         """What differs from the nearest earlier record."""
         if self._prepared.request.no_cache:
             return [Difference("no-cache")]
+        if node.id in self._prepared.reasons:
+            return [self._prepared.reasons[node.id]]
         now = self._prepared.preimages[node.id]
         site, before = self._nearest(node, now)
         names: list[str | None] = [self._name_of(needed) for needed in node.inputs]

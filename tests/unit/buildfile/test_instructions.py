@@ -11,6 +11,7 @@ from buildtool.buildfile.instructions import (
     Copy,
     Entrypoint,
     Env,
+    Execution,
     Expose,
     HealthCheck,
     Label,
@@ -148,6 +149,34 @@ def test_run_flags() -> None:
     assert run.command.shell == "x"
 
 
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "execution"),
+    [
+        ("", Execution()),
+        ("--cache-ttl=12h", Execution(cache_ttl=12 * 3600 * SECOND)),
+        ("--cache-ttl=1m1.5s", Execution(cache_ttl=61 * SECOND + SECOND // 2)),
+        ("--no-cache", Execution(no_cache=True)),
+        ("--no-cache=true", Execution(no_cache=True)),
+        ("--no-cache=false --cache-ttl=1s", Execution(cache_ttl=SECOND)),
+        ("--retry=3 --timeout=500ms", Execution(retry=3, timeout=SECOND // 2)),
+        ("--retry=0", Execution()),
+        ("--retry=100", Execution(retry=100)),
+    ],
+)
+def test_how_a_run_is_executed(flags: str, execution: Execution) -> None:
+    run = one(f"RUN {flags} --network=none x", Run)
+    assert (run.execution, run.command.shell) == (execution, "x")
+
+
+def test_copy_if_exists() -> None:
+    assert one("COPY --if-exists --from=x a b/", Copy).if_exists
+    assert not one("COPY --if-exists=false a b/", Copy).if_exists
+    assert not one("COPY a b/", Copy).if_exists
+
+
 def test_two_dashes_end_the_flags() -> None:
     assert one("RUN -- --x y", Run).command.shell == "--x y"
     assert texts(one("COPY --link -- --a /b", Copy).sources) == ["--a"]
@@ -226,9 +255,6 @@ def test_volume_in_both_forms() -> None:
 
 def test_shell() -> None:
     assert one('SHELL ["/bin/bash", "-c"]', Shell).argv == ("/bin/bash", "-c")
-
-
-SECOND = 1_000_000_000
 
 
 def test_healthcheck_with_everything() -> None:
@@ -326,6 +352,23 @@ REFUSED = [
     ("FROM a\nRUN", "command is missing", 2, 1, "RUN COMMAND"),
     ("FROM a\nRUN --network=hots x", "unsupported --network mode", 2, 15, "did you mean host?"),
     ("FROM a\nRUN --security=x y", "unsupported --security mode", 2, 16, "sandbox"),
+    ("FROM a\nRUN --cache-ttl x", "needs a value", 2, 5, "--cache-ttl=VALUE"),
+    ("FROM a\nRUN --cache-ttl=x y", "--cache-ttl: invalid duration 'x'", 2, 17, "1h"),
+    ("FROM a\nRUN --cache-ttl=12 y", "--cache-ttl: missing unit", 2, 17, "1h"),
+    ("FROM a\nRUN --cache-ttl= y", "--cache-ttl: invalid duration", 2, 17, "1h"),
+    ("FROM a\nRUN --cache-ttl=0 y", "cannot be less than 1s", 2, 17, "--no-cache"),
+    ("FROM a\nRUN --cache-ttl=-1h y", "cannot be less than 1s", 2, 17, "--no-cache"),
+    ("FROM a\nRUN --cache-ttl=1h --cache-ttl=2h y", "given twice", 2, 20, "remove"),
+    ("FROM a\nRUN --cache-ttl=1h --no-cache y", "exclude each other", 2, 17, "keep one"),
+    ("FROM a\nRUN --no-cache=yes y", "true or false", 2, 5, "--no-cache=false"),
+    ("FROM a\nRUN --nocache y", "unknown flag", 2, 5, "did you mean --no-cache?"),
+    ("FROM a\nRUN --retry=-1 y", "--retry cannot be negative", 2, 13, ""),
+    ("FROM a\nRUN --retry=101 y", "--retry: invalid number '101'", 2, 13, "--retry=3"),
+    ("FROM a\nRUN --retry=$N y", "--retry: invalid number '$N'", 2, 13, "--retry=3"),
+    ("FROM a\nRUN --timeout=0 y", "cannot be less than 1ms", 2, 15, "forever"),
+    ("FROM a\nRUN --timeout=5 y", "--timeout: missing unit", 2, 15, "30s"),
+    ("FROM a\nADD --if-exists a b", "unknown flag --if-exists", 2, 5, "ADD takes"),
+    ("FROM a\nCOPY --if-exist a b", "unknown flag", 2, 6, "did you mean --if-exists?"),
     ("FROM a\nRUN --mount= x", "the value is empty", 2, 5, "key=value"),
     ("FROM a\nRUN --mount=a,,b x", "--mount", 2, 5, "key=value"),
     ("FROM a\nRUN --mount=tpye=cache x", "unexpected key 'tpye'", 2, 13, "did you mean type?"),

@@ -29,15 +29,17 @@ def lines(text: str) -> list[str]:
         ("# unknown=1\n# escape=`\nFROM a", {}),
         ("FROM a\n# escape=`\n", {}),
         ("# syntax=x\n\n# syntax=y\nFROM a", {"syntax": "x"}),
+        ("# cache=strict\n# check=skip=all\nFROM a", {"cache": "strict", "check": "skip=all"}),
+        ("# cache=on\n# check=skip=all\nFROM a", {}),
     ],
 )
 def test_directives_stand_at_the_top(text: str, directives: dict[str, str]) -> None:
     assert parse(text).directives == directives
 
 
-@pytest.mark.parametrize("name", ["syntax", "escape", "check"])
+@pytest.mark.parametrize("name", ["syntax", "escape", "check", "cache"])
 def test_a_directive_may_be_given_once(name: str) -> None:
-    value = "\\" if name == "escape" else "skip=all"
+    value = {"escape": "\\", "cache": "strict"}.get(name, "skip=all")
     error = refused(f"# {name}={value}\n# {name}={value}\nFROM a")
     assert "only one" in error.message and error.where and error.where.line == 2
 

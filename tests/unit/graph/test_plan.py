@@ -123,6 +123,67 @@ def test_platform_args_need_a_declaration_in_the_stage() -> None:
     assert run.build_args == (("TARGETARCH", "amd64"),)
 
 
+STRICT = "# cache=strict\nFROM busybox\nARG A=1 AB=2 C=3\n"
+
+
+@pytest.mark.parametrize(
+    ("run", "seen"),
+    [
+        ("RUN true", []),
+        ("RUN echo $A", ["A"]),
+        ("RUN echo ${AB:-x}", ["AB"]),
+        ("RUN echo $AB$C", ["AB", "C"]),
+        ("RUN printenv C", ["C"]),
+        ("RUN echo A.C", ["A", "C"]),
+        ("RUN echo XA A_ ABC", []),
+        ('RUN ["make", "C=1"]', ["C"]),
+        ("RUN <<EOF\necho $A\nEOF", ["A"]),
+        ("RUN <<EOF\n#!/usr/bin/python3\nos.environ['C']\nEOF", ["C"]),
+        ("RUN cat <<'EOF'\n$A\nEOF", ["A"]),
+        ("RUN echo x # C", ["C"]),
+        ('SHELL ["sh", "-c", "C=$C; $0"]\nRUN x', ["C"]),
+        ("ENV A=e\nRUN echo $A", []),
+        ("ENV E=$A\nRUN echo $E", []),
+        ("ARG B=$A\nRUN echo $B", ["B"]),
+        ("RUN --mount=type=cache,target=/$A true", []),
+        ("ARG SOURCE_DATE_EPOCH=1\nRUN true", ["SOURCE_DATE_EPOCH"]),
+        ("ARG my-arg=1 your-arg=2\nRUN env my-arg=x", ["my-arg"]),
+    ],
+)
+def test_in_strict_mode_a_run_sees_the_args_it_names(run: str, seen: list[str]) -> None:
+    step = steps(planned(f"{STRICT}{run}\n"))[-1]
+    assert isinstance(step, Exec)
+    assert [name for name, _ in step.build_args] == seen
+    plain = steps(planned(f"{STRICT}{run}\n".removeprefix("# cache=strict\n")))[-1]
+    assert isinstance(plain, Exec)
+    assert {"A", "AB", "C"} - {"A"} <= {name for name, _ in plain.build_args}
+
+
+def test_in_strict_mode_an_arg_changes_only_what_names_it() -> None:
+    text = STRICT + "RUN one $A\nRUN two\nFROM busybox\nARG A\nENV E=$A\nRUN three\nCOPY --from=0 / /\n"
+    before, now = (planned(text, build_args={"C": value}) for value in ("3", "4"))
+    assert before.target == now.target
+    now = planned(text, build_args={"A": "2"})
+    changed = [step for step in steps(now) if step not in steps(before)]
+    assert [step.args[2] for step in changed if isinstance(step, Exec)] == ["one $A", "three"]
+
+
+def test_a_declared_proxy_that_strict_mode_hides_is_still_passed() -> None:
+    text = "# cache=strict\nFROM busybox\nARG http_proxy=http://a\nRUN {}\n"
+    quiet, named = (steps(planned(text.format(command)))[-1] for command in ("curl x", "echo $http_proxy"))
+    assert isinstance(quiet, Exec) and isinstance(named, Exec)
+    assert (quiet.build_args, quiet.hidden_args) == ((), (("http_proxy", "http://a"),))
+    assert (named.build_args, named.hidden_args) == ((("http_proxy", "http://a"),), ())
+
+
+def test_what_dockerfiles_do_not_have_changes_no_key_of_theirs() -> None:
+    """The digests of a plain file, as they were before there were COPY --if-exists, RUN --no-cache and their like."""
+    result = planned("FROM busybox\nARG A=1\nCOPY a b /x/\nCOPY --from=busybox /bin /b\nRUN make\n")
+    fields = [definition(step).keys() for step in steps(result)[1:]]
+    assert all(keys.isdisjoint({"if_exists", "execution", "no_cache"}) for keys in fields)
+    assert sha256("".join(result.graph).encode())[7:23] == "b439d964fe58ce0c"
+
+
 def test_proxies_are_seen_and_no_part_of_the_definition() -> None:
     one, two = (
         steps(planned("FROM busybox\nRUN x\n", build_args={"http_proxy": value}))[-1]

@@ -159,6 +159,65 @@ def test_parents(shop: Workshop) -> None:
     assert built(shop, "COPY --parents a/**/e /x/") == {"x": "", "x/a": "", "x/a/d": "", "x/a/d/e": "2"}
 
 
+def test_if_exists_takes_what_is_there(shop: Workshop) -> None:
+    shop.write(a="1", sub__x_py="2")
+    assert built(shop, "COPY --if-exists a gone sub/*.py none*.txt gone/deep /x/") == {
+        "x": "",
+        "x/a": "1",
+        "x/x.py": "2",
+    }
+    assert built(shop, "COPY --if-exists --parents a gone sub/*.py /x/") == {
+        "x": "", "x/a": "1", "x/sub": "", "x/sub/x.py": "2",
+    }  # fmt: skip
+    assert built(shop, "COPY --if-exists a /y") == {"y": "1"}
+
+
+@pytest.mark.parametrize(
+    "flags", ["", "--link ", "--chown=nobody-knows ", "--from=busybox ", "--from=busybox --link ", "--parents "]
+)
+def test_if_exists_makes_no_layer_when_nothing_is_there(shop: Workshop, flags: str) -> None:
+    text = (
+        f"FROM busybox\nRUN echo 1 > /one\nCOPY --if-exists {flags}gone* missing /x/\nRUN ls -d /x || echo 2 > /two\n"
+    )
+    outcome = shop.build(text)
+    assert [sorted(shop.layer(outcome.image, index)) for index in (1, 2)] == [["one"], ["two"]]
+    history = outcome.image.config.history
+    assert history is not None and len(outcome.image.layers) == 3
+    assert [bool(line.empty_layer) for line in history[-3:]] == [False, True, False]
+    assert "--if-exists" in (history[-2].created_by or "")
+    assert outcome.warnings == []
+    again = shop.build(text)
+    assert all(again.cached) and again.image.id == outcome.image.id
+
+
+def test_a_file_that_appears_is_copied_and_explain_says_so(shop: Workshop) -> None:
+    text = "FROM busybox\nCOPY --if-exists conf /etc/conf\nRUN cat /etc/conf || true\n"
+    without = shop.build(text)
+    shop.write(conf="now")
+    outcome = shop.build(text)
+    assert outcome.output == "now"
+    assert "conf (new)" in outcome.reason(1)
+    (shop.context / "conf").unlink()
+    again = shop.build(text)
+    assert all(again.cached) and again.image.id == without.image.id
+
+
+def test_what_if_exists_left_out_is_still_missing_for_a_plain_copy(shop: Workshop) -> None:
+    text = "FROM busybox AS a\nFROM busybox\nCOPY {}--from=a /gone /x\nCOPY {}gone /x\n"
+    shop.build(text.format("--if-exists ", "--if-exists "))
+    for first, second in (("", "--if-exists "), ("--if-exists ", "")):
+        with pytest.raises(NotFound, match="no such file"):
+            shop.build(text.format(first, second))
+    with pytest.raises(NotFound):
+        shop.build("FROM busybox\nCOPY --if-exists=false gone /x\n")
+
+
+def test_if_exists_takes_an_ignored_file_for_a_missing_one(shop: Workshop) -> None:
+    shop.write(a="1", secret="2")
+    outcome = shop.build("FROM busybox\nCOPY --if-exists a secret /x/\n", ignore="secret")
+    assert shop.layer(outcome.image) == {"x": "", "x/a": "1"}
+
+
 def test_link_keeps_the_directories_below(shop: Workshop) -> None:
     shop.write(a="1")
     first = shop.build("FROM busybox\nRUN echo 1\nCOPY --link a /tmp/a\nCOPY --link a /new/a\n")
