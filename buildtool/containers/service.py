@@ -34,7 +34,7 @@ from buildtool.containers.tarwalk import tar_merged
 from buildtool.containers.views import Views
 from buildtool.containers.volumes import Volumes
 from buildtool.containers.waiters import WaitResult, check_condition
-from buildtool.errors import BuildtoolError, Conflict, InvalidInput
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput, Unavailable
 from buildtool.images import Images
 from buildtool.networks import Networks
 from buildtool.oci import parse_platform
@@ -374,7 +374,7 @@ class Containers:
         if frozen:
             try:
                 await self._task(container).pause()
-            except BuildtoolError:  # a plain user's daemon has no freezer: as with pause=0
+            except Unavailable:  # a plain user's daemon has no freezer: as with pause=0
                 frozen = False
         try:
             upper = container.directory / "upper"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFound, Conflict, NotFound
+from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFound, Conflict, NotFound, Unavailable
 
 Message = dict[str, Any]
 _ERRORS: dict[str, type[BuildtoolError]] = {
@@ -19,6 +19,7 @@ _ERRORS: dict[str, type[BuildtoolError]] = {
     "not_executable": CommandNotExecutable,
     "gone": NotFound,
     "state": Conflict,
+    "unavailable": Unavailable,
 }
 
 

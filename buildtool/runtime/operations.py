@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import socket
@@ -99,7 +100,12 @@ class Operations:
 
     def _freeze(self, control: Control, request: Spec) -> Spec | None:
         frozen = bool(request["frozen"])
-        self._shim.cgroup.freeze(frozen)
+        try:
+            self._shim.cgroup.freeze(frozen)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            raise StartError("unavailable", error.strerror or str(error)) from error
         self._shim.paused = frozen
         if frozen:
             self._await_frozen(control, request, _FREEZE_TRIES)

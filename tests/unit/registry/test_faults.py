@@ -306,6 +306,10 @@ async def test_a_server_killed_during_pushes_loses_nothing_acknowledged(
         images = [here.make(f"{host}/many:{n}", {str(n): os.urandom((1 + n) << 19)}) for n in range(12)]
         pushes = [asyncio.ensure_future(here.registries.push(i.references[0], lambda _: None)) for i in images]
         await asyncio.wait(pushes, return_when=asyncio.FIRST_COMPLETED)
+        last = here.make(f"{host}/many:last", {"last": os.urandom(32 << 20)})
+        images.append(last)
+        pushes.append(asyncio.ensure_future(here.registries.push(last.references[0], lambda _: None)))
+        await asyncio.sleep(0.02)  # under way, and too large to be done
         server.end(signal.SIGKILL)
         outcomes = await asyncio.gather(*pushes, return_exceptions=True)
     finally:
@@ -313,6 +317,7 @@ async def test_a_server_killed_during_pushes_loses_nothing_acknowledged(
         server.process.wait()
     acknowledged = [image for image, one in zip(images, outcomes, strict=True) if not isinstance(one, BaseException)]
     assert acknowledged
+    assert last not in acknowledged
     assert all(isinstance(one, BuildtoolError) for one in outcomes if isinstance(one, BaseException))
 
     with Store.open(root) as store:
