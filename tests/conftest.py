@@ -35,6 +35,9 @@ BUSYBOX = "busybox:latest"
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
 
+# A shell without job control starts `make test &` with Ctrl-C ignored, and what tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class Http(http.client.HTTPConnection):
     """HTTP over a unix socket."""
