@@ -29,6 +29,10 @@ _DEFAULT_DEVICES = (
 )
 
 
+NO_DEVICES: Spec = {"allow": False, "access": "rwm"}
+"""The general denial, which leaves a container the devices that all have."""
+
+
 def device_rules(rules: list[Spec]) -> list[tuple[bool, str]]:
     """The spec's device rules as (allow, `type major:minor access`); a general denial is followed by the defaults."""
     out: list[tuple[bool, str]] = []

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH102, PTH106, PTH110, PTH112, PTH120, PTH123
+# ruff: noqa: PTH102, PTH104, PTH106, PTH110, PTH112, PTH120, PTH123
 """Control groups of a container: version 1, hybrid and version 2.
 
 Only the hierarchies that something needs get a directory: memory, pids and devices always (accounting, OOM, device
@@ -8,6 +8,7 @@ with or without controllers. Source: kernel documentation, admin-guide/cgroup-v1
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -18,6 +19,7 @@ from buildtool.runtime import cgroup_limits as limits
 Spec = dict[str, Any]
 _V1_CONTROLLERS = frozenset({"memory", "pids", "devices", "cpu", "cpuacct", "cpuset", "blkio", "freezer"})
 _ALWAYS = ("memory", "pids", "devices")
+DEFAULT_PARENT = "/buildtool"
 
 
 class Hierarchies:
@@ -59,6 +61,7 @@ class Cgroup:
         self._path = path
         self.directories = directories
         self.warnings: list[str] = []
+        self._devices: list[tuple[bool, str]] = []
 
     @classmethod
     def create(cls, hierarchies: Hierarchies, path: str, resources: Spec) -> Cgroup:
@@ -76,6 +79,26 @@ class Cgroup:
             cgroup.remove()
             raise
         return cgroup
+
+    def adopt(self, path: str, resources: Spec) -> None:
+        """Take another path, where groups can be renamed (version 1), and set the limits of a container.
+
+        Raises OSError when the kernel refuses a value.
+        """
+        for controller, directory in self.directories.items():
+            if controller:
+                wanted = directory.removesuffix(self._path) + path
+                with contextlib.suppress(OSError):  # one of that name was left behind: this one keeps its own
+                    os.rename(directory, wanted)
+                    self.directories[controller] = wanted
+        self._path = path
+        self.update(resources)
+        self._restrict_devices(resources.get("devices"))
+
+    @property
+    def unified_path(self) -> str:
+        """Its path in the version 2 hierarchy; "" when it is not in one."""
+        return self.directories.get("", "").removeprefix(self._hierarchies.unified)
 
     @classmethod
     def find(cls, hierarchies: Hierarchies, path: str) -> Cgroup:
@@ -181,8 +204,10 @@ class Cgroup:
             ) from error
 
     def _restrict_devices(self, rules: list[Spec] | None) -> None:
-        if rules is None:
+        wanted = limits.device_rules(rules or [])
+        if rules is None or wanted == self._devices:
             return
+        self._devices = wanted
         if not self._hierarchies.is_v2 and "devices" not in self._hierarchies.v1:
             self.warnings.append("the device rules are not applied: no devices control group is mounted")
         if self._hierarchies.is_v2:
@@ -190,7 +215,7 @@ class Cgroup:
                 from buildtool.runtime.devices_bpf import attach_device_rules
 
                 try:
-                    attach_device_rules(self.directories[""], limits.device_rules(rules))
+                    attach_device_rules(self.directories[""], wanted)
                 except OSError as error:
                     if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS):
                         raise
@@ -198,7 +223,7 @@ class Cgroup:
             return
         directory = self.directories.get("devices")
         if directory is not None:
-            for allow, rule in limits.device_rules(rules):
+            for allow, rule in wanted:
                 _write(f"{directory}/devices.{'allow' if allow else 'deny'}", rule)
 
     def pids(self) -> list[int]:

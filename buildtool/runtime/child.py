@@ -11,7 +11,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from buildtool.runtime.init import set_size
 from buildtool.runtime.jsonlog import JsonLog
@@ -87,7 +87,7 @@ class Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            _child_main(become, theirs)
+            child_main(become, theirs)
         theirs.close()
         stdio.close_inner()
         return cls(loop, name, pid, ours, stdio, log)
@@ -219,8 +219,8 @@ class Child:
             self.input = Input(self._loop, os.dup(master))
 
 
-def _child_main(become: Callable[[socket.socket], None], channel: socket.socket) -> None:
-    """The child's whole life; never returns."""
+def child_main(become: Callable[[socket.socket], None], channel: socket.socket) -> NoReturn:
+    """The whole life of a child that is to execute something: tells on the channel why it does not."""
     try:
         become(channel)
     except StartError as error:

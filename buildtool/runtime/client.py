@@ -22,11 +22,11 @@ from buildtool.aio import offload
 from buildtool.errors import BuildtoolError, NotFound
 from buildtool.runtime import syscalls
 from buildtool.runtime.bundle import Bundle, ExitStatus, Rootfs
-from buildtool.runtime.cgroups import Cgroup, Hierarchies
+from buildtool.runtime.cgroups import DEFAULT_PARENT, Cgroup, Hierarchies
 from buildtool.runtime.control import Connection, connect_shim
 from buildtool.runtime.task import Task, exit_status
 
-_CONFIG_NAME, _EXIT_NAME, _SOCKET_NAME = "config.json", "exit.json", "shim.sock"
+_CONFIG_NAME, _EXIT_NAME, _SOCKET_NAME, _GROUP_NAME = "config.json", "exit.json", "shim.sock", "cgroup"
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from buildtool.runtime.spawner import main; sys.exit(main())"
 )
@@ -131,6 +131,7 @@ class Runtime:
         directory = bundle.directory
         directory.mkdir(parents=True, exist_ok=True)
         (directory / _EXIT_NAME).unlink(missing_ok=True)
+        (directory / _GROUP_NAME).unlink(missing_ok=True)
         encoded = msgspec.json.encode(bundle.spec)
         (directory / _CONFIG_NAME).write_bytes(encoded)
         spec = dict(bundle.spec)
@@ -190,7 +191,7 @@ class Runtime:
                 await self._ensure_spawner()
                 assert self._socket is not None
                 try:
-                    self._socket.sendmsg([b"create"], rights)
+                    self._socket.sendmsg([b"warm" if _is_usual(request["spec"]) else b"create"], rights)
                     return
                 except OSError:
                     self._socket.close()
@@ -221,6 +222,13 @@ class Runtime:
                 raise BuildtoolError(f"the spawner does not start; see {self._run_dir / 'spawner.log'}")
             ours.setblocking(True)  # sends are one small message and must not fail for a full queue
             self._socket = ours
+
+
+def _is_usual(spec: dict[str, Any]) -> bool:
+    """Whether a shim that was made in advance can take it: the usual parent group, a pid namespace of its own."""
+    linux = spec["linux"]
+    parent, _, _ = linux.get("cgroupsPath", "").rpartition("/")
+    return parent == DEFAULT_PARENT and {"type": "pid"} in linux.get("namespaces", ())
 
 
 def start_spawner(server: socket.socket, run_dir: Path) -> subprocess.Popen[bytes]:
@@ -283,10 +291,14 @@ def _clean_up(bundle_dir: Path) -> None:
         spec = json.loads((bundle_dir / _CONFIG_NAME).read_bytes())
     except (OSError, ValueError):
         return
-    path = (spec.get("linux") or {}).get("cgroupsPath")
-    if not path:
-        return
-    group = Cgroup.find(Hierarchies.find(), path)
+    paths = [(spec.get("linux") or {}).get("cgroupsPath")]
+    with contextlib.suppress(OSError):
+        paths.append(str((bundle_dir / _GROUP_NAME).readlink()))
+    for path in filter(None, paths):
+        _remove_group(Cgroup.find(Hierarchies.find(), path))
+
+
+def _remove_group(group: Cgroup) -> None:
     with contextlib.suppress(OSError):
         group.freeze(False)
     deadline = time.monotonic() + 5

@@ -51,12 +51,32 @@ def container_init(
     identity: Identity,
 ) -> None:
     """Set the container up and become its program. Returns only by raising; StartError is for the user."""
-    process = spec["process"]
+    enter_group(cgroup)
+    become_container(spec, rootfs, seccomp, channel, stdio, cgroup, hierarchies, identity, {})
+
+
+def enter_group(cgroup: Cgroup) -> None:
+    """What the init process does whatever the container will be."""
     program.reset_signals()
     os.setsid()
     os.umask(0)
     cgroup.join()
-    _enter_namespaces(spec)
+
+
+def become_container(
+    spec: Spec,
+    rootfs: Spec,
+    seccomp: bytes,
+    channel: socket.socket,
+    stdio: tuple[int, int, int] | None,
+    cgroup: Cgroup,
+    hierarchies: Hierarchies,
+    identity: Identity,
+    before: dict[str, int],
+) -> None:
+    """The rest of `container_init`, by a process in its control groups. `before` is what `leave_namespaces` gave."""
+    process = spec["process"]
+    _enter_namespaces(spec, before)
     created: list[str] = []
     root, terminal = _build_root(spec, rootfs, cgroup, hierarchies, identity, created)
     _configure(spec)
@@ -112,9 +132,27 @@ def take_terminal(slave: int, process: Spec, uid: int) -> None:
     program.take_stdio(slave, slave, slave, uid)
 
 
-def _enter_namespaces(spec: Spec) -> None:
+def leave_namespaces() -> dict[str, int]:
+    """Enter new namespaces of the kinds that most containers have of their own and that show nothing of the host.
+
+    Returns descriptors of the ones left, by kind. (A mount namespace is a copy of the host's at its time, so it is
+    made when the container is.)
+    """
+    kinds = ("network", "ipc", "uts")
+    before = {kind: os.open(f"/proc/self/ns/{kind[:3]}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds}
+    sc.unshare(sc.CLONE_NEWNET | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS)
+    _bring_loopback_up()
+    return before
+
+
+def _enter_namespaces(spec: Spec, before: dict[str, int]) -> None:
     flags = 0
-    for kind, path in namespaces(spec).items():
+    wanted = namespaces(spec)
+    for kind, fd in before.items():
+        if kind not in wanted:
+            sc.setns(fd, NAMESPACE_FLAGS[kind])
+        os.close(fd)
+    for kind, path in wanted.items():
         if kind == "user":
             raise StartError(
                 program.OTHER, "a user namespace for one container is not supported; run the daemon rootless instead"
@@ -124,7 +162,7 @@ def _enter_namespaces(spec: Spec) -> None:
         if kind == "pid":  # the shim has entered it: its children are born there
             continue
         if not path:
-            flags |= NAMESPACE_FLAGS[kind]
+            flags |= 0 if kind in before else NAMESPACE_FLAGS[kind]
             continue
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH103, PTH104, PTH123
+# ruff: noqa: PTH103, PTH104, PTH123, PTH211
 """The shim: parent of one container. Holds its streams, reaps it, answers on a unix socket, writes how it ended.
 
 Forked by the spawner for each container; outlives spawner and daemon and ends when the container has ended and every
@@ -16,7 +16,7 @@ import time
 from typing import Any, NoReturn
 
 from buildtool.runtime import syscalls as sc
-from buildtool.runtime.cgroups import Cgroup, Hierarchies
+from buildtool.runtime.cgroups import DEFAULT_PARENT, Cgroup, Hierarchies
 from buildtool.runtime.child import Child, Stdio
 from buildtool.runtime.init import container_init, namespaces
 from buildtool.runtime.jsonlog import JsonLog
@@ -24,9 +24,10 @@ from buildtool.runtime.loop import IN, Loop
 from buildtool.runtime.operations import Operations
 from buildtool.runtime.process import Identity, StartError
 from buildtool.runtime.shim_server import Control, Server
+from buildtool.runtime.warm import Warm, read_request
 
 Spec = dict[str, Any]
-EXIT_NAME = "exit.json"
+EXIT_NAME, GROUP_NAME = "exit.json", "cgroup"
 _COLLECT_EVERY = 32
 _LEFTOVER_SECONDS = 2.0  # how long a process left behind may hold the streams after the program's end
 
@@ -39,8 +40,17 @@ class Shim:
     init: int
     """A pidfd of the container's first process."""
 
-    def __init__(self, request: Spec, control: socket.socket, hierarchies: Hierarchies, identity: Identity) -> None:
-        self.request = request
+    def __init__(
+        self,
+        request_fd: int,
+        control: socket.socket,
+        hierarchies: Hierarchies,
+        identity: Identity,
+        warm: Warm | None = None,
+    ) -> None:
+        self.request = request = read_request(request_fd)
+        self._request_fd = request_fd
+        self._warm = warm
         self.spec: Spec = request["spec"]
         self.hierarchies = hierarchies
         self.identity = identity
@@ -70,10 +80,14 @@ class Shim:
     def _create(self) -> None:
         linux = self.spec.get("linux") or {}
         self._watch_children()
-        path = linux.get("cgroupsPath") or "/buildtool/" + self.request["id"]
-        self.cgroup = Cgroup.create(self.hierarchies, path, linux.get("resources") or {})
+        path = linux.get("cgroupsPath") or f"{DEFAULT_PARENT}/{self.request['id']}"
+        resources = linux.get("resources") or {}
+        self.cgroup = self._warm.cgroup if self._warm else Cgroup.create(self.hierarchies, path, resources)
         try:
-            self._enter_pid_namespace()
+            if self._warm:
+                self._adopt_cgroup(path, resources)
+            else:
+                self._enter_pid_namespace()
             self.server.listen()
             self.main = self._start_init()
         except (StartError, OSError):
@@ -88,6 +102,11 @@ class Shim:
         self._creator = self.server.add(self._first_control)
         self._creator.subscribed = True
         self._creator.answer({"id": 0}, operations.state() | {"created": self.main.created})
+
+    def _adopt_cgroup(self, path: str, resources: Spec) -> None:
+        self.cgroup.adopt(path, resources)
+        if self.cgroup.unified_path not in ("", path):  # whoever cleans up after a killed shim must find it
+            os.symlink(self.cgroup.unified_path, f"{self._directory}/{GROUP_NAME}")
 
     def _enter_pid_namespace(self) -> None:
         """Children of this process are born in the container's pid namespace: the first is its pid 1."""
@@ -123,7 +142,13 @@ class Shim:
                 self.identity,
             )
 
-        child = Child.fork(self.loop, "", become, stdio, writer)
+        if self._warm:
+            self._warm.become(self._request_fd, stdio.inner)
+            stdio.close_inner()
+            child = Child(self.loop, "", self._warm.pid, self._warm.channel, stdio, writer)
+        else:
+            child = Child.fork(self.loop, "", become, stdio, writer)
+        os.close(self._request_fd)
         child.wait_ready(self._first_control)
         return child
 

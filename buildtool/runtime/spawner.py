@@ -1,5 +1,5 @@
 # ruff: noqa: PTH123
-"""The spawner: a small single-threaded fork server; each request becomes a shim.
+"""The spawner: a small single-threaded fork server; each request becomes a shim, or goes to one that waits.
 
 Run as `python -m buildtool.runtime.spawner FD`. A request on that SOCK_SEQPACKET socket carries two descriptors: the
 control connection of the shim to be, and a memory file with the request as JSON. It ends when the daemon closes the
@@ -9,21 +9,26 @@ socket; its shims live on.
 from __future__ import annotations
 
 import array
+import encodings.ascii  # noqa: F401 - what shims would load each for itself
 import gc
-import json
 import os
+import select
 import signal
 import socket
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from functools import partial
 
 from buildtool.runtime import devices_bpf as _devices_bpf  # noqa: F401 - loaded before the fork, once for all
 from buildtool.runtime import syscalls as sc
 from buildtool.runtime.cgroups import Hierarchies
 from buildtool.runtime.process import Identity
 from buildtool.runtime.shim import Shim
+from buildtool.runtime.warm import Warm, descriptors, sweep
 
-_NAME = b"buildtool-shim"
+_NAME, _WAITING_NAME = b"buildtool-shim", b"buildtool-warm"
+_READY = 3  # shims that wait
+_PAUSE_MS = 4  # the one just asked for needs the processors more
 
 
 def main() -> int:
@@ -40,40 +45,101 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the daemon's terminal is the daemon's to handle
     _protect()
     hierarchies, identity = Hierarchies.find(), Identity()
+    sweep(hierarchies)
     gc.collect()
     gc.disable()
     gc.freeze()
     server.send(b"ready")
-    while True:
-        data, ancillary, _flags, _address = server.recvmsg(64, socket.CMSG_SPACE(8))
-        if not data:
-            return 0
-        for _level, _kind, payload in ancillary:
-            fds = array.array("i", payload)
-            pid = os.fork()
-            if pid == 0:
-                server.close()
-                _shim(fds[0], fds[1], hierarchies, identity)
+    Spawner(server, hierarchies, identity).serve()
+    return 0
+
+
+class Spawner:
+    """Takes requests from `server`, and keeps shims ready for them."""
+
+    def __init__(self, server: socket.socket, hierarchies: Hierarchies, identity: Identity) -> None:
+        self._server = server
+        self._hierarchies = hierarchies
+        self._identity = identity
+        self._ready: list[socket.socket] = []
+
+    def serve(self) -> None:
+        """Until the daemon closes its end."""
+        waiting = select.poll()
+        waiting.register(self._server, select.POLLIN)
+        while True:
+            if not waiting.poll(_PAUSE_MS if len(self._ready) < _READY else None):
+                self._add()
+                continue
+            data, ancillary, _flags, _address = self._server.recvmsg(64, socket.CMSG_SPACE(8))
+            if not data:
+                break
+            fds = descriptors(ancillary)
+            if data != b"warm" or not self._give(fds):
+                self._fork(partial(self._shim, fds[0], fds[1], None))
             for fd in fds:
                 os.close(fd)
+        for one in self._ready:
+            one.shutdown(socket.SHUT_WR)
+            one.recv(1)  # it has cleaned up and ended
 
+    def _give(self, fds: list[int]) -> bool:
+        """Pass a request on to a shim that waits; False when there is none."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        while self._ready:
+            with self._ready.pop(0) as one:
+                try:
+                    one.sendmsg([b"warm"], rights)
+                    return True
+                except OSError:  # it was killed
+                    continue
+        return False
 
-def _shim(control_fd: int, request_fd: int, hierarchies: Hierarchies, identity: Identity) -> NoReturn:
-    """The forked child's whole life."""
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.setsid()
+    def _add(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._fork(partial(self._wait, ours, theirs))
+        self._ready.append(ours)
+
+    def _fork(self, live: Callable[[], None]) -> None:
+        """Run `live` in a new process that has none of the spawner's sockets."""
+        if os.fork():
+            return
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setsid()
+            self._server.close()
+            for one in self._ready:
+                one.close()
+            live()
+        except BaseException:  # noqa: BLE001 - a shim must never go on as a second spawner
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def _wait(self, spawner: socket.socket, requests: socket.socket) -> None:
+        """The life of a shim that is made in advance."""
+        spawner.close()
+        sc.set_name(_WAITING_NAME)
+        try:
+            warm = Warm(self._hierarchies, self._identity)
+        except OSError:  # whatever it is, a start without preparation tells it to who asks for a container
+            os._exit(0)
+        data, ancillary, _flags, _address = requests.recvmsg(64, socket.CMSG_SPACE(8))
+        if not data:
+            warm.discard()
+            os._exit(0)
+        requests.close()
+        control, request = descriptors(ancillary)
+        self._shim(control, request, warm)
+
+    def _shim(self, control_fd: int, request_fd: int, warm: Warm | None) -> None:
         sc.set_name(_NAME)
         os.set_inheritable(control_fd, False)
-        with open(request_fd, "rb") as file:
-            request = json.loads(file.read())
-        Shim(request, socket.socket(fileno=control_fd), hierarchies, identity).run()
-    except BaseException:  # noqa: BLE001 - a shim must never go on as a second spawner
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(1)
+        control = socket.socket(fileno=control_fd)
+        Shim(request_fd, control, self._hierarchies, self._identity, warm).run()
 
 
 def _protect() -> None:

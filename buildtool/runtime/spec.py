@@ -12,6 +12,7 @@ from typing import Any
 
 from buildtool.errors import InvalidInput
 from buildtool.runtime import capabilities as caps
+from buildtool.runtime.cgroup_limits import NO_DEVICES
 from buildtool.runtime.users import ResolvedUser
 
 Mount = dict[str, Any]
@@ -213,7 +214,7 @@ def _namespaces(o: SpecOptions) -> list[dict[str, str]]:
 def _device_rules(o: SpecOptions) -> list[dict[str, Any]]:
     if o.privileged:
         return [{"allow": True, "access": "rwm"}]
-    rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
+    rules: list[dict[str, Any]] = [NO_DEVICES]
     for device in o.devices:
         rules.append(
             {

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from buildtool.runtime import Bundle, ExitStatus, LogConfig, Rootfs, Runtime, SpecOptions, Task, container_spec
+from buildtool.runtime.cgroups import DEFAULT_PARENT
 
 _APPLETS = """cat chmod chroot dd df echo env false grep head hostname id ip ls mkdir mkfifo mknod mount nc nice ps
 pwd readlink rm sed seq setsid sh sleep stat stty sysctl tail test touch true tty umount unshare wc xargs yes"""
@@ -47,11 +48,11 @@ class Lab:
 
     def __init__(self, base: Path, tree: Path, runtime: Runtime) -> None:
         self.base, self.tree, self.runtime = base, tree, runtime
-        self.parent = f"/bt-test-{os.getpid()}-{next(_numbers)}"
+        self.prefix = f"bt-test-{os.getpid()}-{next(_numbers)}-"
         self.tasks: list[Task] = []
 
     def bundle(self, args: list[str], *, detached: bool = True, **options: Any) -> Bundle:
-        name = f"c{next(_numbers)}"
+        name = f"{self.prefix}{next(_numbers)}"
         place = self.base / name
         upper, work = place / "fs", place / "work"
         upper.mkdir(parents=True)
@@ -61,7 +62,7 @@ class Lab:
         rootfs = options.pop("rootfs", None) or Rootfs([self.tree], upper, work)
         log = options.pop("log", None) or LogConfig("json-file", place / "log")
         options.setdefault("env", ["PATH=/bin"])
-        spec = container_spec(SpecOptions(id=name, args=args, cgroup_parent=self.parent, **options))
+        spec = container_spec(SpecOptions(id=name, args=args, **options))
         return Bundle(
             id=name,
             directory=place / "bundle",
@@ -123,12 +124,14 @@ def cgroup_directories(parent: str) -> list[Path]:
     return [Path("/sys/fs/cgroup", name) / parent.strip("/") for name in ["", *os.listdir("/sys/fs/cgroup")]]
 
 
-def processes_naming(text: str) -> list[int]:
+def processes_naming(text: str, *, waiting: bool = False) -> list[int]:
+    """Processes with this in their command line; those that only wait for a container count when `waiting`."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             try:
-                if text.encode() in Path("/proc", name, "cmdline").read_bytes():
+                counts = waiting or Path("/proc", name, "comm").read_text() != "buildtool-warm\n"
+                if counts and text.encode() in Path("/proc", name, "cmdline").read_bytes():
                     found.append(int(name))
             except OSError:
                 continue
@@ -146,11 +149,9 @@ async def lab(tmp_path: Path, busybox_tree: Path) -> AsyncIterator[Lab]:
     await runtime.close()
     assert (tmp_path / "run/spawner.log").read_text() == ""
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
-    assert processes_naming(str(tmp_path)) == []
-    for directory in cgroup_directories(lab.parent):
-        if directory.is_dir():
-            assert [entry for entry in directory.iterdir() if entry.is_dir()] == []
-            directory.rmdir()
+    assert processes_naming(str(tmp_path), waiting=True) == []
+    for directory in cgroup_directories(DEFAULT_PARENT):
+        assert list(directory.glob(f"{lab.prefix}*")) == []
     assert list(tmp_path.glob("*/bundle/shim.sock")) == []
 
 

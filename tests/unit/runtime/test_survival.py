@@ -11,7 +11,7 @@ from pathlib import Path
 from buildtool.runtime import ExitStatus, ResolvedUser, Runtime, Task
 from buildtool.runtime.spec import process_spec
 
-from .conftest import Lab, demultiplex, processes_naming, read_all
+from .conftest import Lab, cgroup_directories, demultiplex, processes_naming, read_all
 
 
 async def test_containers_survive_the_spawners_death_and_new_ones_start(lab: Lab) -> None:
@@ -129,3 +129,106 @@ async def test_shims_memory_is_small(lab: Lab) -> None:
 async def test_spawner_imports_nothing_heavy(lab: Lab) -> None:
     maps = Path(f"/proc/{lab.runtime.spawner_pid}/maps").read_text()
     assert not [name for name in ("msgspec", "_asyncio", "_ssl", "_sqlite3") if name in maps]
+
+
+def waiting_shims(lab: Lab) -> list[int]:
+    """The shims that were made in advance (not their init processes)."""
+    found = []
+    for pid in processes_naming(str(lab.base), waiting=True):
+        status = Path(f"/proc/{pid}/status").read_text()
+        if f"PPid:\t{lab.runtime.spawner_pid}\n" in status and "Name:\tbuildtool-warm" in status:
+            found.append(pid)
+    return found
+
+
+async def until_waiting(lab: Lab, count: int = 3) -> list[int]:
+    for _ in range(500):
+        shims = waiting_shims(lab)
+        if len(shims) == count and all(Path(f"/proc/{pid}/task/{pid}/children").read_text() for pid in shims):
+            return shims
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{waiting_shims(lab)} wait")
+
+
+def groups_of(pid: int) -> list[Path]:
+    """The control groups that buildtool made for a process."""
+    paths = {line.rpartition(":")[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()}
+    return [
+        directory
+        for path in paths
+        if path.startswith("/buildtool/")
+        for directory in cgroup_directories(path)
+        if directory.is_dir()
+    ]
+
+
+async def test_waiting_shims_that_are_killed_are_replaced_and_no_container_notices(lab: Lab) -> None:
+    for pid in await until_waiting(lab):
+        os.kill(pid, signal.SIGKILL)
+    runs = await asyncio.gather(*(lab.run(["echo", str(number)]) for number in range(5)))
+    assert [out for _, out, _ in runs] == [f"{number}\n".encode() for number in range(5)]
+    await until_waiting(lab)
+
+
+async def test_a_container_takes_a_waiting_shim_and_its_groups(lab: Lab) -> None:
+    shims = await until_waiting(lab)
+    children = {int(Path(f"/proc/{pid}/task/{pid}/children").read_text()) for pid in shims}
+    task = await lab.start(["sleep", "1000"])
+    assert task.pid in children
+    lines = Path(f"/proc/{task.pid}/cgroup").read_text().splitlines()
+    memory = [line for line in lines if "memory" in line.split(":")[1].split(",")]
+    assert not memory or memory[0].endswith(f"/{task.id}")
+
+
+async def test_a_container_with_a_parent_group_of_its_own_is_made_from_nothing(lab: Lab) -> None:
+    shims = await until_waiting(lab)
+    parent = f"/{lab.prefix}parent"
+    task = await lab.start(["sleep", "1000"], cgroup_parent=parent)
+    assert f"{parent}/{task.id}" in Path(f"/proc/{task.pid}/cgroup").read_text()
+    assert waiting_shims(lab) == shims
+    await task.delete()
+    lab.tasks.remove(task)
+    for directory in cgroup_directories(parent):
+        if directory.is_dir():
+            directory.rmdir()
+
+
+async def test_a_container_with_namespaces_of_the_host_gets_those(lab: Lab) -> None:
+    await until_waiting(lab)
+    task = await lab.start(["sleep", "1000"], network="host", ipc="host", uts="host")
+    for kind in ("net", "ipc", "uts"):
+        assert os.readlink(f"/proc/{task.pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
+    other = await lab.start(["sleep", "1000"])
+    for kind in ("net", "ipc", "uts", "pid", "mnt"):
+        assert os.readlink(f"/proc/{other.pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+
+
+async def test_what_is_left_of_a_killed_shim_from_the_waiting_ones_is_cleaned_up(lab: Lab) -> None:
+    await until_waiting(lab)
+    task = await lab.start(["sleep", "1000"])
+    groups = groups_of(task.pid)
+    directory = lab.base / task.id / "bundle"
+    status = Path(f"/proc/{task.pid}/status").read_text()
+    os.kill(int(status.split("PPid:\t")[1].split("\n")[0]), signal.SIGKILL)
+    assert await lab.runtime.reattach(directory) is None
+    lab.tasks.remove(task)
+    task.release()
+    assert len(groups) > 1
+    assert not any(group.exists() for group in groups)
+
+
+async def test_a_killed_spawner_leaves_no_waiting_shims(lab: Lab) -> None:
+    shims = await until_waiting(lab)
+    groups = [
+        group for pid in shims for group in groups_of(int(Path(f"/proc/{pid}/task/{pid}/children").read_text()))
+    ]
+    assert len(groups) > 3
+    assert lab.runtime.spawner_pid is not None
+    os.kill(lab.runtime.spawner_pid, signal.SIGKILL)
+    for _ in range(500):
+        if not any(Path(f"/proc/{pid}").exists() for pid in shims):
+            break
+        await asyncio.sleep(0.01)
+    else:
+        raise AssertionError("they are still there")
+    assert not any(group.exists() for group in groups)
