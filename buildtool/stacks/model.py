@@ -71,8 +71,8 @@ class Project:
 
     def part(self, kind: str) -> dict[str, Any]:
         """The resources of a kind, by key."""
-        found: dict[str, Any] = self.model.get(kind) or {}
-        return found
+        found: dict[str, Any] | None = self.model.get(kind)
+        return {} if found is None else found
 
     def declare(self, kind: str) -> Map:
         """The resources of a kind, to add to."""

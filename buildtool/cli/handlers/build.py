@@ -36,20 +36,24 @@ def build(call: Call) -> int:
             f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty, quiet and rawjson."
         )
     graph_form(call.text("graph"))
-    source = read_input(call.arguments[0], call.text("file"))
-    make_plain(call, source)
     try:
-        if source.archive is not None:
-            return _finish(call, *_classic(call, source, progress))
-        response = _ask(call, source)
-        if response is None:
-            return _finish(call, *_classic(call, source, progress))
-        display = _display(progress)
-        return _finish(call, _follow(call, response, display), progress)
+        return _finish(call, build_image(call, progress), progress)
     except BuildFailed as error:
         sys.stdout.flush()
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
+
+
+def build_image(call: Call, progress: str) -> str:
+    """Build what the call says and return the image's id. Raises BuildFailed when the build itself fails."""
+    source = read_input(call.arguments[0], call.text("file"))
+    make_plain(call, source)
+    response = None if source.archive is not None else _ask(call, source)
+    if response is None:
+        from buildtool.cli.build_classic import build_classic
+
+        return build_classic(call, source, quiet=progress == "quiet")
+    return _follow(call, response, _display(progress))
 
 
 def _ask(call: Call, source: BuildInput) -> Response | None:
@@ -151,12 +155,6 @@ def graph_form(path: str) -> str:
             f"--graph {path}: unknown form of a graph", hint="End the name with .svg, .html, .dot or .mmd."
         )
     return form
-
-
-def _classic(call: Call, source: BuildInput, progress: str) -> tuple[str, str]:
-    from buildtool.cli.build_classic import build_classic
-
-    return build_classic(call, source, quiet=progress == "quiet"), progress
 
 
 def _finish(call: Call, identifier: str, progress: str) -> int:

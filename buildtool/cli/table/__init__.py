@@ -54,9 +54,41 @@ _MODULES = {
     "buildfiles": ("fmt", "lint"),
     "system": ("daemon", "events", "info", "version"),
 }
-_STACK_VERBS = ("config",)
+_STACK_VERBS = (
+    "attach",
+    "build",
+    "config",
+    "cp",
+    "create",
+    "down",
+    "events",
+    "exec",
+    "images",
+    "kill",
+    "logs",
+    "ls",
+    "pause",
+    "port",
+    "ps",
+    "pull",
+    "push",
+    "restart",
+    "rm",
+    "run",
+    "scale",
+    "start",
+    "stats",
+    "stop",
+    "top",
+    "unpause",
+    "up",
+    "version",
+    "volumes",
+    "wait",
+    "watch",
+)
 # Those of them that may stand alone, since no other command has the name.
-_STACK_TOP_LEVEL = ("config",)
+_STACK_TOP_LEVEL = ("config", "down", "scale", "up", "watch")
 _GROUP_MODULES = {
     "compose": "stacks",
     "stack": "stacks",
@@ -115,7 +147,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "builder": {"build": "build", "prune": "builder prune"},
     "registry": {"serve": "registry serve"},
     "compose": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
-    "stack": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
+    "stack": {verb: f"compose {verb}" for verb in _STACK_VERBS}
+    | {"convert": "compose config", "diff": "stack diff", "graph": "stack graph"},
     "history": {
         "ls": "history ls",
         "list": "history ls",

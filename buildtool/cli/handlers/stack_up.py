@@ -1,0 +1,301 @@
+"""`compose up`, `create`, `scale`: bring the stack to what its files say."""
+
+from __future__ import annotations
+
+import time
+
+from buildtool.cli.parse import UsageError
+from buildtool.cli.stack_project import load_project
+from buildtool.cli.stack_run import Tools, close_report, make_report, open_engine, parallelism
+from buildtool.errors import BuildtoolError, InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from buildtool.cli.call import Call
+    from buildtool.stacks.body import References
+    from buildtool.stacks.engine import Engine
+    from buildtool.stacks.images import ImagePolicy
+    from buildtool.stacks.model import Project
+    from buildtool.stacks.plan import Options, Plan, State
+    from buildtool.stacks.report import Report
+    from buildtool.stacks.up import Up
+
+_TOGETHER = (
+    ("force-recreate", "no-recreate"),
+    ("build", "no-build"),
+    ("always-recreate-deps", "no-recreate"),
+    ("detach", "abort-on-container-exit"),
+    ("detach", "abort-on-container-failure"),
+    ("detach", "exit-code-from"),
+    ("wait", "abort-on-container-exit"),
+    ("wait", "watch"),
+    ("attach", "attach-dependencies"),
+)
+
+
+def up(call: Call) -> int:
+    """Create and start; attached, show the output until the containers end or Ctrl-C stops them."""
+    for first, second in _TOGETHER:
+        if call.given(first) and call.given(second):
+            raise UsageError(f"--{first} and --{second} are incompatible")
+    project = load_project(call, call.arguments)
+    session = Session(call, project)
+    session.no_deps = call.switch("no-deps")
+    session.options.recreate_deps = call.switch("always-recreate-deps")
+    session.options.renew_anonymous = call.switch("renew-anon-volumes")
+    session.options.start = not call.switch("no-start")
+    session.timeout = call.number("timeout")
+    begun = time.time()
+    run = session.bring_up(remove_orphans=call.switch("remove-orphans"))
+    if run is None or not session.options.start:
+        return 0
+    if call.switch("wait"):
+        return session.wait(run, call.number("wait-timeout"))
+    if call.switch("watch"):
+        from buildtool.cli.handlers.stack_watch import watch_project
+
+        return watch_project(call, project, session.engine, list(session.order))
+    if call.switch("detach"):
+        return 0
+    from buildtool.cli.stack_attached import follow_up
+
+    return follow_up(call, project, session.engine, run, session.attached(), begun, session.timeout)
+
+
+def create(call: Call) -> int:
+    """Create containers without starting them."""
+    project = load_project(call, call.arguments)
+    session = Session(call, project)
+    session.options.start = False
+    session.bring_up(remove_orphans=call.switch("remove-orphans"))
+    return 0
+
+
+def scale(call: Call) -> int:
+    """Start or remove containers until services have the given numbers of them."""
+    numbers = parse_scale(call.arguments)
+    project = load_project(call, list(numbers))
+    session = Session(call, project, services=list(numbers), scale=numbers)
+    session.no_deps = call.switch("no-deps")
+    session.options.no_recreate = True
+    session.bring_up(remove_orphans=False)
+    return 0
+
+
+def parse_scale(items: list[str]) -> dict[str, int]:
+    """`web=3` as numbers. Raises InvalidInput."""
+    numbers = {}
+    for item in items:
+        name, separator, count = item.partition("=")
+        if not separator or not name or not count.isdecimal():
+            raise InvalidInput(f"invalid --scale option {item!r}: should be SERVICE=NUM")
+        numbers[name] = int(count)
+    return numbers
+
+
+class Session:
+    """One bringing up: options, what is there, the plan, and the run of it."""
+
+    def __init__(
+        self,
+        call: Call,
+        project: Project,
+        *,
+        services: list[str] | None = None,
+        scale: dict[str, int] | None = None,
+    ) -> None:
+        from buildtool.stacks.plan import Options
+
+        self.call = call
+        self.project = project
+        self.engine: Engine = open_engine(call)
+        self.report: Report = make_report(call)
+        self.services = call.arguments if services is None else services
+        self.no_deps = False
+        self.timeout: int | None = None
+        names = {flag.name for flag in call.command.flags}
+        numbers = scale if scale is not None else parse_scale(call.texts("scale")) if "scale" in names else {}
+        for name in numbers:
+            if name not in project.services:
+                raise InvalidInput(f"no such service: {name}")
+        self.options: Options = Options(
+            force_recreate="force-recreate" in names and call.switch("force-recreate"),
+            no_recreate="no-recreate" in names and call.switch("no-recreate"),
+            scale=numbers,
+            services=self.services,
+        )
+        self._names = names
+        self.order: list[str] = []
+        self.plan: Plan | None = None
+
+    def observe(self) -> State:
+        """What there is, and in which order the services come."""
+        from buildtool.stacks.graph import dependency_order, with_dependencies
+        from buildtool.stacks.resources import check_external, observe
+
+        chosen = self.services or list(self.project.services)
+        if self.no_deps:
+            self.order = dependency_order(self.project, chosen)
+        else:
+            self.order = with_dependencies(self.project, chosen)
+        if self.services:
+            from buildtool.stacks.profiles import prune_resources
+
+            kept = {name: self.project.services[name] for name in self.order}
+            others = {name: item for name, item in self.project.services.items() if name not in kept}
+            self.project.services.clear()
+            self.project.services.update(kept)
+            prune_resources(self.project)
+            self.project.disabled.update(others)
+        state = observe(self.engine, self.project, self.order)
+        check_external(self.engine, self.project, state)
+        return state
+
+    def bring_up(self, *, remove_orphans: bool) -> Up | None:
+        """Do it all up to the start. None after --dry-run."""
+        from buildtool.stacks.plan import make_plan
+        from buildtool.stacks.up import Up
+
+        try:
+            state = self.observe()
+            if self.call.switch("dry-run"):
+                self._dry_run(make_plan(self.project, state, self.options, self.order))
+                return None
+            state = self._images(state)
+            plan = self.plan = make_plan(self.project, state, self.options, self.order)
+            self._orphans(plan, remove_orphans)
+            run = Up(
+                self.engine,
+                self.project,
+                plan,
+                self.options,
+                self.order,
+                self.report,
+                images=state.images,
+                timeout=self.timeout,
+                parallel=parallelism(self.call),
+            )
+            run.create()
+            if self.options.start:
+                run.start()
+            return run
+        finally:
+            close_report(self.report)
+
+    def bring_up_for_run(self, state: State, service: str) -> References:
+        """Start what the service depends on and have its image; what its container may refer to."""
+        from buildtool.stacks.body import References
+        from buildtool.stacks.plan import make_plan
+        from buildtool.stacks.up import Up
+
+        state = self._images(state)
+        others = [name for name in self.order if name != service]
+        self.options.services = others
+        plan = make_plan(self.project, state, self.options, others)
+        self._orphans(plan, self._flag("remove-orphans"))
+        run = Up(
+            self.engine,
+            self.project,
+            plan,
+            self.options,
+            others,
+            self.report,
+            images=state.images,
+            parallel=parallelism(self.call),
+        )
+        run.create()
+        run.start()
+        run.wait_for_dependencies(service)
+        return References({name: [(i, n) for s, i, n in run.containers if s == name] for name in others})
+
+    def _images(self, state: State) -> State:
+        from buildtool.stacks.body import image_name
+        from buildtool.stacks.images import ensure_images
+
+        tools = Tools(self.call, self.report, quiet_build=self._flag("quiet-build"))
+        if ensure_images(self.engine, self.project, self.order, state.images, self._policy(), tools):
+            for name in self.order:
+                service = self.project.services[name]
+                found = (
+                    None if service.get("provider") else self.engine.image(image_name(self.project, name, service))
+                )
+                if found is not None:
+                    state.images[image_name(self.project, name, service)] = found["Id"]
+        return state
+
+    def _policy(self) -> ImagePolicy:
+        from buildtool.stacks.images import ImagePolicy
+
+        pull = self.call.text("pull") if "pull" in self._names else "policy"
+        return ImagePolicy(build=self._flag("build"), no_build=self._flag("no-build"), pull=pull or "policy")
+
+    def _flag(self, name: str) -> bool:
+        return name in self._names and self.call.switch(name)
+
+    def _orphans(self, plan: Plan, remove: bool) -> None:
+        import os
+
+        from buildtool.stacks.teardown import remove_container, stop_container
+
+        if not plan.orphans or os.environ.get("COMPOSE_IGNORE_ORPHANS", "").lower() in ("1", "true"):
+            return
+        if remove or os.environ.get("COMPOSE_REMOVE_ORPHANS", "").lower() in ("1", "true"):
+            for item in plan.orphans:
+                stop_container(self.engine, self.project, item, self.report, self.timeout)
+                remove_container(self.engine, item, self.report)
+            return
+        names = ", ".join(sorted(item.name for item in plan.orphans))
+        self.report.warn(
+            f"Found orphan containers ([{names}]) for this project. If you removed or renamed this service in your "
+            "compose file, you can run this command with the --remove-orphans flag to clean it up."
+        )
+
+    def _dry_run(self, plan: Plan) -> None:
+        for action in plan.changes:
+            print(f"DRY-RUN MODE - {describe(self.project, action)}")
+
+    def wait(self, run: Up, timeout: int | None) -> int:
+        """`--wait`."""
+        from buildtool.stacks.conditions import running_or_healthy, wait_for
+
+        deadline = time.monotonic() + timeout if timeout else None
+        report = make_report(self.call)
+        try:
+            containers = [(identifier, name) for _, identifier, name in run.containers]
+            wait_for(self.engine, containers, running_or_healthy, report, deadline=deadline)
+        finally:
+            close_report(report)
+        return 0
+
+    def attached(self) -> set[str]:
+        """The services whose output is shown."""
+        call = self.call
+        hidden = set(call.texts("no-attach"))
+        for name in self.order:
+            if self.project.services[name].get("attach") is False and name not in call.texts("attach"):
+                hidden.add(name)
+        shown = set(self.order)
+        if call.texts("attach"):
+            shown = set(call.texts("attach"))
+        elif self.services and not call.switch("attach-dependencies"):
+            shown = set(self.services)
+        for name in [*call.texts("attach"), *call.texts("no-attach")]:
+            if name not in self.order:
+                raise BuildtoolError(f"no such service: {name}")
+        return shown - hidden
+
+
+def describe(project: Project, action: object) -> str:
+    """One action of a plan in words."""
+    from buildtool.stacks.body import container_name
+    from buildtool.stacks.plan import Action
+
+    assert isinstance(action, Action)
+    if action.kind == "container":
+        service = project.services[action.key]
+        name = (
+            action.container.name if action.container else container_name(project, action.key, service, action.number)
+        )
+    else:
+        name = project.part(f"{action.kind}s")[action.key]["name"]
+    return f"{action.kind.title()} {name}: {action.what}" + (f" ({action.why})" if action.why else "")

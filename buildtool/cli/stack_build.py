@@ -1,0 +1,159 @@
+"""Building the images of services, with the command `build`: what it can, build sections can."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from buildtool.cli.call import Call
+    from buildtool.stacks.model import Project
+    from buildtool.stacks.report import Report
+
+
+class BuildOptions:
+    """Flags of `compose build` that hold for every service."""
+
+    def __init__(
+        self,
+        *,
+        arguments: list[str] | None = None,
+        no_cache: bool = False,
+        pull: bool = False,
+        ssh: str = "",
+        provenance: str = "",
+        sbom: str = "",
+    ) -> None:
+        self.arguments = list(arguments or [])
+        self.no_cache = no_cache
+        self.pull = pull
+        self.ssh = ssh
+        self.provenance = provenance
+        self.sbom = sbom
+
+
+def build_services(
+    call: Call,
+    project: Project,
+    names: list[str],
+    report: Report,
+    *,
+    quiet: bool = False,
+    options: BuildOptions | None = None,
+) -> None:
+    """Build them, each after the builds whose images it takes files from; equal steps are done once by the daemon.
+
+    Raises BuildFailed with the words of the first build that fails.
+    """
+    from buildtool.stacks.body import image_name
+    from buildtool.stacks.graph import Walk
+
+    options = options or BuildOptions()
+    progress = "quiet" if quiet or len(names) > 1 else ""
+    walk = Walk()
+    for name in names:
+        service = project.services[name]
+
+        def work(name: str = name, service: dict[str, Any] = service) -> None:
+            image = image_name(project, name, service)
+            report.state("Image", image, "Building")
+            _build(call, project, name, service, progress, options)
+            report.state("Image", image, "Built")
+
+        walk.add(("build", name), work, [("build", other) for other in _built_before(service)])
+    walk.run()
+
+
+def _built_before(service: dict[str, Any]) -> list[str]:
+    contexts = ((service.get("build") or {}).get("additional_contexts") or {}).values()
+    return [where.removeprefix("service:") for where in contexts if where.startswith("service:")]
+
+
+def _build(
+    call: Call, project: Project, name: str, service: dict[str, Any], progress: str, options: BuildOptions
+) -> None:
+    from buildtool.cli.handlers.build import build_image
+    from buildtool.cli.stack_run import sub_call
+
+    build = service["build"]
+    inline = build.get("dockerfile_inline")
+    with tempfile.TemporaryDirectory(prefix="buildtool-inline-") as folder:
+        file = ""
+        if inline:
+            file = os.path.join(folder, "Dockerfile")
+            with open(file, "w", encoding="utf-8") as out:
+                out.write(inline)
+        words = build_words(project, name, service, options, file)
+        other = sub_call(call, "build", words, f"{call.name} ({name})")
+        build_image(other, progress or other.text("progress"))
+
+
+def build_words(
+    project: Project, name: str, service: dict[str, Any], options: BuildOptions, file: str = ""
+) -> list[str]:
+    """The command line of `build` that a build section stands for; flags that `build` lacks are refused by it."""
+    from buildtool.stacks.body import image_name
+
+    build = service["build"]
+    words = ["--tag", image_name(project, name, service)]
+    words += [word for tag in build.get("tags") or [] for word in ("--tag", tag)]
+    words += _file_words(build, file)
+    for key, value in (build.get("args") or {}).items():
+        words += ["--build-arg", f"{key}={value}"]
+    words += [word for item in options.arguments for word in ("--build-arg", item)]
+    for key, value in (build.get("labels") or {}).items():
+        words += ["--label", f"{key}={value}"]
+    for flag, value in (("--target", build.get("target")), ("--network", build.get("network"))):
+        words += [flag, value] if value else []
+    if build.get("no_cache") or options.no_cache:
+        words.append("--no-cache")
+    if build.get("pull") or options.pull:
+        words.append("--pull")
+    words += [word for item in build.get("extra_hosts") or [] for word in ("--add-host", item.replace("=", ":", 1))]
+    words += ["--shm-size", build["shm_size"]] if build.get("shm_size") else []
+    for key, limit in (build.get("ulimits") or {}).items():
+        text = f"{limit['soft']}:{limit['hard']}" if isinstance(limit, dict) else str(limit)
+        words += ["--ulimit", f"{key}={text}"]
+    platforms = build.get("platforms") or ([service["platform"]] if service.get("platform") else [])
+    words += ["--platform", ",".join(platforms)] if platforms else []
+    words += [word for item in build.get("no_cache_filter") or [] for word in ("--no-cache-filter", item)]
+    for key, where in (build.get("additional_contexts") or {}).items():
+        if where.startswith("service:"):
+            other = where.removeprefix("service:")
+            where = f"docker-image://{image_name(project, other, project.services[other])}"
+        words += ["--build-context", f"{key}={where}"]
+    words += _secret_words(project, build)
+    for item in [*(build.get("ssh") or []), *([options.ssh] if options.ssh else [])]:
+        words += ["--ssh", item]
+    for flag, key in (("--cache-from", "cache_from"), ("--cache-to", "cache_to")):
+        words += [word for item in build.get(key) or [] for word in (flag, item)]
+    for flag, key, given in (("--provenance", "provenance", options.provenance), ("--sbom", "sbom", options.sbom)):
+        value = given or build.get(key)
+        words += [flag, value] if value and value != "false" else []
+    for item in build.get("entitlements") or []:
+        words += ["--allow", item]
+    return [*words, build["context"]]
+
+
+def _file_words(build: dict[str, Any], file: str) -> list[str]:
+    """`--file`: a Dockerfile that nobody named may also be a Buildfile."""
+    if file:
+        return ["--file", file]
+    name = build.get("dockerfile") or "Dockerfile"
+    path = os.path.join(build["context"], name)
+    if name == "Dockerfile" and not os.path.exists(path):
+        return []
+    return ["--file", path]
+
+
+def _secret_words(project: Project, build: dict[str, Any]) -> list[str]:
+    words: list[str] = []
+    for use in build.get("secrets") or []:
+        item = project.part("secrets")[use["source"]]
+        name = use.get("target") or use["source"]
+        where = f"src={item['file']}" if item.get("file") else f"env={item.get('environment')}"
+        words += ["--secret", f"id={name},{where}"]
+    return words

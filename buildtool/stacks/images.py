@@ -1,0 +1,119 @@
+"""Which images a project needs, and what is to be done to have them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+from buildtool.errors import BuildtoolError, InvalidInput
+from buildtool.stacks.body import image_name
+from buildtool.stacks.engine import Engine
+from buildtool.stacks.kinds import nanoseconds
+from buildtool.stacks.model import Project
+
+
+class ImageTools(Protocol):
+    """Builds and pulls for a stack; the command line has both."""
+
+    def build(self, project: Project, names: list[str]) -> None:
+        """Build the images of these services. Raises BuildtoolError."""
+        ...
+
+    def pull(self, image: str, platform: str) -> None:
+        """Pull one image. Raises BuildtoolError."""
+        ...
+
+
+class ImagePolicy:
+    """`--build`, `--no-build` and `--pull`."""
+
+    def __init__(self, *, build: bool = False, no_build: bool = False, pull: str = "policy") -> None:
+        if pull not in ("policy", "always", "missing", "never", "build", "if_not_present"):
+            raise InvalidInput(
+                f"invalid --pull option {pull!r}", hint="Choose from always, missing, never and build."
+            )
+        if build and no_build:
+            raise InvalidInput("--build and --no-build are incompatible")
+        self.build = build
+        self.no_build = no_build
+        self.pull = pull
+
+
+def ensure_images(
+    engine: Engine,
+    project: Project,
+    services: list[str],
+    known: dict[str, str],
+    policy: ImagePolicy,
+    tools: ImageTools,
+) -> bool:
+    """Build and pull what the services need; `known` are the images that are there. True when anything was done."""
+    to_build: list[str] = []
+    to_pull: dict[str, tuple[str, str]] = {}
+    for name in services:
+        service = project.services[name]
+        if service.get("provider"):
+            continue
+        image = image_name(project, name, service)
+        wanted = _pull_policy(service, policy)
+        has_build = service.get("build") is not None
+        if has_build and (policy.build or wanted == "build" or image not in known):
+            if policy.no_build and image not in known:
+                raise BuildtoolError(f"image {image!r} of service {name!r} is missing, and --no-build was given")
+            if not policy.no_build:
+                to_build.append(name)
+            continue
+        if has_build and not (wanted == "always" and service.get("image")):
+            continue
+        if _has_to_pull(engine, image, wanted, image in known):
+            to_pull[image] = (name, service.get("platform") or "")
+    _pull(to_pull, tools)
+    if to_build:
+        tools.build(project, to_build)
+    return bool(to_build or to_pull)
+
+
+def _pull(images: dict[str, tuple[str, str]], tools: ImageTools) -> None:
+    from buildtool.stacks.graph import Walk
+
+    walk = Walk()
+    for image, (_, platform) in images.items():
+
+        def work(image: str = image, platform: str = platform) -> None:
+            tools.pull(image, platform)
+
+        walk.add(("image", image), work)
+    walk.run()
+
+
+def _pull_policy(service: dict[str, Any], policy: ImagePolicy) -> str:
+    if policy.pull != "policy":
+        return policy.pull
+    return service.get("pull_policy") or "missing"
+
+
+def _has_to_pull(engine: Engine, image: str, wanted: str, there: bool) -> bool:
+    if wanted == "always":
+        return True
+    if wanted == "never":
+        if not there:
+            raise BuildtoolError(f"image {image!r} is missing, and its pull policy is never")
+        return False
+    if not there:
+        return True
+    period = {"daily": "24h", "weekly": "168h"}.get(wanted, wanted.removeprefix("every_") if "_" in wanted else "")
+    if not period or wanted == "if_not_present":
+        return False
+    details = engine.image(image) or {}
+    tagged = (details.get("Metadata") or {}).get("LastTagTime") or ""
+    return _age_seconds(tagged) > nanoseconds(period) / 10**9
+
+
+def _age_seconds(stamp: str) -> float:
+    """How long ago a time of RFC 3339 was; very long when it is none."""
+    from datetime import datetime
+
+    try:
+        return time.time() - datetime.fromisoformat(stamp[:19] + "+00:00").timestamp()
+    except ValueError:
+        return 10.0**12

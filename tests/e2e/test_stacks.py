@@ -1,0 +1,492 @@
+"""Stacks of real containers: brought up, changed, looked at, taken down."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from tests.conftest import Program
+
+LOOP = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+PLUGINS = ("/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins", "/usr/local/lib/docker/cli-plugins")
+
+
+class Stack:
+    """A stack's directory, and our CLI in it."""
+
+    def __init__(self, cli: Program, folder: Path) -> None:
+        self.cli = cli
+        self.folder = folder
+        self.name = folder.name
+
+    def write(self, text: str, name: str = "compose.yaml") -> None:
+        """Write a file of it."""
+        (self.folder / name).write_text(dedent(text).replace("LOOP", json.dumps(["sh", "-c", LOOP])))
+
+    def __call__(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """`buildtool compose …` in the directory."""
+        return self.cli("compose", *words, cwd=self.folder, **options)
+
+    def containers(self, *words: str) -> dict[str, dict[str, Any]]:
+        """What `ps` tells, by name."""
+        lines = self("ps", "--format", "json", "--no-trunc", *words).stdout.splitlines()
+        return {item["Name"].removeprefix(f"{self.name}-"): item for item in map(json.loads, lines)}
+
+    def ids(self) -> dict[str, str]:
+        """Ids of all containers by name."""
+        return {name: item["ID"] for name, item in self.containers("-a").items()}
+
+
+@pytest.fixture
+def stack(cli: Program, busybox_image: str, tmp_path: Path, unique: str) -> Iterator[Stack]:
+    folder = tmp_path / unique
+    folder.mkdir()
+    made = Stack(cli, folder)
+    yield made
+    made("down", "-v", "--remove-orphans", "-t", "0", check=False)
+
+
+THREE = """
+    services:
+      web:
+        image: busybox
+        command: LOOP
+        environment: {GREETING: "${GREETING:-hello}"}
+        depends_on:
+          db: {condition: service_healthy}
+          migrate: {condition: service_completed_successfully}
+      db:
+        image: busybox
+        command: [sh, -c, "touch /data/ready; LOOP_"]
+        volumes: [data:/data, /anonymous]
+        healthcheck: {test: [CMD, test, -e, /data/ready], interval: 1s, start_period: 5s, start_interval: 100ms}
+      migrate:
+        image: busybox
+        command: [sh, -c, "echo migrated >> /data/log"]
+        volumes: [data:/data]
+        depends_on: [db]
+    volumes: {data: {}}
+""".replace("LOOP_", LOOP)
+
+
+def test_up_starts_in_the_order_of_conditions(stack: Stack) -> None:
+    stack.write(THREE)
+    told = stack("up", "-d").stderr
+    assert told.index("web-1  Starting") > told.index("db-1  Healthy")
+    assert told.index("web-1  Starting") > told.index("migrate-1  Exited")
+    found = stack.containers("-a")
+    assert {name: item["State"] for name, item in found.items()} == {
+        "web-1": "running",
+        "db-1": "running",
+        "migrate-1": "exited",
+    }
+    assert found["db-1"]["Health"] == "healthy"
+
+
+def test_up_again_changes_nothing_and_a_change_recreates_only_its_service(stack: Stack) -> None:
+    stack.write(THREE)
+    stack("up", "-d")
+    before = stack.ids()
+    stack("up", "-d")
+    assert stack.ids() == before
+
+    assert (
+        "web-1: recreate (its configuration has changed)"
+        in stack.cli("stack", "diff", cwd=stack.folder, env={"GREETING": "moin"}).stdout
+    )
+    stack("up", "-d", env={"GREETING": "moin"})
+    after = stack.ids()
+    assert {name for name in after if after[name] != before[name]} == {"web-1"}
+    assert stack("exec", "web", "sh", "-c", "echo $GREETING", env={"GREETING": "moin"}).stdout == "moin\n"
+
+
+def test_recreated_containers_keep_anonymous_volumes_unless_asked(stack: Stack) -> None:
+    stack.write(THREE)
+    stack("up", "-d")
+    stack("exec", "db", "touch", "/anonymous/kept")
+    stack("up", "-d", "--force-recreate", "db")
+    assert stack("exec", "db", "ls", "/anonymous").stdout == "kept\n"
+    stack("up", "-d", "--force-recreate", "-V", "db")
+    assert stack("exec", "db", "ls", "/anonymous").stdout == ""
+
+
+def test_down_keeps_named_volumes_until_v(stack: Stack) -> None:
+    stack.write(THREE)
+    stack("up", "-d")
+    stack("down")
+    assert stack.containers("-a") == {}
+    stack("up", "-d")
+    assert stack("exec", "db", "cat", "/data/log").stdout == "migrated\nmigrated\n"
+    stack("down", "-v")
+    assert stack("volumes", "-q").stdout == ""
+    assert f"{stack.name}_default" not in stack.cli("network", "ls").stdout
+
+
+def test_scale_makes_and_removes_containers(stack: Stack) -> None:
+    stack.write("services: {web: {image: busybox, command: LOOP, deploy: {replicas: 2}}}")
+    stack("up", "-d")
+    assert set(stack.containers()) == {"web-1", "web-2"}
+    stack("up", "-d", "--scale", "web=3")
+    assert set(stack.containers()) == {"web-1", "web-2", "web-3"}
+    stack("scale", "web=1")
+    assert set(stack.containers()) == {"web-1"}
+
+
+def test_services_find_each_other_by_name_and_alias(stack: Stack) -> None:
+    stack.write(
+        """
+        services:
+          server:
+            image: busybox
+            command: [nc, -ll, -p, "80", -e, echo, served]
+            networks: {back: {aliases: [other]}}
+          client: {image: busybox, command: LOOP, networks: [back, front]}
+        networks: {back: {}, front: {}}
+        """
+    )
+    stack("up", "-d")
+    for name in ("server", "other", f"{stack.name}-server-1"):
+        told = stack("exec", "-T", "client", "sh", "-c", f"nc {name} 80 </dev/null").stdout
+        assert told == "served\n", name
+    networks = stack.containers()["client-1"]["Networks"].split(",")
+    assert networks == [f"{stack.name}_back", f"{stack.name}_front"]
+
+
+def test_a_failing_dependency_is_told_and_nothing_starts_after_it(stack: Stack) -> None:
+    stack.write(
+        """
+        services:
+          web: {image: busybox, command: LOOP, depends_on: {job: {condition: service_completed_successfully}}}
+          job: {image: busybox, command: [sh, -c, "exit 3"]}
+        """
+    )
+    failed = stack("up", "-d", check=False)
+    assert failed.returncode == 1
+    assert (
+        f"dependency failed to start: container {stack.name}-job-1 didn't complete successfully: exit 3"
+        in failed.stderr
+    )
+    assert stack.containers("-a")["web-1"]["State"] == "created"
+
+
+def test_an_optional_dependency_may_fail(stack: Stack) -> None:
+    stack.write(
+        """
+        services:
+          web:
+            image: busybox
+            command: LOOP
+            depends_on: {job: {condition: service_completed_successfully, required: false}}
+          job: {image: busybox, command: [sh, -c, "exit 3"]}
+        """
+    )
+    assert "optional dependency 'job'" in stack("up", "-d").stderr
+    assert stack.containers()["web-1"]["State"] == "running"
+
+
+def test_dependents_restart_with_what_they_depend_on(stack: Stack) -> None:
+    stack.write(
+        """
+        services:
+          web: {image: busybox, command: LOOP, depends_on: {db: {condition: service_started, restart: true}}}
+          db: {image: busybox, command: LOOP, environment: {A: "${A:-1}"}}
+        """
+    )
+    stack("up", "-d")
+    before = stack.ids()
+    told = stack("up", "-d", env={"A": "2"}).stderr
+    after = stack.ids()
+    assert before["db-1"] != after["db-1"] and before["web-1"] == after["web-1"]
+    assert "web-1  Stopped" in told and "web-1  Started" in told
+
+
+def test_secrets_and_configs_are_files_with_owner_and_mode(stack: Stack) -> None:
+    (stack.folder / "file.txt").write_text("from a file")
+    stack.write(
+        """
+        services:
+          web:
+            image: busybox
+            command: LOOP
+            secrets: [plain, {source: token, target: tok, uid: "7", gid: "8", mode: 0440}]
+            configs: [{source: inline, target: /etc/app.conf}]
+        secrets: {plain: {file: file.txt}, token: {environment: TOKEN}}
+        configs: {inline: {content: "name=${NAME}\\n"}}
+        """
+    )
+    env = {"TOKEN": "s3cret", "NAME": "me"}
+    stack("up", "-d", env=env)
+    read = "cat /run/secrets/plain /run/secrets/tok /etc/app.conf; stat -c %u:%g:%a /run/secrets/tok"
+    assert stack("exec", "web", "sh", "-c", read, env=env).stdout == "from a files3cretname=me\n7:8:440\n"
+    before = stack.ids()
+    stack("up", "-d", env=env | {"NAME": "you"})
+    assert stack.ids() != before
+    missing = stack("up", "-d", env={"NAME": "x"}, check=False)
+    assert "environment variable 'TOKEN' required by file" in missing.stderr
+
+
+def test_run_is_a_container_of_its_own_with_the_commands_exit_code(stack: Stack) -> None:
+    stack.write(THREE)
+    done = stack("run", "--rm", "-e", "MORE=1", "web", "sh", "-c", "echo $GREETING$MORE; exit 4", check=False)
+    assert (done.returncode, done.stdout) == (4, "hello1\n")
+    assert set(stack.containers()) == {"db-1"}
+    name = stack("run", "-d", "--name", f"{stack.name}-once", "web").stdout.strip()
+    assert name == f"{stack.name}-once"
+    assert "once" in stack.containers("-a")
+    assert "orphan" not in stack("up", "-d").stderr
+
+
+def test_logs_have_names_before_the_lines(stack: Stack) -> None:
+    stack.write(
+        """
+        services:
+          a: {image: busybox, command: [sh, -c, "echo one; echo two >&2"]}
+          longer: {image: busybox, command: [echo, three]}
+        """
+    )
+    stack("up", "-d", "--wait")
+    told = stack("logs")
+    assert "a-1       | one\n" in told.stdout and "longer-1  | three\n" in told.stdout
+    assert "a-1       | two\n" in told.stderr
+    assert stack("logs", "--no-log-prefix", "longer").stdout == "three\n"
+
+
+def test_attached_up_shows_output_and_ends_with_the_containers(stack: Stack) -> None:
+    stack.write("services: {a: {image: busybox, command: [sh, -c, 'echo working; exit 5']}}")
+    done = stack("up", "--exit-code-from", "a", check=False)
+    assert "a-1  | working" in done.stdout and "a-1 exited with code 5" in done.stdout
+    assert done.returncode == 5
+    assert stack("up").returncode == 0
+
+
+def test_ctrl_c_stops_everything(stack: Stack) -> None:
+    stack.write('services: {a: {image: busybox, command: [sh, -c, "echo begun; ' + LOOP + '"]}}')
+    process = subprocess.Popen(
+        [stack.cli.program, "up"],
+        cwd=stack.folder,
+        env=stack.cli.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "begun" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    assert "Gracefully stopping" in told and "a-1 exited with code 0" in out
+    assert stack.containers() == {}
+
+
+def test_hooks_run_in_the_container(stack: Stack) -> None:
+    stack.write(
+        """
+        services:
+          web:
+            image: busybox
+            command: LOOP
+            volumes: [data:/data]
+            post_start: [{command: [sh, -c, "echo started-$$WHO >> /data/log"], environment: {WHO: me}}]
+            pre_stop: [{command: "sh -c 'echo stopping >> /data/log'"}]
+          reader: {image: busybox, command: LOOP, volumes: [data:/data]}
+        volumes: {data: {}}
+        """
+    )
+    stack("up", "-d")
+    stack("stop", "web")
+    assert stack("exec", "reader", "cat", "/data/log").stdout == "started-me\nstopping\n"
+
+
+def test_orphans_are_told_and_removed_only_on_request(stack: Stack) -> None:
+    stack.write("services: {a: {image: busybox, command: LOOP}, b: {image: busybox, command: LOOP}}")
+    stack("up", "-d")
+    stack.write("services: {a: {image: busybox, command: LOOP}}")
+    assert "orphan" in stack("up", "-d").stderr
+    assert set(stack.containers()) == {"a-1", "b-1"}
+    stack("up", "-d", "--remove-orphans")
+    assert set(stack.containers()) == {"a-1"}
+
+
+def test_build_sections_are_built_once_and_again_when_asked(stack: Stack) -> None:
+    (stack.folder / "Dockerfile").write_text("FROM busybox\nARG WHO=nobody\nRUN echo $WHO > /who\n")
+    stack.write(
+        """
+        services:
+          a: {build: {context: ., args: {WHO: alice}}, command: LOOP}
+          b:
+            build: {dockerfile_inline: "FROM busybox\\nRUN echo inline > /who\\n", tags: ["TAG:x"]}
+            image: IMAGE
+            command: LOOP
+        """.replace("TAG", stack.name).replace("IMAGE", f"{stack.name}/b")
+    )
+    stack("up", "-d")
+    assert stack("exec", "a", "cat", "/who").stdout == "alice\n"
+    assert stack("exec", "b", "cat", "/who").stdout == "inline\n"
+    before = stack.ids()
+    (stack.folder / "Dockerfile").write_text("FROM busybox\nRUN echo bob > /who\n")
+    stack("up", "-d")
+    assert stack.ids() == before
+    stack("up", "-d", "--build")
+    assert stack("exec", "a", "cat", "/who").stdout == "bob\n"
+    after = stack.ids()
+    assert before["a-1"] != after["a-1"] and before["b-1"] == after["b-1"]
+    stack("down", "--rmi", "local")
+    assert f"{stack.name}-a" not in stack.cli("images").stdout
+    stack.cli("rmi", f"{stack.name}/b", f"{stack.name}:x")
+
+
+def test_profiles_and_a_service_by_its_name(stack: Stack) -> None:
+    stack.write(
+        "services: {a: {image: busybox, command: LOOP}, b: {image: busybox, command: LOOP, profiles: [extra]}}"
+    )
+    stack("up", "-d")
+    assert set(stack.containers()) == {"a-1"}
+    stack("up", "-d", "b")
+    assert set(stack.containers()) == {"a-1", "b-1"}
+    stack("--profile", "extra", "down")
+    assert stack.containers() == {}
+
+
+def test_stop_start_restart_pause_kill_rm(stack: Stack) -> None:
+    stack.write("services: {a: {image: busybox, command: LOOP}}")
+    stack("create")
+    assert stack.containers("-a")["a-1"]["State"] == "created"
+    for verb, state in (
+        (("start",), "running"),
+        (("pause",), "paused"),
+        (("unpause",), "running"),
+        (("restart",), "running"),
+        (("kill", "-s", "KILL"), "exited"),
+        (("start",), "running"),
+        (("stop", "-t", "1"), "exited"),
+    ):
+        stack(*verb)
+        if verb[0] == "kill":
+            stack("wait", "a", check=False)
+        assert stack.containers("-a")["a-1"]["State"] == state, verb
+    stack("rm", "-f")
+    assert stack.containers("-a") == {}
+
+
+def test_cp_port_top_images_ls(stack: Stack) -> None:
+    stack.write("services: {a: {image: busybox, command: LOOP, ports: ['127.0.0.1::80']}}")
+    stack("up", "-d")
+    stack("cp", "compose.yaml", "a:/copied")
+    stack("cp", "a:/copied", "back.yaml")
+    assert (stack.folder / "back.yaml").read_text() == (stack.folder / "compose.yaml").read_text()
+    assert re.fullmatch(r"127.0.0.1:\d+\n", stack("port", "a", "80").stdout)
+    assert "sleep" in stack("top").stdout
+    assert "busybox" in stack("images").stdout
+    assert stack.name in stack("ls", "-q").stdout.split()
+
+
+def test_a_name_that_others_have_is_told_with_a_remedy(stack: Stack) -> None:
+    stack.cli("create", "--name", f"{stack.name}-a-1", "busybox", "true")
+    stack.write("services: {a: {image: busybox, command: LOOP}}")
+    failed = stack("up", "-d", check=False)
+    assert failed.returncode == 1 and "already in use" in failed.stderr
+    stack.cli("rm", f"{stack.name}-a-1")
+
+
+def test_faults_of_the_file_are_told_with_their_place(stack: Stack) -> None:
+    stack.write("services:\n  web:\n    image: busybox\n    prots: ['80:80']\n")
+    failed = stack("up", "-d", check=False)
+    assert failed.returncode == 1
+    assert "compose.yaml:4:5: services.web: additional properties 'prots' not allowed" in failed.stderr
+    assert "did you mean ports?" in failed.stderr
+
+
+def test_watch_syncs_restarts_and_rebuilds(stack: Stack, background: Callable[..., subprocess.Popen[bytes]]) -> None:
+    (stack.folder / "src").mkdir()
+    (stack.folder / "src" / "a.txt").write_text("one")
+    (stack.folder / "Dockerfile").write_text("FROM busybox\nCOPY version /version\n")
+    (stack.folder / "version").write_text("1")
+    stack.write(
+        """
+        services:
+          a:
+            build: .
+            command: LOOP
+            develop:
+              watch:
+                - {path: ./src, action: sync, target: /app}
+                - {path: ./version, action: rebuild}
+        """
+    )
+    stack("up", "-d")
+    watching = background(stack.cli, "compose", "-f", str(stack.folder / "compose.yaml"), "watch", "--no-up")
+    assert watching.stdout is not None
+    assert b"Watch enabled" in watching.stdout.readline()
+    (stack.folder / "src" / "a.txt").write_text("changed")
+    assert b"Syncing service 'a'" in watching.stdout.readline()
+    eventually(lambda: stack("exec", "a", "cat", "/app/a.txt", check=False).stdout == "changed")
+    (stack.folder / "version").write_text("2")
+    eventually(lambda: stack("exec", "a", "cat", "/version", check=False).stdout == "2")
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(20) == 0
+
+
+def eventually(test: Callable[[], bool]) -> None:
+    for _ in range(100):
+        if test():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come about")
+
+
+def docker_compose() -> str | None:
+    """The stock plugin, where it is installed."""
+    folders = [*PLUGINS, os.path.expanduser("~/.docker/cli-plugins"), *os.environ.get("PATH", "").split(os.pathsep)]
+    return next((path for folder in folders if (path := shutil.which("docker-compose", path=folder))), None)
+
+
+@pytest.fixture
+def plugin(daemon: Any, stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The stock `docker compose` in the stack's directory, on our daemon."""
+    program = docker_compose()
+    if program is None:
+        pytest.skip("there is no docker compose plugin on this machine")
+    run = Program(program, {**daemon.environment, "DOCKER_HOST": daemon.host})
+
+    def call(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run(*words, cwd=stack.folder, **options)
+
+    return call
+
+
+def test_docker_compose_brings_the_same_stack_up_and_sees_ours(
+    stack: Stack, plugin: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    stack.write(THREE)
+    stack("up", "-d")
+    ours = stack.ids()
+    plugin("up", "-d")
+    assert stack.ids() == ours
+    plugin("down")
+    assert stack.containers("-a") == {}
+    plugin("up", "-d")
+    theirs = stack.ids()
+    stack("up", "-d")
+    assert stack.ids() == theirs
+
+
+def test_docker_compose_prints_the_same_config(
+    stack: Stack, plugin: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    stack.write(THREE)
+    assert stack("config").stdout == plugin("config").stdout
+    assert stack("config", "--hash", "*").stdout == plugin("config", "--hash", "*").stdout
+    assert json.loads(stack("config", "--format", "json").stdout) == json.loads(
+        plugin("config", "--format", "json").stdout
+    )
