@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # typing itself would be the most expensive import here
 if TYPE_CHECKING:
     from typing import Any
 
-    from buildtool.cache.actions import ActionCache
+    from buildtool.cache.actions import ActionCache, ActionEntry
     from buildtool.cache.blobs import BlobStore, Ingest
     from buildtool.cache.check import Problem
     from buildtool.cache.compression import compress, decompress
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ActionCache": "actions",
+    "ActionEntry": "actions",
     "BlobStore": "blobs",
     "Documents": "state",
     "Draft": "snapshots",
@@ -55,6 +56,7 @@ _HOMES = {
 
 __all__ = [
     "ActionCache",
+    "ActionEntry",
     "BlobStore",
     "Documents",
     "Draft",

@@ -7,6 +7,7 @@ force began, and what the kept action records need.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +52,7 @@ def collect(
     max_cache_bytes: int | None,
     unused_since: float | None,
     actions: Literal["keep", "unused", "all"],
+    protected: Collection[int] = (),
 ) -> GcReport:
     """See Store.gc."""
     report = GcReport()
@@ -59,7 +61,9 @@ def collect(
     needed = {int(number) for number in pins.snapshots}
     needed.update(int(number) for lease in leases for number in lease.snapshots)
     store.actions.flush()
-    kept = _choose_actions(store, report, needed, horizon, max_cache_bytes, unused_since, actions)
+    kept = _choose_actions(
+        store, report, needed, horizon, max_cache_bytes, unused_since, actions, frozenset(protected)
+    )
     for entry in kept:
         needed.update(entry.snapshots())
     _drop_snapshots(store, report, needed, horizon)
@@ -82,6 +86,7 @@ def _choose_actions(
     max_cache_bytes: int | None,
     unused_since: float | None,
     actions: Literal["keep", "unused", "all"],
+    protected: frozenset[int],
 ) -> list[ActionEntry]:
     """Delete the records that go; the others, newest use first."""
     entries = store.actions.entries()  # first: what they need was there before them
@@ -92,14 +97,14 @@ def _choose_actions(
         snapshots = entry.snapshots()
         if not known.issuperset(snapshots):
             dropped.append(entry)
-        elif entry.used >= limit:
+        elif entry.used >= limit or not protected.isdisjoint(snapshots):
             kept.append(entry)
         else:
             unneeded = not needed.issuperset(snapshots)
             goes = {"all": True, "unused": unneeded, "keep": unused_since is not None}[actions]
             (dropped if goes else kept).append(entry)
     if max_cache_bytes is not None:
-        kept = _fit(store, kept, dropped, needed, horizon, max_cache_bytes)
+        kept = _fit(store, kept, dropped, needed | protected, horizon, max_cache_bytes)
     for entry in dropped:
         store.actions.delete(entry.key)
     report.actions = len(dropped)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -99,11 +100,13 @@ class Store:
         max_cache_bytes: int | None = None,
         unused_since: float | None = None,
         actions: Literal["keep", "unused", "all"] = "keep",
+        protected: Collection[int] = (),
     ) -> GcReport:
         """Remove what nobody needs: not pinned, not leased, not needed by a kept action record.
 
         `actions` says which records go: "keep" none, "unused" those whose snapshots no pin needs, "all" every one.
         `unused_since` (a time) spares what was used after it, and with "keep" drops what was not.
+        Records of `protected` snapshots stay whatever the others say.
         `max_cache_bytes` drops the least recently used records until the snapshots that only records hold fit.
         It works on a full disk too.
         What is made while gc runs, or was made since the oldest lease in force when `pins` was taken began, stays.
@@ -112,7 +115,13 @@ class Store:
             raise Forbidden(f"{self.root} is open for reading only")
         with self._gc_lock:
             work = partial(
-                collect, self, pins, max_cache_bytes=max_cache_bytes, unused_since=unused_since, actions=actions
+                collect,
+                self,
+                pins,
+                max_cache_bytes=max_cache_bytes,
+                unused_since=unused_since,
+                actions=actions,
+                protected=protected,
             )
             try:
                 return work()

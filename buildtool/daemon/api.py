@@ -5,6 +5,7 @@ from __future__ import annotations
 from buildtool.daemon import (
     routes_absent,
     routes_build,
+    routes_cache,
     routes_containers,
     routes_exec,
     routes_files,
@@ -33,5 +34,6 @@ def make_router() -> Router:
         routes_networks.routes,
         routes_own.routes,
         routes_history.routes,
+        routes_cache.routes,
         routes_absent.routes,
     )

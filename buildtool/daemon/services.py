@@ -15,6 +15,7 @@ from buildtool.aio import offload
 from buildtool.cache import Pins, Store
 from buildtool.containers import Containers, Events
 from buildtool.daemon.context import remove_leftovers
+from buildtool.daemon.tidying import Tidier
 from buildtool.errors import BuildtoolError
 from buildtool.images import Images
 from buildtool.oci import Platform, parse_reference
@@ -45,6 +46,7 @@ class Services:
     _builder: Builder | None = None
     _registries: Registries | None = None
     _builder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _tidier: Tidier | None = None
 
     @classmethod
     async def open(cls, root: Path, run_dir: Path) -> Services:
@@ -73,6 +75,8 @@ class Services:
             stack.push_async_callback(self.runtime.close)
             if self._collecting is not None:
                 await asyncio.gather(self._collecting, return_exceptions=True)
+            if self._tidier is not None:
+                await self._tidier.close()
             if self._builder is not None:
                 stack.push_async_callback(self._builder.close)
             stack.push_async_callback(self.containers.close)
@@ -126,11 +130,18 @@ class Services:
         unused_since: float | None = None,
         actions: Literal["keep", "unused", "all"] = "keep",
     ) -> GcReport:
-        """Remove what nothing refers to."""
+        """Remove what nothing refers to; protected entries of the build cache stay in any case."""
+        protected: set[int] = set()
+        if actions != "keep" or max_cache_bytes is not None or unused_since is not None:
+            protected = await offload((await self.builder()).cache.protected_snapshots)
 
         def work() -> GcReport:
             return self.store.gc(
-                self.pins(), max_cache_bytes=max_cache_bytes, unused_since=unused_since, actions=actions
+                self.pins(),
+                max_cache_bytes=max_cache_bytes,
+                unused_since=unused_since,
+                actions=actions,
+                protected=protected,
             )
 
         return await offload(work)
@@ -148,6 +159,12 @@ class Services:
                 await self.collect()
             except BuildtoolError as error:
                 log.warning("garbage collection failed: %s", error)
+
+    def tidy_soon(self) -> None:
+        """A build has ended: see soon whether the build cache has grown beyond its limits."""
+        if self._tidier is None:
+            self._tidier = Tidier(self)
+        self._tidier.soon()
 
     def image_users(self) -> Callable[[str], list[str]]:
         """A function that gives the ids of the containers made from an image, as of now; for any thread."""

@@ -74,7 +74,7 @@ def _build_cache(services: Services) -> list[dict[str, Any]]:
     for entry in store.actions.entries():
         for number in entry.snapshots():
             last_used[number] = max(entry.used, last_used.get(number, 0.0))
-            uses[number] = uses.get(number, 0) + 1
+            uses[number] = uses.get(number, 0) + entry.hits
     records = []
     for number, used in sorted(last_used.items()):
         snapshot = snapshots.get(number)

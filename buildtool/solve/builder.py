@@ -17,6 +17,7 @@ from buildtool.networks import Networks
 from buildtool.oci import Platform, Reference, parse_reference
 from buildtool.runtime import Runtime, Task
 from buildtool.solve.bases import MissingBase
+from buildtool.solve.cache_keeper import CacheKeeper
 from buildtool.solve.events import BasePull, Built, Event, Warning
 from buildtool.solve.flights import Flights
 from buildtool.solve.gate import Gate, default_capacity
@@ -75,6 +76,8 @@ class Builder:
             gate=Gate(default_capacity()),
             run_root=run_root,
         )
+        self.cache = CacheKeeper(store, self._shared.run.cache_mounts)
+        self.cache.remove_leftovers()
         self._left: list[Path] | None = None
         forget_old_files(store.root)
         if directory.is_dir():

@@ -16,6 +16,7 @@ from buildtool.solve.keys import Preimage, generation_pointer
 from buildtool.solve.trees import Layers
 
 _SITES = "build-sites"
+MOUNTS = "cache-mounts"
 _SEEN_AT_MOST = 8
 _LISTS_AT_MOST = 4
 _BETWEEN = "\0\0"
@@ -126,6 +127,13 @@ class Records:
         """Remember that a step was executed; the last few are kept."""
         runs = [{"key": key, "inputs": inputs}, *(run for run in self.executions(seen) if run["key"] != key)]
         self._store.actions.put(seen, {"kind": "seen", "runs": runs[:_SEEN_AT_MOST]})
+
+    def note_mount(self, name: str, origin: Origin) -> None:
+        """Count a use of a cache mount's directory, and remember which instruction had it first."""
+        documents = self._store.state.documents(MOUNTS)
+        with self._store.state.transaction():
+            noted = documents.get(name) or {"origin": msgspec.to_builtins(origin), "uses": 0}
+            documents.put(name, {**noted, "uses": int(noted["uses"]) + 1})
 
     def image(self, key: Digest) -> str | None:
         """The id of the image that was made of these steps and this config."""

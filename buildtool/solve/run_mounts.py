@@ -11,6 +11,7 @@ import os
 import posixpath
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -35,17 +36,31 @@ _MOST_LOWER = 3500
 OciMount = dict[str, Any]
 
 
+def cache_mount_name(id: str) -> str:
+    """The name of the directory of a cache mount."""
+    return sha256(id.encode())[7:39]
+
+
 @dataclass
 class CacheMounts:
-    """The directories of `RUN --mount=type=cache`, below `<root>/mounts`, and who uses them."""
+    """The directories of `RUN --mount=type=cache`, below `<root>/mounts`, and who uses them.
+
+    Who removes one holds `guard` and sees that it is not `busy`.
+    """
 
     root: Path
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _private: dict[str, set[int]] = field(default_factory=dict)
+    _users: Counter[str] = field(default_factory=Counter)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def busy(self, name: str) -> bool:
+        """Whether a step has the directory of this name now."""
+        return self._users[name] > 0
 
     async def acquire(self, mount: StepMount, stack: AsyncExitStack) -> Path:
         """The directory for one step; it is held (locked, private) until the stack closes."""
-        name = sha256(mount.id.encode())[7:39]
+        name = cache_mount_name(mount.id)
         if mount.sharing == "locked":
             lock = self._locks.setdefault(name, asyncio.Lock())
             await stack.enter_async_context(lock)
@@ -57,13 +72,17 @@ class CacheMounts:
             name = f"{name}.{number}" if number else name
         directory = self.root / name
         data = directory / "data"
-        if not data.is_dir():
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (directory / "id").write_text(mount.id)
-            data.mkdir(exist_ok=True)
-            data.chmod(0o755 if mount.mode is None else mount.mode)
-            if os.geteuid() == 0 and (mount.uid or mount.gid):
-                os.chown(data, mount.uid or 0, mount.gid or 0)
+        with self.guard:
+            if not data.is_dir():
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                (directory / "id").write_text(mount.id)
+                data.mkdir(exist_ok=True)
+                data.chmod(0o755 if mount.mode is None else mount.mode)
+                if os.geteuid() == 0 and (mount.uid or mount.gid):
+                    os.chown(data, mount.uid or 0, mount.gid or 0)
+            os.utime(directory / "id")  # when it was last used
+            self._users[name] += 1
+        stack.callback(self._users.subtract, [name])
         return data
 
 

@@ -39,6 +39,7 @@ from buildtool.solve.ledger import Emit, Ledger
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import Copied, Origin, Records, StepResult
 from buildtool.solve.run import RunContext, Usage
+from buildtool.solve.run_mounts import cache_mount_name
 from buildtool.solve.threads import to_end
 from buildtool.solve.trees import Layers, same_tree
 from buildtool.solve.tries import execute_tries
@@ -352,6 +353,9 @@ class Solver:
             records.put(result.content, {"level": "content"}, result, origin=origin)
         if isinstance(node.step, Exec) and not hit:
             records.note_execution(seen_key(node), key, [prepared.keys[needed] for needed in node.inputs])
+            for mount in node.step.mounts:
+                if mount.type == "cache":
+                    records.note_mount(cache_mount_name(mount.id), origin)
         if isinstance(node.step, Exec) and node.step.execution.cache_ttl:
             records.put_generation(*prepared.generations[node.id])
         if hit and isinstance(planned, PlannedCopy) and not planned.selected.selection.owned:

@@ -145,6 +145,16 @@ GROUPS: dict[str, dict[str, str]] = {
         "prune": "network prune",
     },
     "builder": {"build": "build", "prune": "builder prune"},
+    "cache": {
+        "ls": "cache ls",
+        "list": "cache ls",
+        "du": "cache du",
+        "inspect": "cache inspect",
+        "prune": "cache prune",
+        "protect": "cache protect",
+        "export": "cache export",
+        "import": "cache import",
+    },
     "registry": {"serve": "registry serve"},
     "compose": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
     "stack": {verb: f"compose {verb}" for verb in _STACK_VERBS}
@@ -163,6 +173,7 @@ GROUPS: dict[str, dict[str, str]] = {
 }
 GROUP_HELP = {
     "builder": "Manage builds",
+    "cache": "Manage the build cache",
     "compose": "Bring up stacks of services, as docker compose does",
     "container": "Manage containers",
     "history": "Show how an image was made (history IMAGE), or look at the builds of this daemon (history COMMAND)",
