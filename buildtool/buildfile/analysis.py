@@ -18,10 +18,11 @@ from buildtool.buildfile.checks import (
 )
 from buildtool.buildfile.evaluation import Given, StageFacts, Undefined, evaluate, find_stage, reachable
 from buildtool.buildfile.ignore import IgnoreRules
-from buildtool.buildfile.instructions import Buildfile, CheckPolicy, Copy, Warning, Word
+from buildtool.buildfile.instructions import Buildfile, CheckPolicy, Warning, Workdir
 from buildtool.buildfile.sourcemap import raw_line
 from buildtool.buildfile.suggest import closest, did_you_mean
-from buildtool.errors import InvalidInput, NotFound
+from buildtool.errors import InvalidInput, NotFound, Span
+from buildtool.oci.platform import Platform
 
 OVERRIDE = "BUILDKIT_DOCKERFILE_CHECK"
 """The build arg whose value stands for the file's `check` directive."""
@@ -76,16 +77,28 @@ def failure(policy: CheckPolicy, warnings: Iterable[Warning]) -> InvalidInput | 
     return InvalidInput(f"lint violation found for rules: {rules}", where=fired[0].span, hint=hint)
 
 
-def copies_ignored(copy: Copy, sources: Iterable[tuple[Word, str]], ignore: IgnoreRules) -> Iterator[Warning]:
-    """CopyIgnoredFile for the sources (as written, as expanded) of a COPY or ADD from the build context."""
-    if copy.from_ is not None:
-        return
-    for word, source in sources:
+def copies_ignored(keyword: str, sources: Iterable[tuple[str, Span]], ignore: IgnoreRules) -> Iterator[Warning]:
+    """CopyIgnoredFile for the sources (expanded, with their places) of a COPY or ADD from the build context."""
+    for source, span in sources:
         path = posixpath.normpath("/" + source).lstrip("/")
-        if copy.is_add and _REMOTE.match(source):
+        if keyword == "ADD" and _REMOTE.match(source):
             continue
         if ignore.excludes(path) and not ignore.may_contain_included(path):
-            yield Warning("CopyIgnoredFile", message_copy_ignored(copy.keyword, source), word.span)
+            yield Warning("CopyIgnoredFile", message_copy_ignored(keyword, source), span)
+
+
+def relative_workdir(instruction: Workdir, path: str) -> Iterator[Warning]:
+    """WorkdirRelativePath for the expanded path of a stage's first WORKDIR; parsing judges those of plain text."""
+    if instruction.path.text.lstrip("\"'").startswith("$") and path and not _ABSOLUTE.match(path):
+        text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
+        yield Warning("WorkdirRelativePath", text, instruction.path.span)
+
+
+def base_platform(image: str, actual: Platform, wanted: Platform, span: Span) -> Iterator[Warning]:
+    """InvalidBaseImagePlatform: systems and architectures are compared, variants are not."""
+    if (actual.os, actual.architecture) != (wanted.os, wanted.architecture):
+        text = message_base_platform(image, str(actual), str(wanted))
+        yield Warning("InvalidBaseImagePlatform", text, span)
 
 
 def _wanted(buildfile: Buildfile, given: Given) -> list[StageFacts]:
@@ -116,7 +129,7 @@ def _of_values(buildfile: Buildfile, given: Given, ignore: IgnoreRules | None) -
             yield from _workdir(facts)
         if ignore is not None:
             for copy, word, source in facts.copies:
-                yield from copies_ignored(copy, [(word, source)], ignore)
+                yield from copies_ignored(copy.keyword, [(source, word.span)], ignore)
 
 
 def _undefined(found: list[Undefined]) -> Iterator[Warning]:
@@ -127,15 +140,11 @@ def _undefined(found: list[Undefined]) -> Iterator[Warning]:
 
 def _base_platform(facts: StageFacts) -> Iterator[Warning]:
     actual = facts.facts.platform if facts.facts is not None else None
-    wanted = facts.platform
-    if actual is not None and (actual.os, actual.architecture) != (wanted.os, wanted.architecture):
-        text = message_base_platform(facts.image, str(actual), str(wanted))
-        yield Warning("InvalidBaseImagePlatform", text, facts.stage.from_.image.span)
+    if actual is not None:
+        yield from base_platform(facts.image, actual, facts.platform, facts.stage.from_.image.span)
 
 
 def _workdir(facts: StageFacts) -> Iterator[Warning]:
     """WorkdirRelativePath for a path that variables give: the first WORKDIR of the file's stages decides."""
     for instruction, path in facts.workdirs[:1]:
-        if instruction.path.text.lstrip("\"'").startswith("$") and path and not _ABSOLUTE.match(path):
-            text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
-            yield Warning("WorkdirRelativePath", text, instruction.path.span)
+        yield from relative_workdir(instruction, path)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from buildtool.buildfile import expand_word
+from buildtool.buildfile.analysis import base_platform, relative_workdir
 from buildtool.buildfile.checks import message_undefined_var
 from buildtool.buildfile.instructions import Buildfile, Copy, Instruction, Run, Warning, Workdir
 from buildtool.errors import InvalidInput, Span
@@ -136,6 +138,10 @@ class _Planner:
         )
         for self.ordinal, instruction in enumerate(resolved.instructions, 1):
             if isinstance(instruction, Run | Copy | Workdir):
+                if isinstance(instruction, Workdir) and not state.workdir_set:
+                    path = expand_word(instruction.path, state.scope.view())
+                    self.warnings += relative_workdir(instruction, path)
+                    state.workdir_set = True
                 lowering.lower(state, instruction)
             elif not configure(state, instruction):
                 raise InvalidInput(f"{instruction.keyword} cannot stand here", where=instruction.span)
@@ -161,13 +167,9 @@ class _Planner:
         return Plan(self.graph, state.tip, tuple(self.visible), image, tuple(self.warnings))
 
     def _check_platform(self, base: BaseImage | None, resolved: ResolvedStage) -> None:
-        if base is not None and base.config.platform != resolved.platform:
-            message = (
-                f'Base image {base.reference} was pulled with platform "{base.config.platform}", '
-                f'expected "{resolved.platform}" for current build'
-            )
+        if base is not None:
             where = resolved.stage.from_.image.span
-            self.warnings.append(Warning("InvalidBaseImagePlatform", message, where))
+            self.warnings += base_platform(base.reference, base.config.platform, resolved.platform, where)
 
     def _source(self, base: BaseImage | None, span: Span, instruction: Instruction | None) -> StepId:
         step = Source(base.chain_id, base.reference) if base is not None else Source("", SCRATCH)

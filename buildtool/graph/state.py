@@ -32,7 +32,7 @@ class StageState:
     """What the next instruction of a stage builds upon.
 
     `chain` are the steps whose layers lie above the base image, bottom first. `cmd_set` tells that CMD stood in
-    this very stage: ENTRYPOINT drops an inherited one only.
+    this very stage: ENTRYPOINT drops an inherited one only; `workdir_set` that WORKDIR did in this file.
     """
 
     tip: StepId
@@ -43,6 +43,7 @@ class StageState:
     chain: list[StepId] = field(default_factory=list)
     history: list[HistoryLine] = field(default_factory=list)
     cmd_set: bool = False
+    workdir_set: bool = False
 
     def set(self, **fields: Any) -> None:
         """Change fields of the image's config."""
@@ -75,6 +76,7 @@ class StageState:
             author=self.author,
             chain=list(self.chain),
             history=list(self.history),
+            workdir_set=self.workdir_set,
         )
 
 

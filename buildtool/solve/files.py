@@ -146,7 +146,7 @@ class ContextFiles:
         self.root = str(root)
         self.index = index
         self._ignore = _Ignore(rules) if rules.rules else None
-        self._rules = rules
+        self.rules = rules
         self._listings: dict[str, list[Child]] = {}
         self._directories: dict[str, Directory] = {}
         self._digests: dict[str, dict[str, str]] = {}
@@ -245,7 +245,7 @@ class ContextFiles:
         return looked
 
     def is_ignored(self, path: str) -> bool:
-        return os.path.lexists(f"{self.root}/{path}") and self._rules.excludes(path)
+        return os.path.lexists(f"{self.root}/{path}") and self.rules.excludes(path)
 
 
 def _name(child: Child) -> str:
@@ -260,7 +260,7 @@ class _Ignore:
     """
 
     def __init__(self, rules: IgnoreRules) -> None:
-        self._rules = rules
+        self.rules = rules
         patterns = (rule.regex.pattern if rule.regex is not None else re.escape(rule.pattern) for rule in rules.rules)
         self._any = re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.DOTALL)
 
@@ -270,10 +270,10 @@ class _Ignore:
         parts = directory.split("/") if directory else []
         parents = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
         excluded = False
-        for rule in self._rules.rules:
+        for rule in self.rules.rules:
             if rule.negated == excluded and any(rule.matches(parent) for parent in parents):
                 excluded = not rule.negated
-        matches, rules = self._any.fullmatch, self._rules
+        matches, rules = self._any.fullmatch, self.rules
 
         def keeps(name: str, is_directory: bool) -> bool:
             path = prefix + name

@@ -5,12 +5,13 @@ hits.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from buildtool.buildfile import IgnoreRules, parse
-from buildtool.buildfile.analysis import failure, policy_of
+from buildtool.buildfile.analysis import copies_ignored, failure, policy_of
 from buildtool.buildfile.evaluation import Given
+from buildtool.buildfile.instructions import Warning
 from buildtool.cache import Lease
 from buildtool.errors import InvalidInput
 from buildtool.graph import Copy, Exec, Node, Plan, PlanOptions, Source, StepId, digest_of, plan
@@ -74,7 +75,12 @@ def prepare(
     context = _context(request, images)
     prepared = Prepared(request, planned, lease, sites, context, base_images)
     policy = policy_of(buildfile, Given(build_args=request.build_args))
-    fired = [w for w in (*buildfile.warnings, *planned.warnings) if policy.allows(w.rule, w.span.line, w.span.file)]
+    ignored = _ignored_copies(planned, context) if context is not None else ()
+    fired = [
+        w
+        for w in (*buildfile.warnings, *planned.warnings, *ignored)
+        if policy.allows(w.rule, w.span.line, w.span.file)
+    ]
     violation = failure(policy, fired)
     if violation is not None:
         raise violation
@@ -92,6 +98,15 @@ def prepare(
                 if hit is not None:
                     prepared.hits[step] = hit
     return prepared
+
+
+def _ignored_copies(planned: Plan, context: ContextFiles) -> Iterator[Warning]:
+    """CopyIgnoredFile: what the needed stages copy out of the context, and the ignore file excludes."""
+    for step in planned.graph:
+        node = planned.node(step)
+        if isinstance(node.step, Copy) and node.step.from_context and node.name:
+            keyword = "COPY" if node.step.unpack is False else "ADD"
+            yield from copies_ignored(keyword, node.places, context.rules)
 
 
 def _options(request: BuildRequest) -> PlanOptions:

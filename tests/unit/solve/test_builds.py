@@ -400,3 +400,26 @@ def test_hundreds_of_steps(shop: Workshop) -> None:
     assert all(second.cached)
     assert second.image.id == first.image.id
     assert time.monotonic() - began < max(1.0, cold / 2)
+
+
+def test_checks_that_need_the_context_and_values_fire_in_a_build(shop: Workshop) -> None:
+    shop.write(ignored__a="1", ignored__b="2", c="3")
+    text = (
+        "# check=experimental=CopyIgnoredFile{}\nFROM busybox\nARG D=rel\nWORKDIR $D\n"
+        "COPY ignored* c /x/\nADD ignored/? /y/\n# check=skip=CopyIgnoredFile\nCOPY ignored/? /z/\n"
+    )
+    ignored = "that is excluded by .dockerignore"
+    outcome = shop.build(text.format(""), ignore="ignored")
+    assert outcome.warnings[:2] == [
+        'Relative workdir "rel" can have unexpected results if the base image changes',
+        f'Attempting to Add file "ignored/?" {ignored}',
+    ]
+    with pytest.raises(InvalidInput, match="lint violation found for rules: CopyIgnoredFile"):
+        shop.build(text.format(";skip=WorkdirRelativePath;error=true"), ignore="ignored")
+    assert not any(ignored in warning for warning in shop.build(text.format(""), ignore="").warnings)
+
+
+def test_only_system_and_architecture_of_a_base_are_compared(shop: Workshop) -> None:
+    machine = shop.images.get("busybox").config.platform
+    variant = f"{machine.os}/{machine.architecture}/v9"
+    assert shop.build(f"FROM --platform={variant} busybox AS x{machine.architecture}\n").warnings == []
