@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator
 
 from buildtool.buildfile.checks import (
     by_place,
@@ -27,6 +28,11 @@ from buildtool.oci.platform import Platform
 OVERRIDE = "BUILDKIT_DOCKERFILE_CHECK"
 """The build arg whose value stands for the file's `check` directive."""
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|git@", re.IGNORECASE)
+_WHERE_BUILT = frozenset(
+    {"JSONArgsRecommended", "WorkdirRelativePath", "LegacyKeyValueFormat", "SecretsUsedInArgOrEnv",
+     "MultipleInstructionsDisallowed", "ExposeProtoCasing", "ExposeInvalidFormat"}
+)  # fmt: skip
+_ALL = ("*", "**", "**/*")
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]")
 
 
@@ -40,8 +46,26 @@ def check(buildfile: Buildfile, given: Given | None = None, ignore: IgnoreRules 
     """
     given = given or Given()
     policy = policy_of(buildfile, given)
-    found = {*buildfile.found, *_of_values(buildfile, given, ignore)}
+    found = {*of_needed(buildfile, buildfile.found, _needed(buildfile, given)), *_of_values(buildfile, given, ignore)}
     return sorted((w for w in found if policy.allows(w.rule, w.span.line, w.span.file)), key=by_place)
+
+
+def of_needed(buildfile: Buildfile, found: Iterable[Warning], stages: Collection[int]) -> Iterator[Warning]:
+    """The findings without those that BuildKit makes only in stages that are built (by index), in other stages."""
+    starts = [raw_line(stage.from_.span) for stage in buildfile.stages]
+    for warning in found:
+        stage = bisect_right(starts, raw_line(warning.span)) - 1
+        if warning.rule not in _WHERE_BUILT or stage < 0 or stage in stages:
+            yield warning
+
+
+def _needed(buildfile: Buildfile, given: Given) -> Collection[int]:
+    if not given.target:
+        return range(len(buildfile.stages))
+    try:
+        return {facts.stage.index for facts in _wanted(buildfile, given)}
+    except (InvalidInput, NotFound):
+        return range(len(buildfile.stages))
 
 
 def first_error(buildfile: Buildfile, given: Given | None = None) -> InvalidInput | NotFound | None:
@@ -81,9 +105,10 @@ def copies_ignored(keyword: str, sources: Iterable[tuple[str, Span]], ignore: Ig
     """CopyIgnoredFile for the sources (expanded, with their places) of a COPY or ADD from the build context."""
     for source, span in sources:
         path = posixpath.normpath("/" + source).lstrip("/")
+        everything = not path and any(rule.pattern in _ALL for rule in ignore.rules) and not ignore.has_negations
         if keyword == "ADD" and _REMOTE.match(source):
             continue
-        if ignore.excludes(path) and not ignore.may_contain_included(path):
+        if everything or (ignore.excludes(path) and not ignore.may_contain_included(path)):
             yield Warning("CopyIgnoredFile", message_copy_ignored(keyword, source), span)
 
 

@@ -108,8 +108,6 @@ def _all(scanned: Scanned, global_args: Sequence[Arg], stages: Sequence[Stage]) 
     yield from _lines(scanned)
     yield from _stage_names(scanned, stages)
     yield from _froms(global_args, stages)
-    for arg in global_args:
-        yield from _secrets(arg)
     known: dict[str, frozenset[type]] = {}
     for stage in stages:
         yield from _stage(stage, known)

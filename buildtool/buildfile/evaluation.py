@@ -211,7 +211,7 @@ class _Evaluation:
         return StageFacts(stage, None, image, platform, facts, env, args=dict(self.args), used=used, errors=errors)
 
     def _instruction(self, facts: StageFacts, instruction: Instruction) -> None:
-        view = facts.values | facts.env
+        view = facts.env | facts.values
 
         def expand(word: Word) -> str:
             return expand_word(word, view, undefined=note)
@@ -223,13 +223,16 @@ class _Evaluation:
 
         match instruction:
             case Arg():
-                self._arg(facts, instruction, expand)
+                self._arg(facts, instruction, expand, view)
             case Env():
-                for name, value in instruction.pairs:
-                    facts.env[expand_name(name, view, undefined=note)] = expand(value)
+                for word, value in instruction.pairs:
+                    text = expand(value)
+                    name = expand_name(word, view, undefined=note)
+                    facts.env[name] = text
+                    facts.values.pop(name, None)
             case Label():
-                for name, value in instruction.pairs:
-                    expand_name(name, view, undefined=note)
+                for word, value in instruction.pairs:
+                    expand_name(word, view, undefined=note)
                     expand(value)
             case Copy():
                 self._copy(facts, instruction, expand)
@@ -251,7 +254,8 @@ class _Evaluation:
                 for word in _plain_words(instruction):
                     expand(word)
 
-    def _arg(self, facts: StageFacts, arg: Arg, expand: Callable[[Word], str]) -> None:
+    def _arg(self, facts: StageFacts, arg: Arg, expand: Callable[[Word], str], view: dict[str, str]) -> None:
+        """Each pair sees those before it; `view` is what `expand` looks at."""
         for index, (name, default) in enumerate(arg.pairs):
             value = self.given.build_args.get(name.text)
             inherited = value is None and default is None and name.text in self.globals
@@ -259,8 +263,8 @@ class _Evaluation:
                 value = self.globals[name.text]
             elif value is None and default is not None:
                 value = expand(default)
-            if value is not None:
-                facts.values[name.text] = value
+            if value is not None and name.text not in _NOT_ENV:
+                view[name.text] = facts.values[name.text] = value
             if not inherited:
                 facts.args[name.text] = ArgFact(name.text, value or "", arg.descriptions[index], name.span)
             facts.used.add(name.text)

@@ -56,6 +56,11 @@ class IgnoreRules:
                 ) from None
         return cls(tuple(rules))
 
+    @property
+    def has_negations(self) -> bool:
+        """Whether a rule includes again what others exclude."""
+        return bool(self._negations)
+
     def excludes(self, path: str) -> bool:
         """Whether the path is left out: by the last rule that matches it or, through it, a directory above it."""
         return path not in ("", ".") and self._judge(path)[0]

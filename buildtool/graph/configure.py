@@ -5,6 +5,7 @@ History texts are BuildKit's. Source: ../shared/reference/build.md, table 1.2.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import signal
 from collections.abc import Sequence
@@ -29,12 +30,11 @@ from buildtool.buildfile.instructions import (
     Word,
 )
 from buildtool.errors import InvalidInput
-from buildtool.graph.gofmt import duration, quoted, quoted_list
-from buildtool.graph.scope import PREDEFINED
+from buildtool.graph.gofmt import duration, quoted_list
 from buildtool.graph.state import StageState
 from buildtool.oci import HealthConfig
 
-_PORT = re.compile(r"(?:(?P<host>.*):)?(?P<first>\d+)(?:-(?P<last>\d+))?(?:/(?P<proto>[A-Za-z]+))?")
+_RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -58,7 +58,7 @@ def configure(state: StageState, instruction: Instruction) -> bool:
             state.note(f"MAINTAINER {state.author}")
         case Cmd():
             argv = _argv(state, instruction.command)
-            state.set(cmd=argv)
+            state.set(cmd=argv, args_escaped=True)
             state.cmd_set = True
             state.note(f"CMD {quoted_list(argv)}")
         case Entrypoint():
@@ -90,12 +90,10 @@ def configure(state: StageState, instruction: Instruction) -> bool:
 
 
 def _arg(state: StageState, instruction: Arg) -> None:
-    view = state.scope.view()
     shown = []
     for name, default in instruction.pairs:
-        value = state.scope.declare(name.text, None if default is None else state.scope.expand(default, view))
-        secret = value is None or name.text in PREDEFINED
-        shown.append(name.text if secret else f"{name.text}={value}")
+        value = state.scope.declare(name.text, default)
+        shown.append(name.text if value is None else f"{name.text}={value}")
     state.note(f"ARG {' '.join(shown)}")
 
 
@@ -115,20 +113,43 @@ def _split(state: StageState, words: Sequence[Word]) -> list[tuple[str, Word]]:
 
 
 def _expose(state: StageState, instruction: Expose) -> None:
-    ports: set[str] = set()
-    for text, word in _split(state, instruction.ports):
-        match = _PORT.fullmatch(text)
-        protocol = (match["proto"] or "tcp").lower() if match else ""
-        first, last = (int(match["first"]), int(match["last"] or match["first"])) if match else (1, 0)
-        if protocol not in _PROTOCOLS or not 0 < first <= last <= 65535:
-            raise InvalidInput(
-                f"EXPOSE: invalid port {text!r}", where=word.span, hint="write PORT, FIRST-LAST or PORT/tcp|udp|sctp"
-            )
-        ports.update(f"{port}/{protocol}" for port in range(first, last + 1))
+    ports = [port for text, word in _split(state, instruction.ports) for port in _ports(text, word)]
     known: dict[str, dict[str, object]] = dict(state.config.exposed_ports or {})
-    known.update({port: {} for port in sorted(ports)})
+    known.update({port: {} for port in ports})
     state.set(exposed_ports=dict(sorted(known.items())))
-    state.note(f"EXPOSE [{' '.join(sorted(ports))}]")
+    state.note(f"EXPOSE [{' '.join(ports)}]")
+
+
+def _ports(text: str, word: Word) -> list[str]:
+    """The ports of `[[IP:]HOST:]FIRST[-LAST][/PROTOCOL]`. A host is checked, and has no meaning here."""
+    *host, port = text.rsplit(":", 2)
+    number, _, protocol = port.partition("/")
+    protocol = protocol.lower() or "tcp"
+    ranges = [_port_range(each) for each in (number, *host[-1:]) if each]
+    good = bool(number) and protocol in _PROTOCOLS and all(ranges) and (len(host) < 2 or _is_address(host[0]))
+    if not good or not ranges[0]:
+        hint = "write PORT, FIRST-LAST or PORT/tcp|udp|sctp"
+        raise InvalidInput(f"EXPOSE: invalid port {text!r}", where=word.span, hint=hint)
+    inside, *outside = [each for each in ranges if each]
+    if len(inside) > 1 and any(len(each) != len(inside) for each in outside):
+        raise InvalidInput(f"EXPOSE: {text!r}: the ranges of container and host differ in length", where=word.span)
+    return [f"{each}/{protocol}" for each in inside]
+
+
+def _port_range(text: str) -> range | None:
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        return None
+    first, last = int(match[1]), int(match[2] or match[1])
+    return range(first, last + 1) if first <= last <= 65535 else None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return not text
+    return True
 
 
 def _volume(state: StageState, instruction: Volume) -> None:
@@ -160,12 +181,10 @@ def _signal(state: StageState, word: Word) -> str:
 
 
 def _healthcheck(state: StageState, instruction: HealthCheck) -> None:
-    if instruction.command is None:
-        state.set(healthcheck=HealthConfig(test=["NONE"]))
-        state.note('HEALTHCHECK &{["NONE"] "0s" "0s" "0s" "0s" \'\\x00\'}')
-        return
     command = instruction.command
-    test = ["CMD-SHELL", command.shell] if command.shell is not None else ["CMD", *(command.exec_form or ())]
+    test = ["NONE"]
+    if command is not None:
+        test = ["CMD-SHELL", command.shell] if command.shell is not None else ["CMD", *(command.exec_form or ())]
     health = HealthConfig(
         test=test,
         interval=instruction.interval,
@@ -175,6 +194,8 @@ def _healthcheck(state: StageState, instruction: HealthCheck) -> None:
         retries=instruction.retries,
     )
     state.set(healthcheck=health)
-    times = (health.interval, health.timeout, health.start_period, health.start_interval)
-    shown = " ".join(quoted(duration(value)) for value in times)
-    state.note(f"HEALTHCHECK &{{{quoted_list(test)} {shown} '\\x{health.retries:02x}'}}")
+    times = (
+        f"Interval:{duration(health.interval)} Timeout:{duration(health.timeout)} "
+        f"StartPeriod:{duration(health.start_period)} StartInterval:{duration(health.start_interval)}"
+    )
+    state.note(f"HEALTHCHECK {{Test:[{' '.join(test)}] {times} Retries:{health.retries}}}")

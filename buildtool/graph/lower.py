@@ -78,9 +78,7 @@ class Lowering:
                 self._copy(state, instruction)
 
     def _workdir(self, state: StageState, instruction: Workdir) -> None:
-        path = _join(state.workdir, state.scope.expand(instruction.path))
-        if not path.strip():
-            raise InvalidInput("WORKDIR: the path is empty", where=instruction.path.span)
+        path = _join(state.workdir, state.scope.expand(instruction.path) or ".")
         state.set(working_dir=path)
         if path == "/":
             state.note("WORKDIR /")
@@ -108,7 +106,7 @@ class Lowering:
             args=args,
             cwd=state.workdir,
             user=state.config.user,
-            env=tuple(f"{name}={value}" for name, value in state.scope.env.items()),
+            env=state.scope.environment(build_args),
             build_args=build_args,
             hidden_args=state.scope.hidden_args(build_args),
             mounts=mounts,
@@ -119,8 +117,8 @@ class Lowering:
             execution=instruction.execution,
         )
         self._advance(state, self._add(step, tuple(inputs), instruction))
-        prefix = "".join(f"{name}={value} " for name, value in build_args)
-        prefix = f"|{len(build_args)} {prefix}" if build_args else ""
+        shown = state.scope.shown_args(build_args, strict=self._strict)
+        prefix = f"|{len(shown)} " + "".join(f"{name}={value} " for name, value in shown) if shown else ""
         state.note(f"RUN {prefix}{' '.join(args)}", layer=True)
 
     def _run_network(self, state: StageState, instruction: Run) -> str:
@@ -228,7 +226,6 @@ class Lowering:
                 ("parents", "" if step.parents else None),
                 ("chown=", step.chown or None),
                 ("chmod=", step.chmod or None),
-                ("link", "" if instruction.link else None),
                 ("if-exists", "" if instruction.if_exists else None),
             )
             if value is not None

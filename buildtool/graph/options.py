@@ -12,7 +12,8 @@ from buildtool.oci import ImageConfig, Platform, chain_id, host_platform
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
     """`platform` is the one built for, `build_platform` the one built on. `build_args`: None = declared without a
-    value.
+    value. `epoch` is SOURCE_DATE_EPOCH, `context_epoch` what SOURCE_DATE_EPOCH=context means: the time of
+    the context's commit or document, None for a directory.
     """
 
     build_args: Mapping[str, str | None] = field(default_factory=dict)
@@ -23,6 +24,7 @@ class PlanOptions:
     network: str = "default"
     extra_hosts: tuple[str, ...] = ()
     epoch: int | None = None
+    context_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

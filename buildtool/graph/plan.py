@@ -15,7 +15,7 @@ from buildtool.errors import InvalidInput, Span
 from buildtool.graph.configure import configure
 from buildtool.graph.lower import Lowering, describe
 from buildtool.graph.options import BaseImage, BaseNeed, PlanOptions
-from buildtool.graph.scope import source_date_epoch
+from buildtool.graph.scope import source_date_epoch, with_epoch_of_context
 from buildtool.graph.stages import (
     CONTEXT,
     SCRATCH,
@@ -57,7 +57,7 @@ class Plan:
     """The steps and the image. Nodes of `graph` are StepIds with the attribute `node` (a Node).
 
     An edge A → B means "B needs the file tree of A". `visible` are the steps progress shows, in the order of the
-    Buildfile, which is a topological one.
+    Buildfile, which is a topological one. `stages` are the indexes of the stages that are needed.
     """
 
     graph: nx.DiGraph[StepId]
@@ -65,6 +65,7 @@ class Plan:
     visible: tuple[StepId, ...]
     image: ImagePlan
     warnings: tuple[Warning, ...]
+    stages: frozenset[int]
 
     def node(self, step: StepId) -> Node:
         """The node of a step."""
@@ -86,6 +87,7 @@ def plan(buildfile: Buildfile, options: PlanOptions, bases: Mapping[str, BaseIma
     Raises InvalidInput (with its span) for what the Buildfile asks and cannot be, NotFound for an unknown target, and
     ValueError when an image is missing from `bases`.
     """
+    options = with_epoch_of_context(options)
     resolution = resolve_stages(buildfile, options, bases)
     if resolution.missing:
         raise ValueError(f"unknown base images: {[need.reference for need in resolution.missing]}")
@@ -152,7 +154,7 @@ class _Planner:
     def finish(self) -> Plan:
         state = self.states[self.resolution.target]
         resolved = self.resolution.stages[self.resolution.target]
-        epoch = source_date_epoch(self.resolution.globals, self.options)
+        epoch = source_date_epoch(state.scope, self.options)
         if self.options.labels:
             state.set(labels=(state.config.labels or {}) | dict(self.options.labels))
         image = ImagePlan(
@@ -164,7 +166,9 @@ class _Planner:
             platform=state.base.config.platform if state.base is not None else resolved.platform,
             epoch=created_epoch(state.base) if epoch is None else epoch,
         )
-        return Plan(self.graph, state.tip, tuple(self.visible), image, tuple(self.warnings))
+        return Plan(
+            self.graph, state.tip, tuple(self.visible), image, tuple(self.warnings), frozenset(self.resolution.stages)
+        )
 
     def _check_platform(self, base: BaseImage | None, resolved: ResolvedStage) -> None:
         if base is not None:

@@ -50,12 +50,13 @@ class StageState:
         self.config = msgspec.structs.replace(self.config, **fields)
 
     def note(self, created_by: str, *, layer: bool = False, optional: bool = False) -> None:
-        """Add a line of history, worded as BuildKit does: `# buildkit` marks those with a layer."""
-        self.history.append(HistoryLine(created_by + " # buildkit" if layer else created_by, layer, optional))
+        """Add a line of history, worded as BuildKit does: `# buildkit` marks RUN, COPY and ADD."""
+        marked = layer and not created_by.startswith("WORKDIR ")
+        self.history.append(HistoryLine(created_by + " # buildkit" if marked else created_by, layer, optional))
 
     def set_env(self, pairs: dict[str, str]) -> None:
         """Set variables; one that exists keeps its place."""
-        self.scope.env.update(pairs)
+        self.scope.set_env(pairs)
         self.set(env=[f"{name}={value}" for name, value in self.scope.env.items()])
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from buildtool.buildfile import IgnoreRules, parse
-from buildtool.buildfile.analysis import copies_ignored, failure, policy_of
+from buildtool.buildfile.analysis import copies_ignored, failure, of_needed, policy_of
 from buildtool.buildfile.evaluation import Given
 from buildtool.buildfile.instructions import Warning
 from buildtool.cache import Lease
@@ -75,12 +75,9 @@ def prepare(
     context = _context(request, images)
     prepared = Prepared(request, planned, lease, sites, context, base_images)
     policy = policy_of(buildfile, Given(build_args=request.build_args))
+    written = of_needed(buildfile, buildfile.warnings, planned.stages)
     ignored = _ignored_copies(planned, context) if context is not None else ()
-    fired = [
-        w
-        for w in (*buildfile.warnings, *planned.warnings, *ignored)
-        if policy.allows(w.rule, w.span.line, w.span.file)
-    ]
+    fired = [w for w in (*written, *planned.warnings, *ignored) if policy.allows(w.rule, w.span.line, w.span.file)]
     violation = failure(policy, fired)
     if violation is not None:
         raise violation
@@ -118,6 +115,7 @@ def _options(request: BuildRequest) -> PlanOptions:
         network="default" if request.network_mode in ("", "bridge") else request.network_mode,
         extra_hosts=request.extra_hosts,
         epoch=request.epoch,
+        context_epoch=request.context_epoch,
     )
 
 

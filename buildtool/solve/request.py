@@ -20,7 +20,8 @@ class BuildRequest:
     applies. `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
     empty. `network_mode`: default, host, none or a network's name. `memory` and its kin limit each RUN step and are
     no part of any cache key; nor is `jobs`, how many steps may run at a time (0: as many as there are places).
-    `epoch` is SOURCE_DATE_EPOCH in seconds. `registry_auth` is handed to `Pull` as it is.
+    `epoch` is SOURCE_DATE_EPOCH in seconds, `context_epoch` what it is when it is
+    "context" (see PlanOptions). `registry_auth` is handed to `Pull` as it is.
     """
 
     dockerfile: str
@@ -50,6 +51,7 @@ class BuildRequest:
     cgroup_parent: str = ""
     secrets: dict[str, bytes] = field(default_factory=dict)
     epoch: int | None = None
+    context_epoch: int | None = None
     explain: bool = False
     jobs: int = 0
     registry_auth: dict[str, Any] = field(default_factory=dict, repr=False)

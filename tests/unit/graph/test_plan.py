@@ -110,6 +110,120 @@ def test_env_beats_arg_and_arg_needs_a_declaration() -> None:
     assert "A=env" in run.env
 
 
+def test_of_an_env_and_an_arg_of_one_name_the_later_one_counts() -> None:
+    result = planned(
+        "FROM debian:12\nARG LANG=arg\nENV X=$LANG\nRUN one\nENV LANG=env\nRUN two\nARG LANG\nRUN three\n"
+    )
+    one, two, three = (step for step in steps(result) if isinstance(step, Exec))
+    assert (one.build_args, one.env) == ((("LANG", "arg"),), ("PATH=/bin", "X=arg"))
+    assert (two.build_args, two.env) == ((), ("PATH=/bin", "LANG=env", "X=arg"))
+    assert three.build_args == ()
+    assert result.image.config.env == ["PATH=/bin", "LANG=env", "X=arg"]
+
+
+def test_an_arg_sees_those_before_it_and_needs_no_default_when_it_is_given() -> None:
+    text = "FROM busybox\nARG A=1 B=$A$B C=${NO:?not given}\nRUN x\n"
+    run = steps(planned(text, build_args={"C": "given"}))[-1]
+    assert isinstance(run, Exec) and run.build_args == (("A", "1"), ("B", "1"), ("C", "given"))
+    with pytest.raises(InvalidInput, match="not given"):
+        planned(text)
+
+
+def test_args_of_the_scanner_are_no_variables_of_commands() -> None:
+    run = steps(planned("FROM busybox\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nRUN x\n"))[-1]
+    assert isinstance(run, Exec) and run.build_args == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("ARG A\nARG B=1\nARG http_proxy=p\nENV B=2\nRUN x", "RUN |3 A= B=2 http_proxy=p /bin/sh -c x # buildkit"),
+        ("ARG http_proxy=p", "ARG http_proxy=p"),
+        ("WORKDIR /w", "WORKDIR /w"),
+        ("WORKDIR $UNSET", "WORKDIR /"),
+        ("COPY --link --chown=1 --chmod=u+x ./a /b", "COPY --chown=1 --chmod=u+x ./a /b # buildkit"),
+        ("COPY --if-exists --exclude=x a <<E /d/\nE", "COPY --if-exists a <<E /d/ # buildkit"),
+        ("ADD --parents=false a /b", None),
+        ("EXPOSE 9-11/TCP 53/udp", "EXPOSE [53/udp 9/tcp 10/tcp 11/tcp]"),
+        (
+            "HEALTHCHECK NONE",
+            "HEALTHCHECK {Test:[NONE] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
+        ),
+        (
+            'HEALTHCHECK --interval=1m30s --start-interval=20ms --retries=3 CMD ["a", "b c"]',
+            "HEALTHCHECK {Test:[CMD a b c] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:20ms Retries:3}",
+        ),
+        ("CMD []", "CMD []"),
+        ('SHELL ["a", "b"]', "SHELL [a b]"),
+        ('VOLUME ["/a b", "/c"]', "VOLUME [/a b /c]"),
+        ("LABEL a=1 b='c d'", "LABEL a=1 b=c d"),
+    ],
+)
+def test_history_is_worded_as_buildkit_does(text: str, line: str | None) -> None:
+    if line is None:
+        with pytest.raises(InvalidInput):
+            planned(f"FROM busybox\n{text}\n")
+        return
+    assert planned(f"FROM busybox\n{text}\n").image.history[-1].created_by == line
+
+
+@pytest.mark.parametrize(
+    ("port", "exposed"),
+    [
+        ("80", ["80/tcp"]), ("80/", ["80/tcp"]), ("80/UDP", ["80/udp"]), ("0", ["0/tcp"]),
+        ("65535/sctp", ["65535/sctp"]),
+        ("7-9", ["7/tcp", "8/tcp", "9/tcp"]), ("8080:80", ["80/tcp"]), ("1-2:80", ["80/tcp"]),
+        ("1-2:3-4", ["3/tcp", "4/tcp"]),
+        ("127.0.0.1:80:81", ["81/tcp"]), ("[::1]:80:81/udp", ["81/udp"]), ("::80", ["80/tcp"]), (":80", ["80/tcp"]),
+        ("$P", ["80/tcp", "90/udp"]), ("65536", None), ("9-8", None), ("-1", None), ("1-2-3", None),
+        ("80/http", None),
+        ("/tcp", None), ("x", None), ("x:80", None), ("host:1:80", None), ("1-3:4-5", None), ("1.2.3:1:80", None),
+    ],
+)  # fmt: skip
+def test_expose(port: str, exposed: list[str] | None) -> None:
+    text = f"FROM busybox\nARG P='80 90/udp'\nEXPOSE {port}\n"
+    if exposed is None:
+        with pytest.raises(InvalidInput, match="EXPOSE"):
+            planned(text)
+    else:
+        assert planned(text).image.config.exposed_ports == {each: {} for each in exposed}
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "epoch"),
+    [
+        ("FROM busybox", {"build_args": {"SOURCE_DATE_EPOCH": "5"}}, 5),
+        ("ARG SOURCE_DATE_EPOCH=6\nFROM busybox", {}, 6),
+        ("ARG SOURCE_DATE_EPOCH=6\nFROM busybox\nARG SOURCE_DATE_EPOCH=7", {}, 7),
+        ("FROM busybox\nARG SOURCE_DATE_EPOCH=7", {"build_args": {"SOURCE_DATE_EPOCH": "5"}}, 5),
+        ("FROM busybox AS a\nARG SOURCE_DATE_EPOCH=7\nFROM busybox", {}, EARLIEST),
+        ("ARG SOURCE_DATE_EPOCH=6\nFROM busybox", {"epoch": 4}, 4),
+        ("FROM busybox", {"build_args": {"SOURCE_DATE_EPOCH": "-1"}}, -1),
+        ("FROM busybox", {"build_args": {"SOURCE_DATE_EPOCH": "context"}, "context_epoch": 8}, 8),
+        ("FROM busybox", {"build_args": {"SOURCE_DATE_EPOCH": "context"}}, EARLIEST),
+        ("ARG SOURCE_DATE_EPOCH=context\nFROM busybox", {"context_epoch": 9}, 9),
+        ("FROM busybox\nARG SOURCE_DATE_EPOCH=context", {"context_epoch": 9}, 9),
+        ("FROM busybox", {"build_args": {"SOURCE_DATE_EPOCH": "tomorrow"}}, None),
+        ("ARG SOURCE_DATE_EPOCH=1.5\nFROM busybox", {}, None),
+    ],
+)
+def test_source_date_epoch(text: str, options: dict[str, Any], epoch: int | None) -> None:
+    if epoch is None:
+        with pytest.raises(InvalidInput, match="SOURCE_DATE_EPOCH"):
+            planned(text, **options)
+    else:
+        assert planned(text, **options).image.epoch == epoch
+
+
+def test_what_an_arg_of_the_epoch_is_in_a_command() -> None:
+    text = "FROM busybox\nARG SOURCE_DATE_EPOCH\nRUN x\n"
+    given = {"build_args": {"SOURCE_DATE_EPOCH": "context"}}
+    run = steps(planned(text, **given, context_epoch=8))[-1]
+    assert isinstance(run, Exec) and run.build_args == (("SOURCE_DATE_EPOCH", "8"),)
+    run = steps(planned(text, **given))[-1]
+    assert isinstance(run, Exec) and run.build_args == ()
+
+
 def test_one_instruction_sees_one_environment() -> None:
     result = planned("FROM busybox\nENV abc=hello\nENV abc=bye def=$abc\nENV ghi=$abc\n")
     assert result.image.config.env is not None
@@ -172,8 +286,11 @@ def test_a_declared_proxy_that_strict_mode_hides_is_still_passed() -> None:
     text = "# cache=strict\nFROM busybox\nARG http_proxy=http://a\nRUN {}\n"
     quiet, named = (steps(planned(text.format(command)))[-1] for command in ("curl x", "echo $http_proxy"))
     assert isinstance(quiet, Exec) and isinstance(named, Exec)
-    assert (quiet.build_args, quiet.hidden_args) == ((), (("http_proxy", "http://a"),))
-    assert (named.build_args, named.hidden_args) == ((("http_proxy", "http://a"),), ())
+    assert (quiet.build_args, quiet.hidden_args) == ((), (("HTTP_PROXY", "http://a"), ("http_proxy", "http://a")))
+    assert (named.build_args, named.hidden_args) == (
+        (("http_proxy", "http://a"),),
+        (("HTTP_PROXY", "http://a"),),
+    )
 
 
 def test_what_dockerfiles_do_not_have_changes_no_key_of_theirs() -> None:
@@ -190,7 +307,7 @@ def test_proxies_are_seen_and_no_part_of_the_definition() -> None:
         for value in ("http://a", "http://b")
     )
     assert isinstance(one, Exec) and isinstance(two, Exec)
-    assert one.hidden_args == (("http_proxy", "http://a"),)
+    assert one.hidden_args == (("HTTP_PROXY", "http://a"), ("http_proxy", "http://a"))
     assert definition(one) == definition(two)
     declared = steps(planned("FROM busybox\nARG http_proxy\nRUN x\n", build_args={"http_proxy": "http://a"}))[-1]
     assert definition(declared) != definition(one)  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ ONBUILD RUN echo later
         ("MAINTAINER me@example.org", True),
         ("ARG VERSION=1", True),
         ("ENV A=b PATH=/x:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", True),
-        ("WORKDIR /srv # buildkit", False),
+        ("WORKDIR /srv", False),
         ("COPY app.py . # buildkit", False),
         ("RUN |1 VERSION=1 /bin/sh -c echo hi > out # buildkit", False),
         ("USER app", True),
@@ -73,7 +73,10 @@ ONBUILD RUN echo later
         ("VOLUME [/data]", True),
         ("STOPSIGNAL SIGINT", True),
         ("SHELL [/bin/sh -e -c]", True),
-        ('HEALTHCHECK &{["CMD-SHELL" "true"] "5s" "0s" "0s" "0s" \'\\x00\'}', True),
+        (
+            "HEALTHCHECK {Test:[CMD-SHELL true] Interval:5s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
+            True,
+        ),
         ('CMD ["/bin/sh" "-e" "-c" "echo \\"x y\\""]', True),
         ('ENTRYPOINT ["/bin/sh"]', True),
         ("LABEL a.b=c d", True),
@@ -423,3 +426,9 @@ def test_only_system_and_architecture_of_a_base_are_compared(shop: Workshop) -> 
     machine = shop.images.get("busybox").config.platform
     variant = f"{machine.os}/{machine.architecture}/v9"
     assert shop.build(f"FROM --platform={variant} busybox AS x{machine.architecture}\n").warnings == []
+
+
+def test_stages_that_are_not_built_are_not_checked(shop: Workshop) -> None:
+    text = "FROM busybox AS A\nENV TOKEN=1\nCMD x\nEXPOSE 80/TCP\nFROM busybox AS b\n"
+    assert shop.build(text).warnings == ["Stage name 'A' should be lowercase"]
+    assert len(shop.build(text, target="a").warnings) == 4
