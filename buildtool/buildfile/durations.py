@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 _UNITS = {
     "ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000,
@@ -15,6 +14,8 @@ _LARGEST = 2**63 - 1
 
 def parse_duration(text: str) -> int:
     """Nanoseconds of a duration. Raises ValueError with the reason."""
+    from fractions import Fraction  # its imports cost a command that reads no duration 3 ms
+
     sign, rest = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
     if rest == "0":
         return 0

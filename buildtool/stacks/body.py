@@ -6,7 +6,6 @@ Source: Docker Engine API, "Create a container"; Compose specification for what 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from buildtool.errors import InvalidInput
@@ -14,6 +13,7 @@ from buildtool.stacks.body_limits import limits
 from buildtool.stacks.body_mounts import mounts
 from buildtool.stacks.kinds import nanoseconds
 from buildtool.stacks.model import Project
+from buildtool.stacks.paths import absolute
 
 Service = dict[str, Any]
 
@@ -236,9 +236,10 @@ def _security(project: Project, option: str) -> str:
         key, separator, value = option.partition(":")
     if key != "seccomp" or value in ("unconfined", "builtin", ""):
         return option
-    path = Path(project.directory, value)
+    path = absolute(value, project.directory)
     try:
-        return f"seccomp={json.dumps(json.loads(path.read_text(encoding='utf-8')), separators=(',', ':'))}"
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123
+            return f"seccomp={json.dumps(json.load(file), separators=(',', ':'))}"
     except (OSError, ValueError) as error:
         raise InvalidInput(f"opening seccomp profile ({path}) failed: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 from buildtool.errors import InvalidInput
@@ -93,7 +93,7 @@ def _volume_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def _bind_options(item: dict[str, Any]) -> dict[str, Any]:
     options = item.get("bind") or {}
-    if options.get("create_host_path") is False and not Path(item["source"]).exists():
+    if options.get("create_host_path") is False and not os.path.exists(item["source"]):  # noqa: PTH110
         raise InvalidInput(
             f"bind source path does not exist: {item['source']}", hint="Make it, or leave create_host_path out."
         )

@@ -8,10 +8,7 @@ those of the file.
 from __future__ import annotations
 
 import hashlib
-import io
 import posixpath
-import tarfile
-from pathlib import Path
 from typing import Any
 
 from buildtool.errors import InvalidInput, Unavailable
@@ -40,6 +37,9 @@ def written_files(project: Project, service: dict[str, Any]) -> list[tuple[str, 
 
 def archive(files: list[tuple[str, bytes, int, int, int]]) -> bytes:
     """The files as a tar for PUT /containers/ID/archive?path=/."""
+    import io
+    import tarfile  # and all that it imports: a second `up` does without
+
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for target, content, uid, gid, mode in files:
@@ -91,7 +91,8 @@ def _content(project: Project, item: dict[str, Any]) -> bytes:
             raise InvalidInput(f"environment variable {variable!r} required by file {item['name']!r} is not set")
         return value.encode()
     try:
-        return Path(item["file"]).read_bytes()
+        with open(item["file"], "rb") as file:  # noqa: PTH123 - pathlib costs every `up` 5 ms
+            return file.read()
     except OSError as error:
         raise InvalidInput(f"cannot read {item['file']}: {(error.strerror or str(error)).lower()}") from error
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import time
 import urllib.request
@@ -94,3 +96,50 @@ def test_node_service_installs_its_lock_file_and_serves(
     cli("build", "-t", "node-service", str(EXAMPLES / "node"), timeout=300)
     service("node-service")
     assert ask(port)["greeting"] == "hello"
+
+
+def fetch(port: int, path: str, data: bytes | None = None) -> dict[str, object]:
+    """The JSON that the notes service answers."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data, timeout=10) as answer:
+        document: dict[str, object] = json.load(answer)
+        return document
+
+
+def test_stack_of_web_database_and_cache_keeps_its_data(cli: Cli, debian: str, port: int, unique: str) -> None:
+    def compose(*words: str, **env: str) -> CompletedProcess[str]:
+        command = ["compose", "-p", unique, *words]
+        return cli(*command, cwd=EXAMPLES / "stack", env={"PORT": str(port), **env}, timeout=300)
+
+    def ids() -> dict[str, str]:
+        lines = compose("ps", "-a", "--format", "{{.Service}} {{.ID}}").stdout.splitlines()
+        return dict(line.split() for line in lines)
+
+    try:
+        compose("up", "-d", "--wait")
+        assert fetch(port, "/")["greeting"] == "Notes"
+        assert fetch(port, "/notes", b"first") == {"added": "first"}
+        assert fetch(port, "/notes") == {"notes": ["first"], "from": "database"}
+        assert fetch(port, "/notes") == {"notes": ["first"], "from": "cache"}
+
+        killed = json.loads(cli("inspect", ids()["cache"]).stdout)[0]
+        os.kill(killed["State"]["Pid"], signal.SIGKILL)
+        compose("up", "-d", "--wait")
+        assert json.loads(cli("inspect", killed["Id"]).stdout)[0]["RestartCount"] >= 1
+        assert fetch(port, "/notes") == {"notes": ["first"], "from": "database"}
+
+        before = ids()
+        compose("up", "-d", "--wait", GREETING="Changed")
+        after = ids()
+        assert {name for name in after if after[name] != before[name]} == {"web"}
+        assert fetch(port, "/")["greeting"] == "Changed"
+
+        compose("up", "-d", "--wait", "--scale", "cache=2", GREETING="Changed")
+        assert compose("ps", "--services").stdout.split() == ["cache", "db", "web"]
+        assert len(compose("ps", "-q", "cache").stdout.split()) == 2
+
+        compose("down")
+        assert ids() == {}
+        compose("up", "-d", "--wait")
+        assert fetch(port, "/notes")["notes"] == ["first"]
+    finally:
+        compose("down", "-v", "--rmi", "local")
