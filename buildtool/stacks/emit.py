@@ -53,7 +53,7 @@ def _mapping(value: dict[str, Any], indent: str, out: list[str], first: str = ""
 
 
 def _key(text: str) -> str:
-    return _double(text) if "\n" in text else _scalar(text, "")
+    return _double(text) if "\n" in text or text == "<<" else _scalar(text, "")
 
 
 def _value(item: Any, indent: str, out: list[str]) -> None:

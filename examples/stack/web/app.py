@@ -6,6 +6,7 @@ import socket
 import sys
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 PORT = 8000
 
@@ -53,8 +54,7 @@ def database():
     """A connection to PostgreSQL."""
     import psycopg2
 
-    with open("/run/secrets/db_password") as file:
-        password = file.read()
+    password = Path("/run/secrets/db_password").read_text()
     return psycopg2.connect(host="db", user="notes", password=password, dbname="notes")
 
 
