@@ -31,7 +31,7 @@ class Mark(NamedTuple):
 
 def parse_mark(word: str, start: int = 0) -> Mark | None:
     """The heredoc that a blank-separated word opens, or None."""
-    match = _MARK.fullmatch(word)
+    match = _MARK.fullmatch(word) if "<<" in word else None
     if match is None or not match[3]:
         return None
     quoted = match[3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from buildtool.encoding import decode_file
 from buildtool.errors import InvalidInput, NotFound, Unavailable
 
 TYPE_CHECKING = False
@@ -68,7 +69,7 @@ def _read_stdin(source: BuildInput) -> BuildInput:
     if begin.startswith(_ARCHIVE_MARKS) or begin[_TAR_MAGIC] == b"ustar":
         source.archive, source.begun = stdin, begin
         return source
-    source.text = _decode(begin + stdin.read(), "<stdin>")
+    source.text = decode_file(begin + stdin.read(), "<stdin>")
     source.name = "<stdin>"
     if not source.text.strip():
         raise InvalidInput("the Buildfile cannot be empty: nothing came by STDIN")
@@ -77,7 +78,7 @@ def _read_stdin(source: BuildInput) -> BuildInput:
 
 def _read_file(source: BuildInput, context: str, file: str) -> None:
     if file == "-":
-        source.text, source.name = _decode(sys.stdin.buffer.read(), "<stdin>"), "<stdin>"
+        source.text, source.name = decode_file(sys.stdin.buffer.read(), "<stdin>"), "<stdin>"
         return
     if file:
         # Docker: relative to the working directory; if it is not there, to the context.
@@ -89,19 +90,11 @@ def _read_file(source: BuildInput, context: str, file: str) -> None:
             source.path = os.path.abspath(candidate)
             source.name = os.path.normpath(candidate)
             with open(candidate, "rb") as opened:
-                source.text = _decode(opened.read(), candidate)
+                source.text = decode_file(opened.read(), candidate)
             return
     if file:
         raise NotFound(f"unable to find the Buildfile {file!r}", hint="-f takes a path from the working directory.")
     raise NotFound(f"unable to find a Buildfile or Dockerfile in {context!r}", hint="Name another file with -f FILE.")
-
-
-def _decode(data: bytes, name: str) -> str:
-    try:
-        return data.removeprefix(b"\xef\xbb\xbf").decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidInput(f"{name}:{line}: the file is not UTF-8 text") from None
 
 
 def _read_ignore(source: BuildInput) -> None:
@@ -110,7 +103,7 @@ def _read_ignore(source: BuildInput) -> None:
     for candidate in [*candidates, os.path.join(source.directory, ".dockerignore")]:
         try:
             with open(candidate, "rb") as file:
-                source.ignore = _decode(file.read(), candidate)
+                source.ignore = decode_file(file.read(), candidate)
         except (FileNotFoundError, IsADirectoryError):
             continue
         source.ignore_name = candidate

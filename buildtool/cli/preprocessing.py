@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from buildtool.encoding import decode_file
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 
 TYPE_CHECKING = False
@@ -88,11 +89,7 @@ class _Loader:
             joined = os.path.join(os.path.dirname(includer), path)
             identity, name = os.path.realpath(joined), os.path.relpath(joined)
             data = _read(joined, name)
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            raise InvalidInput(f"{name} is not UTF-8 text") from None
-        return included(name, identity, data, text, self._variables)
+        return included(name, identity, data, decode_file(data, name), self._variables)
 
 
 def _is_url(path: str) -> bool:

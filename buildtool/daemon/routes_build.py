@@ -18,6 +18,7 @@ from buildtool.daemon.call import Call
 from buildtool.daemon.context import build_directory, unpack
 from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import body_file, in_own_thread
+from buildtool.encoding import decode_file
 from buildtool.errors import InvalidInput, StepFailed, Unavailable
 
 if TYPE_CHECKING:
@@ -144,10 +145,7 @@ def _read_buildfile(directory: Path, wanted: str) -> tuple[str, str]:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path.name} is not UTF-8 text: {error}") from None
+    return decode_file(path.read_bytes(), path.name)
 
 
 def _strings(call: Call, name: str, *, nullable: bool = False) -> dict[str, Any]:

@@ -20,9 +20,32 @@ from buildtool.buildfile import (
     parse_instruction,
     parse_mount,
 )  # fmt: skip
+from buildtool.buildfile.analysis import check
+from buildtool.buildfile.arguments import Arguments
+from buildtool.buildfile.formatter import format_text
 from buildtool.buildfile.instructions import Copy, Run, Word
+from buildtool.buildfile.meaning import meaning_of_file
 from buildtool.buildfile.scanner import scan
-from buildtool.errors import InvalidInput, Span
+from buildtool.encoding import decode_file
+from buildtool.errors import BuildtoolError, InvalidInput, Span
+from tests.unit.buildfile.realistic import FILES
+from tests.unit.buildfile.test_shapes import digest
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A file that somebody wrote, with a few of its bytes replaced, doubled or lost."""
+    data = bytearray(draw(st.sampled_from(sorted(FILES.values()))).encode())
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data) - 1))
+        piece = draw(
+            st.one_of(st.binary(max_size=3), st.sampled_from([b"\\\n", b"\n", b" ", b"$", b"<<E", b"'", b'"', b"="]))
+        )
+        data[at : at + draw(st.integers(0, 12))] = piece
+        if not data:
+            break
+    return bytes(data)
+
 
 Term = tuple[str, list[tuple[str, str]]]
 PLACE = Span("f", 1)
@@ -63,6 +86,58 @@ def test_parse_refuses_only_with_invalid_input_that_has_a_place(text: str) -> No
         assert str(error)
         return
     assert buildfile.stages
+
+
+@given(st.one_of(st.binary(max_size=200), mutated()))
+@settings(max_examples=400, deadline=None)
+@example(b"FROM scratch\n# \xe9\xff\nLABEL a=b\n")
+@example(b"FROM scratch\nLABEL a=\xe9\n")
+@example(b"\xef\xbb\xbf# escape=`\nFROM a\n")
+def test_no_bytes_crash_and_each_rejection_has_a_place(data: bytes) -> None:
+    """Bytes become a plan, or an error with a place: decoded, parsed, formatted, checked, planned."""
+    try:
+        text = decode_file(data, "Buildfile")
+    except InvalidInput as error:
+        assert error.message.startswith("Buildfile:")
+        return
+    try:
+        buildfile = parse(text)
+    except InvalidInput as error:
+        assert error.where is not None and error.where.line >= 1
+        return
+    assert meaning_of_file(parse(format_text(text))) == meaning_of_file(buildfile)
+    for warning in check(buildfile):
+        assert warning.span.line >= 1
+    try:
+        digest(text)
+    except BuildtoolError as error:
+        assert error.where is not None, error
+
+
+@given(texts)
+@settings(max_examples=300, deadline=None)
+@example("RUN --mount=type=cache,target=/x --no-cache -x")
+@example("COPY --from=a --link b c")
+@example("COPY --from= --x b")
+@example('ENV a=b c="d e"f g= h="" \n')
+@example('LABEL a="b"x="c"')
+@example('CMD [ "a" ,"b c", "" ]')
+def test_the_short_way_through_flags_leads_where_the_grammar_does(text: str) -> None:
+    """What `Arguments` reads without the grammar is what the grammar reads."""
+    text = f"FROM a\n{text}"
+    try:
+        expected: object = meaning_of_file(parse(text))
+    except InvalidInput as error:
+        expected = (error.message, error.where)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Arguments, "_plain", lambda self: None)
+        for name in ("_PLAIN_PAIRS", "_PLAIN_ARRAY"):
+            patch.setattr(f"buildtool.buildfile.arguments.{name}", re.compile("(?!)"))
+        try:
+            found: object = meaning_of_file(parse(text))
+        except InvalidInput as error:
+            found = (error.message, error.where)
+    assert found == expected
 
 
 @given(texts)
