@@ -12,7 +12,7 @@ from buildtool.stacks.tree import Map, Override, Reset, Seq, StackError
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _CONSISTENCIES = ("consistent", "cached", "delegated")
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:\\")
 
 
 def mapping(at: At, **fields: Any) -> Map:
@@ -199,13 +199,39 @@ def command(value: Any, at: At) -> Any:
 
 
 def shell_words(text: str, at: At) -> list[str]:
-    """The words of a command line: quotes group, a backslash takes the next character as it is."""
-    import shlex
+    """The words of a command line: quotes group; a backslash takes the next character as it is, but in single quotes.
 
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise at.refuse(f"cannot be split into words: {str(error).lower()}") from None
+    Nothing else has a meaning: `;`, `|` and `>` are words or parts of words, since no shell is asked.
+    """
+    words: list[str] = []
+    word: list[str] | None = None
+    quote = ""
+    characters = iter(text)
+    for char in characters:
+        if char == "\\" and quote != "'":
+            following = next(characters, None)
+            if following is None:
+                raise at.refuse("cannot be split into words: it ends with a backslash")
+            word = word or []
+            word.append(following)
+        elif quote:
+            if char == quote:
+                quote = ""
+            else:
+                word = word or []
+                word.append(char)
+        elif char in "'\"":
+            quote, word = char, word or []
+        elif char.isspace():
+            if word is not None:
+                words.append("".join(word))
+            word = None
+        else:
+            word = word or []
+            word.append(char)
+    if quote:
+        raise at.refuse(f"cannot be split into words: no closing {quote}")
+    return words if word is None else [*words, "".join(word)]
 
 
 def depends_on(value: Any, at: At) -> Any:
