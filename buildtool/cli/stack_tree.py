@@ -1,4 +1,4 @@
-"""Progress on a terminal: a tree of what is brought up, each thing with its state and how long it took."""
+"""Progress on a terminal: a tree of what is brought up, with states, times and the last line of each container."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class TreeReport:
         self._lock = threading.Lock()
         self._items: dict[tuple[str, str], tuple[str, str, float, float]] = {}
         self._warnings: list[str] = []
+        self._lines: dict[str, str] = {}
         self._live = Live(console=Console(file=sys.stderr), refresh_per_second=12, transient=False)
         self._begun = False
 
@@ -48,10 +49,23 @@ class TreeReport:
             now = time.monotonic()
             known = self._items.get((kind, name))
             first = known[2] if known is not None else now
-            self._items[kind, name] = (state, detail or (known[1] if known else ""), first, now)
+            self._items[kind, name] = (
+                state,
+                detail or (known[1] if known and state not in ("Healthy", "Exited") else ""),
+                first,
+                now,
+            )
             if not self._begun:
                 self._begun = True
                 self._live.start()
+            self._live.update(self._tree())
+
+    def line(self, name: str, text: str) -> None:
+        """A container has said something."""
+        with self._lock:
+            if not self._begun or not text.strip():
+                return
+            self._lines[name] = text.strip()
             self._live.update(self._tree())
 
     def warn(self, message: str) -> None:
@@ -85,5 +99,7 @@ class TreeReport:
                 mark = _MARKS["done" if state in _DONE else "busy" if state.endswith("ing") else "other"]
                 end = last if state in _DONE else time.monotonic()
                 why = f" [dim]{escape(detail)}[/]" if detail else ""
-                branch.add(f"{mark} {escape(name)}  {escape(state)} [dim]{end - first:.1f}s[/]{why}")
+                leaf = branch.add(f"{mark} {escape(name)}  {escape(state)} [dim]{end - first:.1f}s[/]{why}")
+                if kind == "Container" and name in self._lines:
+                    leaf.add(f"[dim]{escape(self._lines[name][:200])}[/]")
         return tree

@@ -195,7 +195,15 @@ def _request(network: str, settings: dict[str, Any], names: tuple[str, ...]) -> 
         raise InvalidInput(f"invalid MAC address: {mac}")
     if not isinstance(priority, int):
         raise InvalidInput("invalid endpoint settings: GwPriority is a number")
-    return EndpointRequest(network, values[0], values[1], mac, names, priority)
+    return EndpointRequest(network, values[0], values[1], mac, names, priority, _links(settings.get("Links") or ()))
+
+
+def _links(links: Any) -> tuple[tuple[str, str], ...]:
+    """Alias and container of each `container[:alias]`. Raises InvalidInput."""
+    if not isinstance(links, (list, tuple)) or not all(isinstance(link, str) and link for link in links):
+        raise InvalidInput("invalid endpoint settings: Links is a list of CONTAINER[:ALIAS]")
+    pairs = (link.partition(":")[::2] for link in links)
+    return tuple((alias or name, name.removeprefix("/")) for name, alias in pairs)
 
 
 def _sandbox_of_bundle(container: Container) -> Sandbox | None:

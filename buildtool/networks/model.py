@@ -79,6 +79,8 @@ class Endpoint(msgspec.Struct, rename="pascal", kw_only=True):
     prefix6: int = 0
     gateway6: str = ""
     names: list[str] = msgspec.field(default_factory=list)
+    links: dict[str, str] = msgspec.field(default_factory=dict)
+    """Names that only this container knows others by: to the name that everybody knows."""
     priority: int = 0
     internal: bool = False
 
@@ -115,7 +117,7 @@ class Sandbox(msgspec.Struct, rename="pascal", kw_only=True):
 
 @dataclass(frozen=True)
 class EndpointRequest:
-    """How a container is to join one network; "" = to be chosen. `names` are its names in that network."""
+    """How a container is to join one network; "" = to be chosen. `names` are its own, `links` those of others."""
 
     network: str
     ipv4: str = ""
@@ -123,6 +125,7 @@ class EndpointRequest:
     mac: str = ""
     names: tuple[str, ...] = ()
     priority: int = 0
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class Book:
         """The addresses of all containers of that name; None when there is none."""
         found: list[Endpoint] = []
         for network in self._networks_of(self._sandbox):
-            found += network.named(name)
+            own = self._sandbox.endpoint(network.id)
+            found += network.named(own.links.get(name, name) if own is not None else name)
         if not found:
             return None
         return [address for one in found for address in (one.address, one.address6) if address]

@@ -89,6 +89,7 @@ class Network:
             interface=interface,
             mac="",
             names=list(dict.fromkeys(request.names)),
+            links={alias.lower(): name.lower() for alias, name in request.links},
             priority=request.priority,
             internal=self.record.internal,
         )

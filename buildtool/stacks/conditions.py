@@ -88,7 +88,7 @@ def wait_for(
 ) -> None:
     """Return when every container (id and name) passes. Raises DependencyFailed, WaitTimedOut."""
     for identifier, name in containers:
-        pause, told = _FIRST_PAUSE, False
+        pause, told = _FIRST_PAUSE, ""
         while True:
             details = engine.find(f"/containers/{identifier}/json")
             if details is None:
@@ -100,8 +100,9 @@ def wait_for(
             if deadline is not None and time.monotonic() > deadline:
                 status = details["State"].get("Health", {}).get("Status") or details["State"]["Status"]
                 raise WaitTimedOut(f"application not healthy after timeout: container {name} is {status}")
-            if not told:
-                report.state("Container", name, "Waiting")
-                told = True
+            health = (details["State"].get("Health") or {}).get("Status") or details["State"]["Status"]
+            if health != told:
+                report.state("Container", name, "Waiting", health)
+                told = health
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)

@@ -62,6 +62,7 @@ class Project:
     def __init__(self, name: str, model: Map, request: Request) -> None:
         self.name = name
         self.model = model
+        self.request = request
         self.directory = request.directory
         self.files = list(request.files)
         self.environment = request.environment

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from buildtool.client import EngineError
-from buildtool.errors import BuildtoolError
 from buildtool.stacks import conditions, labels
 from buildtool.stacks.body import (
     References,
     container_name,
     create_body,
-    endpoint_settings,
     image_name,
-    service_networks,
 )
 from buildtool.stacks.engine import Container, Engine
-from buildtool.stacks.files import archive, files_hash, written_files
+from buildtool.stacks.files import files_hash, written_files
 from buildtool.stacks.graph import Walk
 from buildtool.stacks.hashing import service_hash
 from buildtool.stacks.hooks import run_hooks
@@ -32,10 +28,14 @@ from buildtool.stacks.plan import CREATE, KEEP, RECREATE, REMOVE, RESTART, START
 from buildtool.stacks.report import Report
 from buildtool.stacks.resources import create_network, create_volume, remove_network
 from buildtool.stacks.teardown import remove_container, stop_container
+from buildtool.stacks.up_container import make_container
 
 
 class Up:
-    """One run of `up` or `create` for the services in `order` (dependencies first); `images` are ids by name."""
+    """One run of `up` or `create` for the services in `order` (dependencies first).
+
+    `images` are ids by name; `begun` hears of every container that has been started.
+    """
 
     def __init__(
         self,
@@ -49,7 +49,9 @@ class Up:
         images: Mapping[str, str],
         timeout: int | None = None,
         parallel: int = 0,
+        begun: Callable[[str, str], None] | None = None,
     ) -> None:
+        self._begun = begun
         self._engine = engine
         self._images = images
         self._project = project
@@ -215,15 +217,30 @@ class Up:
             first = replaced is not None and replaced.running and _starts_first(service)
             if not first:
                 self._take_over(name, number)
+            self._initialise(name, number, action)
             self._report.state("Container", shown, "Starting")
             self.started[identifier] = time.time()
             self._engine.act("POST", f"/containers/{identifier}/start")
+            if self._begun is not None:
+                self._begun(identifier, shown)
             if service.get("post_start"):
                 run_hooks(self._engine, identifier, shown, service["post_start"], "post_start")
             self._report.state("Container", shown, "Started")
             if first:
                 conditions.wait_for(self._engine, [(identifier, shown)], conditions.running_or_healthy, self._report)
                 self._take_over(name, number)
+
+    def _initialise(self, name: str, number: int, action: Action) -> None:
+        """Run `pre_start` for a container that has never run."""
+        before = action.container
+        fresh = action.what in (CREATE, RECREATE) or (before is not None and before.state == "created")
+        if fresh and self._project.services[name].get("pre_start"):
+            from buildtool.stacks.init_containers import run_init_containers
+
+            first = number == min(self._made[name])
+            run_init_containers(
+                self._engine, self._project, name, self.references(), self._report, number=number, first=first
+            )
 
     def _remove_surplus(self, name: str) -> None:
         for action in self._plan.services[name]:
@@ -270,44 +287,3 @@ def _starts_first(service: dict[str, Any]) -> bool:
     return update.get("order") == "start-first" and not any(
         port.get("published") for port in service.get("ports") or []
     )
-
-
-def make_container(
-    engine: Engine,
-    project: Project,
-    name: str,
-    body: dict[str, Any],
-    called: str,
-    references: References,
-    number: int,
-    files: list[tuple[str, bytes, int, int, int]],
-    *,
-    aliased: bool = True,
-) -> str:
-    """Create a container, connect it to its further networks and write its files; none is left when that fails."""
-    service = project.services[name]
-    query = {"name": called, "platform": service.get("platform")}
-    try:
-        answer = engine.post("/containers/create", query, body)
-    except EngineError as error:
-        if error.status == 409 and called in error.message:
-            error.hint = f"Remove it (buildtool rm {called}), or give this project another name with -p."
-        raise
-    identifier: str = answer["Id"]
-    try:
-        for key in service_networks(service)[1:] if not service.get("network_mode") else ():
-            settings = endpoint_settings(project, name, service, key, references, number=number, aliased=aliased)
-            network = project.part("networks")[key]["name"]
-            document = {"Container": identifier, "EndpointConfig": settings}
-            engine.post(f"/networks/{network}/connect", None, document)
-        if files:
-            path = f"/containers/{identifier}/archive"
-            headers = {"Content-Type": "application/x-tar"}
-            engine.client.call("PUT", path, {"path": "/"}, body=archive(files), headers=headers).read()
-    except BuildtoolError:
-        engine.act("DELETE", f"/containers/{identifier}", {"force": True, "v": True}, missing=True)
-        raise
-    return identifier
-
-
-__all__ = ["Up", "make_container"]

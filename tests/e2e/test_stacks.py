@@ -151,14 +151,16 @@ def test_services_find_each_other_by_name_and_alias(stack: Stack) -> None:
             image: busybox
             command: [nc, -ll, -p, "80", -e, echo, served]
             networks: {back: {aliases: [other]}}
-          client: {image: busybox, command: LOOP, networks: [back, front]}
+          client: {image: busybox, command: LOOP, networks: [back, front], links: ["server:linked"]}
+          stranger: {image: busybox, command: LOOP, networks: [back]}
         networks: {back: {}, front: {}}
         """
     )
     stack("up", "-d")
-    for name in ("server", "other", f"{stack.name}-server-1"):
+    for name in ("server", "other", f"{stack.name}-server-1", "linked"):
         told = stack("exec", "-T", "client", "sh", "-c", f"nc {name} 80 </dev/null").stdout
         assert told == "served\n", name
+    assert stack("exec", "-T", "stranger", "nc", "linked", "80", check=False).returncode == 1
     networks = stack.containers()["client-1"]["Networks"].split(",")
     assert networks == [f"{stack.name}_back", f"{stack.name}_front"]
 
@@ -306,6 +308,42 @@ def test_hooks_run_in_the_container(stack: Stack) -> None:
     stack("up", "-d")
     stack("stop", "web")
     assert stack("exec", "reader", "cat", "/data/log").stdout == "started-me\nstopping\n"
+
+
+def test_init_containers_run_before_the_first_start_and_must_succeed(stack: Stack) -> None:
+    text = """
+        services:
+          web:
+            image: busybox
+            command: LOOP
+            volumes: [data:/data]
+            pre_start:
+              - {command: [sh, -c, "echo one >> /data/log"]}
+              - {command: [sh, -c, "echo $$WHO >> /data/log; exit ${CODE:-0}"], environment: {WHO: two}}
+        volumes: {data: {}}
+        """
+    stack.write(text)
+    failed = stack("up", "-d", env={"CODE": "3"}, check=False)
+    assert failed.returncode == 1 and "init-1-2 exited with status code 3" in failed.stderr
+    stack("up", "-d", env={"CODE": "0"})
+    stack("up", "-d", env={"CODE": "0"})
+    assert stack("exec", "web", "cat", "/data/log", env={"CODE": "0"}).stdout == "one\ntwo\none\ntwo\n"
+    assert set(stack.containers("-a")) == {"web-1"}
+
+
+def test_a_terminal_shows_a_tree_with_states_and_last_lines(stack: Stack, terminal: Callable[..., Any]) -> None:
+    stack.write(
+        """
+        services:
+          web: {image: busybox, command: LOOP, depends_on: {job: {condition: service_completed_successfully}}}
+          job: {image: busybox, command: [sh, -c, "echo from the job; sleep 0.5"]}
+        """
+    )
+    shown = terminal(stack.cli, "compose", "-f", str(stack.folder / "compose.yaml"), "up", "-d")
+    shown.expect("services")
+    shown.expect("from the job", 20)
+    shown.expect(f"{stack.name}-web-1.*Started", 20)
+    assert shown.wait(20) == 0
 
 
 def test_orphans_are_told_and_removed_only_on_request(stack: Stack) -> None:

@@ -42,7 +42,7 @@ def _create(call: Call, session: Session, project: Project, service: str, comman
     """Bring up the dependencies and make the container."""
     from buildtool.stacks.body import References, create_body
     from buildtool.stacks.files import written_files
-    from buildtool.stacks.up import make_container
+    from buildtool.stacks.up_container import make_container
 
     session.no_deps = call.switch("no-deps")
     original = dict(project.services[service])

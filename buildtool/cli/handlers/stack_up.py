@@ -11,6 +11,8 @@ from buildtool.errors import BuildtoolError, InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from buildtool.cli.call import Call
     from buildtool.stacks.body import References
     from buildtool.stacks.engine import Engine
@@ -157,6 +159,7 @@ class Session:
         from buildtool.stacks.up import Up
 
         try:
+            self._tell_ignored()
             state = self.observe()
             if self.call.switch("dry-run"):
                 self._dry_run(make_plan(self.project, state, self.options, self.order))
@@ -173,6 +176,7 @@ class Session:
                 self.report,
                 images=state.images,
                 timeout=self.timeout,
+                begun=self._listen(),
                 parallel=parallelism(self.call),
             )
             run.create()
@@ -181,6 +185,25 @@ class Session:
             return run
         finally:
             close_report(self.report)
+
+    def _listen(self) -> Callable[[str, str], None] | None:
+        """On a terminal: show the last line of each container that has been started."""
+        heard = getattr(self.report, "line", None)
+        if heard is None:
+            return None
+        from buildtool.stacks.logs import Follower
+
+        follower = Follower(self.engine, lambda name, text, _stream: heard(name, text), lambda *_end: None)
+        follower.stopping = True  # what goes wrong with it is no news: it only decorates
+        since = f"{time.time():.9f}"
+        return lambda identifier, name: follower.add(identifier, name, since=since)
+
+    def _tell_ignored(self) -> None:
+        """What is read and has no effect."""
+        for name, service in self.project.services.items():
+            for key in ("provider", "models", "credential_spec", "isolation"):
+                if service.get(key):
+                    self.report.warn(f"services.{name}.{key} is ignored: it has no effect here")
 
     def bring_up_for_run(self, state: State, service: str) -> References:
         """Start what the service depends on and have its image; what its container may refer to."""

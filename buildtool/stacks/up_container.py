@@ -1,0 +1,50 @@
+"""One container made: created, connected to its further networks, its files written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from buildtool.client import EngineError
+from buildtool.errors import BuildtoolError
+from buildtool.stacks.body import References, endpoint_settings, service_networks
+from buildtool.stacks.engine import Engine
+from buildtool.stacks.files import archive
+from buildtool.stacks.model import Project
+
+
+def make_container(
+    engine: Engine,
+    project: Project,
+    name: str,
+    body: dict[str, Any],
+    called: str,
+    references: References,
+    number: int,
+    files: list[tuple[str, bytes, int, int, int]],
+    *,
+    aliased: bool = True,
+) -> str:
+    """Create a container, connect it to its further networks and write its files; none is left when that fails."""
+    service = project.services[name]
+    query = {"name": called, "platform": service.get("platform")}
+    try:
+        answer = engine.post("/containers/create", query, body)
+    except EngineError as error:
+        if error.status == 409 and called in error.message:
+            error.hint = f"Remove it (buildtool rm {called}), or give this project another name with -p."
+        raise
+    identifier: str = answer["Id"]
+    try:
+        for key in service_networks(service)[1:] if not service.get("network_mode") else ():
+            settings = endpoint_settings(project, name, service, key, references, number=number, aliased=aliased)
+            network = project.part("networks")[key]["name"]
+            document = {"Container": identifier, "EndpointConfig": settings}
+            engine.post(f"/networks/{network}/connect", None, document)
+        if files:
+            path = f"/containers/{identifier}/archive"
+            headers = {"Content-Type": "application/x-tar"}
+            engine.client.call("PUT", path, {"path": "/"}, body=archive(files), headers=headers).read()
+    except BuildtoolError:
+        engine.act("DELETE", f"/containers/{identifier}", {"force": True, "v": True}, missing=True)
+        raise
+    return identifier
