@@ -294,9 +294,6 @@ def _healthcheck(context: Context) -> ast.HealthCheck:
     if word == "NONE":
         if rest is not None:
             context.refuse("NONE takes no arguments", where=context.arguments.span(rest), hint=usage)
-        if flags:
-            first = flags.first()
-            context.refuse("NONE takes no flags", where=context.line.span(first.start, first.end), hint=usage)
         return ast.HealthCheck(*context.base, None)
     if word != "CMD":
         context.refuse(f"unknown type {kind.text!r}", where=context.arguments.span(kind), hint=usage)

@@ -125,12 +125,6 @@ class Flags:
         flag = self.get(name)
         return None if flag is None else flag.value is None or flag.value.lower() == "true"
 
-    def __bool__(self) -> bool:
-        return bool(self._flags)
-
-    def first(self) -> Flag:
-        return next(iter(self._flags.values()))[0]
-
 
 def _unquote(raw: str) -> tuple[str, list[int]]:
     """Take quotes and backslash escapes away; with the result goes each character's index in `raw`.

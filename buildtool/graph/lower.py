@@ -47,7 +47,8 @@ class AddStep(Protocol):
 
 class Lowering:
     """Lowers instructions of one stage. `add_step` puts a step into the graph, `tree_of` finds what `--from=`
-    names. `strict`: see Buildfile.strict.
+    names. `strict`: see Buildfile.strict. `hostname` is that of commands, if not the usual one; `cache_namespace`
+    goes before the ids of cache mounts.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Lowering:
         hosts: tuple[str, ...],
         *,
         strict: bool = False,
+        hostname: str = "",
+        cache_namespace: str = "",
     ) -> None:
         self._add = add_step
         self._tree_of = tree_of
@@ -66,6 +69,8 @@ class Lowering:
         self._network = network
         self._hosts = hosts
         self._strict = strict
+        self._hostname = hostname
+        self._cache_namespace = cache_namespace
 
     def lower(self, state: StageState, instruction: Run | CopyInstruction | Workdir) -> None:
         """Add the instruction's steps and make them the state's tip."""
@@ -115,6 +120,7 @@ class Lowering:
             script=file,
             platform=self._platform,
             execution=instruction.execution,
+            hostname=self._hostname,
         )
         self._advance(state, self._add(step, tuple(inputs), instruction))
         shown = state.scope.shown_args(build_args, strict=self._strict)
@@ -162,7 +168,7 @@ class Lowering:
             source=_clean(mount.source, False) if mount.type == "bind" else "",
             input=source,
             readonly=mount.readonly,
-            id=mount.id,
+            id=self._cache_id(mount.id) if mount.type == "cache" else mount.id,
             sharing=mount.sharing,
             size=mount.size,
             mode=mount.mode,
@@ -171,6 +177,9 @@ class Lowering:
             required=mount.required,
             env=mount.env or "",
         )
+
+    def _cache_id(self, name: str) -> str:
+        return f"{self._cache_namespace}/{name}" if self._cache_namespace else name
 
     def _context_tree(self, path: str, where: Span, run: Run) -> StepId:
         """A tree with a part of the context in it, for a mount: the context itself may change while the step runs."""

@@ -137,6 +137,8 @@ class _Planner:
             self.options.network,
             self.options.extra_hosts,
             strict=self.buildfile.strict,
+            hostname=self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or "",
+            cache_namespace=self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",
         )
         for self.ordinal, instruction in enumerate(resolved.instructions, 1):
             if isinstance(instruction, Run | Copy | Workdir):

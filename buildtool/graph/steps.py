@@ -100,7 +100,8 @@ class Exec:
 
     `build_args` are the declared ARGs in force (ENV wins over them); `hidden_args` (predefined proxy variables) are
     seen by the command and are no part of the key. `script` is a file to be executed at /dev/pipes/<name>.
-    `execution` (no part of the key either) says how often and how long it is tried, and whether a result may be used.
+    `hostname` is empty for the usual one. `execution` (no part of the key either) says how often and how long it is
+    tried, and whether a result may be used.
     """
 
     args: tuple[str, ...]
@@ -115,6 +116,7 @@ class Exec:
     script: InlineFile | None = None
     platform: str = ""
     execution: Execution = AS_USUAL
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,8 @@ def definition(step: Step) -> dict[str, Any]:
         del fields["hidden_args"], fields["execution"]
         fields["mounts"] = [_mount_definition(mount) for mount in step.mounts]
         fields["extra_hosts"] = [host.partition(":")[0] for host in step.extra_hosts]
+        if not step.hostname:
+            del fields["hostname"]
     elif isinstance(step, Copy) and not step.if_exists:
         del fields["if_exists"]  # the keys of a plain COPY are those from before there was the flag
     return {"op": type(step).__name__.lower(), **fields}

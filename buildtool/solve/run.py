@@ -245,7 +245,7 @@ def _bundle(
         env=[*step.env, *args, *files.env],
         cwd=step.cwd,
         user=user,
-        hostname=HOSTNAME,
+        hostname=step.hostname or HOSTNAME,
         network=network,
         sysctls=sysctls,
         mounts=files.mounts,

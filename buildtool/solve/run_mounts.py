@@ -159,7 +159,9 @@ class RunFiles:
         for host in hosts:
             name, _, address = host.partition("=" if "=" in host.partition(":")[0] else ":")
             lines.append(f"{gateway if address == 'host-gateway' else address.strip('[]')}\t{name}\n")
-        files = {"resolv.conf": resolv, "hosts": "".join(lines), "hostname": HOSTNAME + "\n"}
+        step = self.node.step
+        hostname = (step.hostname if isinstance(step, Exec) else "") or HOSTNAME
+        files = {"resolv.conf": resolv, "hosts": "".join(lines), "hostname": f"{hostname}\n"}
         for name, text in files.items():
             self.bind(self.shared.file(text.encode()), f"/etc/{name}", readonly=True)
 

@@ -179,3 +179,15 @@ def test_each_try_has_the_timeout_for_itself(shop: Workshop) -> None:
     assert "try 1 of 2 failed: killed after 2s (--timeout)" in outcome.output
     assert shop.layer(outcome.image)["ok"] == "ok\n"
     assert processes(b"sleep\x004712\x00") == []
+
+
+def test_the_host_name_and_the_caches_of_a_build_can_be_told(shop: Workshop) -> None:
+    text = (
+        "FROM busybox\nRUN --mount=type=cache,target=/c hostname; cat /etc/hostname; echo x >> /c/f; wc -l < /c/f\n"
+    )
+    assert shop.build(text).output == "buildkitsandbox\nbuildkitsandbox\n1\n"
+    args: dict[str, str | None] = {"BUILDKIT_SANDBOX_HOSTNAME": "there"}
+    assert shop.build(text, build_args=args).output == "there\nthere\n2\n"
+    args["BUILDKIT_CACHE_MOUNT_NS"] = "mine"
+    assert shop.build(text, build_args=args, no_cache=True).output == "there\nthere\n1\n"
+    assert shop.build(text, no_cache=True).output.endswith("3\n")
