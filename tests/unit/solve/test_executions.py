@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from buildtool.solve import events
 from tests.unit.solve.conftest import Workshop, processes
 
 HOURS = 3600.0
+SLEEP = f"sleep {4_000_000 + os.getpid()}"  # no other run of these tests has it
 Later = Callable[[float], None]
 
 
@@ -163,22 +165,22 @@ def test_what_fails_before_the_command_is_not_tried_again(shop: Workshop) -> Non
 
 def test_a_timeout_kills_the_step_and_says_so(shop: Workshop) -> None:
     with pytest.raises(StepFailed) as failure:
-        shop.build("FROM busybox\nRUN --timeout=300ms echo begun; touch /x; sleep 4711 & sleep 4711\n")
+        shop.build(f"FROM busybox\nRUN --timeout=300ms echo begun; touch /x; {SLEEP} & {SLEEP}\n")
     assert "killed after 300ms (--timeout)" in failure.value.message
     assert "begun" in failure.value.hint
     assert failure.value.exit_code_of_step == 137
-    assert processes(b"sleep\x004711\x00") == []
+    assert processes(SLEEP.replace(" ", "\0").encode()) == []
 
 
 def test_each_try_has_the_timeout_for_itself(shop: Workshop) -> None:
     text = (
         "FROM busybox\nRUN --timeout=2s --retry=1 --mount=type=cache,target=/c "
-        "if test ! -e /c/was; then touch /c/was; sleep 4712; fi; echo ok > /ok\n"
+        f"if test ! -e /c/was; then touch /c/was; {SLEEP}; fi; echo ok > /ok\n"
     )
     outcome = shop.build(text)
     assert "try 1 of 2 failed: killed after 2s (--timeout)" in outcome.output
     assert shop.layer(outcome.image)["ok"] == "ok\n"
-    assert processes(b"sleep\x004712\x00") == []
+    assert processes(SLEEP.replace(" ", "\0").encode()) == []
 
 
 def test_the_host_name_and_the_caches_of_a_build_can_be_told(shop: Workshop) -> None:
