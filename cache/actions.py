@@ -13,7 +13,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from buildtool.errors import Forbidden, StoreFull
 from buildtool.oci.digest import Digest
 
 _IN_MEMORY = 4096
-_FLUSH_AFTER = 512
+_FLUSH_AFTER = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class ActionCache:
         self._index: Any = None
         self._memory: OrderedDict[Digest, bytes] = OrderedDict()
         self._touched: dict[Digest, tuple[float, int]] = {}
+        self._flushed = time.monotonic()
 
     def get(self, key: Digest) -> dict[str, Any] | None:
         """The record, or None; it counts as used now."""
@@ -74,6 +75,11 @@ class ActionCache:
                 self.flush()
         record: dict[str, Any] = msgspec.json.decode(body)
         return record
+
+    def get_all(self, keys: Iterable[Digest]) -> dict[Digest, dict[str, Any]]:
+        """The records of these keys that there are; they count as used now."""
+        with self._lock:
+            return {key: record for key in dict.fromkeys(keys) if (record := self.get(key)) is not None}
 
     def peek(self, key: Digest) -> dict[str, Any] | None:
         """The record, or None, without using it."""
@@ -130,9 +136,12 @@ class ActionCache:
                     self.delete(key)
         return found
 
-    def flush(self) -> None:
-        """Write the pending times of use."""
+    def flush(self, every: float = 0.0) -> None:
+        """Write the pending times of use, unless that was done less than `every` seconds ago."""
         with self._lock:
+            if every and time.monotonic() - self._flushed < every:
+                return
+            self._flushed = time.monotonic()
             if self.readonly or not self._touched:
                 self._touched.clear()
                 return
@@ -291,8 +300,8 @@ def _open_index(directory: Path) -> Any:
             if mode != diskcache.core.MODE_RAW or not isinstance(value, bytes):
                 raise Forbidden(f"{directory}: a record is not JSON")
             try:
-                return super().fetch(mode, filename, value, read)
-            except zlib.error as error:
+                return msgspec.json.decode(zlib.decompress(value))
+            except (zlib.error, msgspec.DecodeError) as error:
                 raise ValueError(f"{directory}: {error}") from error
 
     return diskcache.Cache(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -36,6 +36,10 @@ class Lease:
     def snapshot(self, snapshot: SnapshotId) -> None:
         """Keep this snapshot."""
         self._store._add(self, "snapshot", str(snapshot))
+
+    def keep(self, snapshots: Iterable[SnapshotId]) -> None:
+        """Keep all of these snapshots."""
+        self._store._add_all(self, "snapshot", [str(snapshot) for snapshot in snapshots])
 
     def blob(self, digest: Digest) -> None:
         """Keep this blob. It may come later: lease, then ask whether it is there, and gc cannot come between."""
@@ -67,15 +71,19 @@ class LeaseStore:
                 db.execute("DELETE FROM leases WHERE id = ?", (lease.id,))
 
     def _add(self, lease: Lease, kind: str, name: str) -> None:
+        self._add_all(lease, kind, [name])
+
+    def _add_all(self, lease: Lease, kind: str, names: Sequence[str]) -> None:
         if lease.ended is not None:
             raise Conflict(f"the lease {lease.note!r} has ended")
         with self._lock:
             if kind == "snapshot":
-                lease.snapshots.add(SnapshotId(int(name)))
+                lease.snapshots.update(SnapshotId(int(name)) for name in names)
             else:
-                lease.blobs.add(Digest(name))
+                lease.blobs.update(Digest(name) for name in names)
         with self._state.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO lease_items VALUES (?, ?, ?)", (lease.id, kind, name))
+            sql = "INSERT OR IGNORE INTO lease_items VALUES (?, ?, ?)"
+            db.executemany(sql, [(lease.id, kind, name) for name in names])
 
     def in_force(self, since: float) -> list[Lease]:
         """The leases held at any time since then."""

@@ -11,12 +11,14 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import NewType
+
+import msgspec
 
 from buildtool.cache.disk import FullDisk, remove_tree, sync_filesystem, tree_usage
 from buildtool.cache.state import StateDB
@@ -67,6 +69,12 @@ class SnapshotStore:
     def has(self, snapshot: SnapshotId) -> bool:
         """Whether the snapshot is in the store."""
         return bool(self._state.query("SELECT 1 FROM snapshots WHERE id = ?", (snapshot,)))
+
+    def those(self, snapshots: Iterable[SnapshotId]) -> set[SnapshotId]:
+        """Which of these are in the store."""
+        numbers = msgspec.json.encode([int(snapshot) for snapshot in snapshots]).decode()
+        rows = self._state.query("SELECT id FROM snapshots WHERE id IN (SELECT value FROM json_each(?))", (numbers,))
+        return {SnapshotId(row[0]) for row in rows}
 
     def all(self) -> Iterator[Snapshot]:
         """Every snapshot, oldest first."""

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +26,11 @@ class Tree:
     Raises what the os functions raise: FileNotFoundError, NotADirectoryError, OSError(ELOOP)…
     """
 
-    def __init__(self, fs_paths: Sequence[Path]) -> None:
+    def __init__(self, fs_paths: Sequence[Path], *, immutable: bool = False) -> None:
+        """`immutable`: the directories never change any more (committed snapshots). What their roots hold is then
+        remembered for all trees, and a look through a hundred layers touches only those that have the name.
+        """
+        self._immutable = immutable
         self._opaque = opaque_xattr()
         self._directories: dict[str, tuple[str, ...]] = {"/": tuple(str(path) for path in reversed(fs_paths))}
 
@@ -151,7 +156,10 @@ class Tree:
         top: str | None = None
         top_status: os.stat_result | None = None
         merged: list[str] = []
+        known = self._immutable and parents is self._directories["/"]
         for parent in parents:
+            if known and name not in _names_in(parent):
+                continue
             path = f"{parent}/{name}"
             try:
                 status = os.lstat(path)
@@ -225,6 +233,11 @@ class Tree:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             current.append(name)
         return "/" + "/".join(current)
+
+
+@lru_cache(maxsize=8192)
+def _names_in(directory: str) -> frozenset[str]:
+    return frozenset(os.listdir(directory))
 
 
 def _lexical(parts: list[str]) -> list[str]:

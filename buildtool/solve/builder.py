@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,7 @@ from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.solver import Shared, Solver
 
 _UPLOADED = "uploaded"
+_FLUSH_EVERY = 60.0
 
 Pull = Callable[[str, Platform, BuildRequest, Callable[[str], None]], Awaitable[None]]
 """Brings an image from its registry into the store, under the reference it was asked for by; tells of it in lines."""
@@ -75,6 +77,7 @@ class Builder:
             flights=Flights[StepResult](),
             gate=Gate(default_capacity()),
             run_root=run_root,
+            looks=asyncio.Semaphore(os.cpu_count() or 1),
         )
         self.cache = CacheKeeper(store, self._shared.run.cache_mounts)
         self.cache.remove_leftovers()
@@ -210,6 +213,7 @@ class Builder:
     def _after(self, recording: Recording, *, sync: bool) -> None:
         """The build's record, and durability of what it made."""
         self.history.keep(recording.record)
+        self._store.actions.flush(every=_FLUSH_EVERY)
         if sync:
             self._store.snapshots.sync()
 

@@ -30,7 +30,7 @@ _LINK_FROM = 32
 
 def tree_of(store: Store, chain: Sequence[SnapshotId]) -> Tree:
     """The merged tree of these snapshots, bottom first."""
-    return Tree([store.snapshots.fs(snapshot) for snapshot in chain])
+    return Tree([store.snapshots.fs(snapshot) for snapshot in chain], immutable=True)
 
 
 @dataclass(frozen=True)

@@ -89,11 +89,9 @@ def prepare(
     if context is not None:
         context.index.save()
     if not request.no_cache:
-        with images.store.state.transaction():  # one for all the leases
-            for step, key in prepared.keys.items():
-                hit = records.find(key, lease) if planned.node(step).has_layer else None
-                if hit is not None:
-                    prepared.hits[step] = hit
+        wanted = {step: key for step, key in prepared.keys.items() if planned.node(step).has_layer}
+        found = records.find_all(wanted.values(), lease)
+        prepared.hits = {step: found[key] for step, key in wanted.items() if key in found}
     return prepared
 
 

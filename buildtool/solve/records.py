@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +57,23 @@ class Records:
 
     def find(self, key: str, lease: Lease) -> StepResult | None:
         """The result under this key, leased; None when there is none or its snapshot is gone."""
-        record = self._store.actions.get(Digest(key))
-        if record is None or record.get("kind") != "step":
-            return None
-        snapshot = SnapshotId(int(record["snapshots"][0]))
-        lease.snapshot(snapshot)
-        if not self._store.snapshots.has(snapshot):
-            return None
-        cpu, made = float(record.get("cpu", 0.0)), float(record.get("made", 0.0))
-        return StepResult(snapshot, float(record["seconds"]), str(record["content"]), cpu, made)
+        return self.find_all([key], lease).get(key)
+
+    def find_all(self, keys: Iterable[str], lease: Lease) -> dict[str, StepResult]:
+        """The results under these keys, leased; without those that are not there or whose snapshot is gone."""
+        found: dict[str, StepResult] = {}
+        for key, record in self._store.actions.get_all([Digest(key) for key in keys]).items():
+            if record.get("kind") == "step":
+                snapshot = SnapshotId(int(record["snapshots"][0]))
+                cpu, made = float(record.get("cpu", 0.0)), float(record.get("made", 0.0))
+                found[key] = StepResult(snapshot, float(record["seconds"]), str(record["content"]), cpu, made)
+        if not found:
+            return {}
+        snapshots = {result.snapshot for result in found.values()}
+        with self._store.state.transaction():
+            lease.keep(snapshots)  # first: then gc cannot come between
+            there = self._store.snapshots.those(snapshots)
+        return {key: result for key, result in found.items() if result.snapshot in there}
 
     def preimage(self, key: str) -> Preimage | None:
         """The ingredients of an earlier key."""

@@ -196,7 +196,7 @@ class Room:
         step = node.step
         assert isinstance(step, Exec)
         store = context.store
-        tree = Tree([store.snapshots.fs(snapshot) for snapshot in chains[0]])
+        tree = Tree([store.snapshots.fs(snapshot) for snapshot in chains[0]], immutable=True)
         files = RunFiles(store, node, self.directory, context.shared, tree, request.secrets)
         resolv = context.networks.resolv_conf(step.network, sandbox)
         files.add_names(resolv, step.extra_hosts, gateway(sandbox))

@@ -59,6 +59,8 @@ class Shared:
     flights: Flights[StepResult]
     gate: Gate
     run_root: Path
+    looks: asyncio.Semaphore
+    """How many threads look at trees at a time: thousands of small system calls, which only hinder each other."""
 
 
 class Solver:
@@ -148,7 +150,8 @@ class Solver:
         began = time.monotonic()
         try:
             chains = [await self._chain(needed) for needed in node.inputs]
-            planned = await self._look(node, chains)
+            async with self.shared.looks:
+                planned = await self._look(node, chains)
             result, hit, reasons = await to_end(self._second_chance, node, planned)
             if result is None:
                 result = await self._execute(node, chains, planned, urgency)

@@ -189,3 +189,19 @@ def test_a_reader_writes_nothing(tmp_path: Path, actions: ActionCache) -> None:
     reader.close()
 
     assert {path.name: path.read_bytes() for path in actions.directory.iterdir() if path.suffix == ".db"} == before
+
+
+def test_hits_are_counted_and_looking_is_no_use(tmp_path: Path) -> None:
+    actions = ActionCache(tmp_path)
+    (tmp_path / "actions").mkdir(exist_ok=True)
+    key, other = sha256(b"a"), sha256(b"b")
+    actions.put(key, {"n": 1})
+    actions.get(key)
+    assert set(actions.get_all([key, other, key])) == {key}
+    actions.peek(key)
+    (entry,) = actions.entries()
+    assert entry.hits == 2
+    actions.close()
+    (entry,) = ActionCache(tmp_path).entries()
+    assert entry.hits == 2
+    assert 0 < entry.created <= entry.used

@@ -159,3 +159,24 @@ def test_it_shows_what_the_kernel_shows(changes: list[list[tuple[object, ...]]])
 def _without_links(described: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
     """An overlay's link counts are its own business."""
     return {path: (*entry[:4], *entry[5:]) for path, entry in described.items()}
+
+
+def test_a_view_of_immutable_layers_shows_the_same(tmp_path: Path) -> None:
+    """What roots hold is remembered; whiteouts, opaque directories and missing names are seen as before."""
+    from buildtool.cache.overlay import opaque_xattr
+
+    layers = [tmp_path / str(number) / "fs" for number in range(3)]
+    (layers[0] / "a").mkdir(parents=True)
+    (layers[0] / "a" / "below").touch()
+    (layers[0] / "gone").touch()
+    (layers[1] / "a").mkdir(parents=True)
+    (layers[1] / "a" / "above").touch()
+    os.setxattr(layers[1] / "a", opaque_xattr(), b"y")
+    layers[2].mkdir(parents=True)
+    os.mknod(layers[2] / "gone", 0o020000)
+    plain, remembering = Tree(layers), Tree(layers, immutable=True)
+    for tree in (plain, remembering, Tree(layers, immutable=True)):
+        assert [path for path, _ in tree.walk()] == ["/", "/a", "/a/above"]
+        assert not tree.exists("/gone")
+        assert not tree.exists("/never")
+        assert not tree.exists("/a/below")
