@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-DEFAULT_FILES = ("Buildfile", "Dockerfile")
+DEFAULT_FILES = ("Buildfile", "Dockerfile", "dockerfile")
 _ARCHIVE_MARKS = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 _TAR_MAGIC = slice(257, 262)
 

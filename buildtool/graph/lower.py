@@ -11,6 +11,7 @@ from buildtool.buildfile import expand_text, parse_mount
 from buildtool.buildfile.instructions import Copy as CopyInstruction
 from buildtool.buildfile.instructions import Heredoc, Instruction, MountOption, Run, Word, Workdir
 from buildtool.errors import InvalidInput, Span, Unavailable
+from buildtool.graph.scope import Scope
 from buildtool.graph.state import StageState
 from buildtool.graph.steps import (
     Copy,
@@ -198,7 +199,7 @@ class Lowering:
                 where=instruction.checksum.span,
                 hint="remove the flag: files of the context are verified by their content anyway",
             )
-        inline = tuple(_inline(heredoc, view) for heredoc in instruction.heredocs)
+        inline = tuple(_inline(heredoc, scope, view) for heredoc in instruction.heredocs)
         destination = _destination(state.workdir, scope.expand(instruction.destination, view))
         if len(sources) + len(inline) > 1 and not destination.endswith("/"):
             raise InvalidInput(
@@ -276,8 +277,10 @@ def _check_source(source: str, word: Word, instruction: CopyInstruction) -> None
     )
 
 
-def _inline(heredoc: Heredoc, view: Mapping[str, str]) -> InlineFile:
-    content = expand_text(heredoc.content, view, where=heredoc.span) if heredoc.expand else heredoc.content
+def _inline(heredoc: Heredoc, scope: Scope, view: Mapping[str, str]) -> InlineFile:
+    content = heredoc.content
+    if heredoc.expand:
+        content = expand_text(content, view, where=heredoc.span, undefined=scope.note)
     return InlineFile(heredoc.name, content)
 
 

@@ -15,7 +15,7 @@ from buildtool.errors import InvalidInput, Span
 from buildtool.graph.configure import configure
 from buildtool.graph.lower import Lowering, describe
 from buildtool.graph.options import BaseImage, BaseNeed, PlanOptions
-from buildtool.graph.scope import source_date_epoch, with_epoch_of_context
+from buildtool.graph.scope import source_date_epoch, with_epoch
 from buildtool.graph.stages import (
     CONTEXT,
     SCRATCH,
@@ -87,7 +87,7 @@ def plan(buildfile: Buildfile, options: PlanOptions, bases: Mapping[str, BaseIma
     Raises InvalidInput (with its span) for what the Buildfile asks and cannot be, NotFound for an unknown target, and
     ValueError when an image is missing from `bases`.
     """
-    options = with_epoch_of_context(options)
+    options = with_epoch(options)
     resolution = resolve_stages(buildfile, options, bases)
     if resolution.missing:
         raise ValueError(f"unknown base images: {[need.reference for need in resolution.missing]}")
@@ -149,8 +149,8 @@ class _Planner:
                 lowering.lower(state, instruction)
             elif not configure(state, instruction):
                 raise InvalidInput(f"{instruction.keyword} cannot stand here", where=instruction.span)
-        for name, span in state.scope.undefined:
-            message = message_undefined_var(name, set(state.scope.view()))
+        for name, span, known in state.scope.undefined:
+            message = message_undefined_var(name, known)
             self.warnings.append(Warning("UndefinedVar", message, span))
 
     def finish(self) -> Plan:

@@ -55,8 +55,12 @@ def _platform_args(prefix: str, platform: Platform) -> dict[str, str]:
     }
 
 
-def with_epoch_of_context(options: PlanOptions) -> PlanOptions:
-    """The options with the build arg SOURCE_DATE_EPOCH=context replaced by the context's time, when it has one."""
+def with_epoch(options: PlanOptions) -> PlanOptions:
+    """The options with the build arg SOURCE_DATE_EPOCH: that of the caller when none is given, the context's time (or
+    nothing) for `context`.
+    """
+    if options.epoch is not None and EPOCH not in options.build_args:
+        return replace(options, build_args={**options.build_args, EPOCH: str(options.epoch)})
     if options.build_args.get(EPOCH) != CONTEXT_EPOCH:
         return options
     time = None if options.context_epoch is None else str(options.context_epoch)
@@ -88,7 +92,8 @@ class Scope:
     """The variables of one stage at one point. Of an ARG and an ENV of one name the later one counts.
 
     `env` is the image's environment, `args` the values of ARGs that no later ENV has replaced; `declared` are all
-    ARGs so far with their last values ("" for none).
+    ARGs so far with their last values ("" for none). `undefined` are the variables used where nothing defined them,
+    each with the names that were defined.
     """
 
     globals: Mapping[str, str]
@@ -96,7 +101,7 @@ class Scope:
     env: dict[str, str]
     args: dict[str, str] = field(default_factory=dict)
     declared: dict[str, str] = field(default_factory=dict)
-    undefined: list[tuple[str, Span]] = field(default_factory=list)
+    undefined: list[tuple[str, Span, frozenset[str]]] = field(default_factory=list)
 
     def child(self) -> Scope:
         """A copy for a stage that begins where this one ends; ARGs are inherited."""
@@ -108,15 +113,16 @@ class Scope:
 
     def expand(self, word: Word, view: Mapping[str, str] | None = None) -> str:
         """One word; variables that are not set are remembered in `undefined`."""
-        return expand_word(word, self.view() if view is None else view, undefined=self._note)
+        return expand_word(word, self.view() if view is None else view, undefined=self.note)
 
     def expand_name(self, word: Word, view: Mapping[str, str]) -> str:
         """The name of an ENV or LABEL pair. Raises InvalidInput when nothing is left of it."""
-        return expand_name(word, view, undefined=self._note)
+        return expand_name(word, view, undefined=self.note)
 
-    def _note(self, name: str, span: Span) -> None:
+    def note(self, name: str, span: Span) -> None:
+        """Hear of a variable that is not set."""
         if name not in self.declared and name not in NOT_ENV:
-            self.undefined.append((name, span))
+            self.undefined.append((name, span, frozenset((*self.env, *self.args, *self.declared))))
 
     def set_env(self, pairs: Mapping[str, str]) -> None:
         """ENV: a variable that exists keeps its place."""

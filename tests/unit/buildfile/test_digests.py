@@ -12,10 +12,11 @@ import pytest
 
 from buildtool.buildfile import parse
 from buildtool.buildfile.analysis import check, first_error
+from buildtool.buildfile.evaluation import BaseFacts, Given
 from buildtool.buildfile.fixes import fix_text
 from buildtool.buildfile.formatter import format_text
 from tests.unit.buildfile.realistic import FILES, KINDS
-from tests.unit.buildfile.test_shapes import SHAPES, digest
+from tests.unit.buildfile.test_shapes import AMD, OPTIONS, SHAPES, digest, plan_of
 
 RECORD = Path(__file__).with_name("digests.json")
 ALL = {**SHAPES, **FILES}
@@ -53,6 +54,21 @@ def test_mending_leaves_nothing_that_can_be_mended(kind: str) -> None:
             assert first_error(parse(mended)) is None, name
             assert fix_text(mended).text == mended, name
             assert {w.rule for w in check(parse(mended))} <= {w.rule for w in check(parse(text))}, name
+
+
+def test_builds_find_what_the_checks_find() -> None:
+    """What planning says of variables is what `check` says when it knows the same of the bases."""
+    for name, text in ALL.items():
+        buildfile = parse(text)
+        planned = plan_of(buildfile)
+        given = Given(
+            OPTIONS.build_args, str(len(buildfile.stages) - 1), OPTIONS.platform,
+            lambda reference, platform: BaseFacts({"PATH": "/bin", "BASE": reference}, AMD),
+        )  # fmt: skip
+        wanted = {w for w in check(buildfile, given) if w.rule == "UndefinedVar"}
+        assert {w for w in planned.warnings if w.rule == "UndefinedVar" and w.span.file != "<onbuild>"} == wanted, (
+            name
+        )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from buildtool.buildfile.analysis import check, first_error
 from buildtool.buildfile.evaluation import Given
 from buildtool.buildfile.fixes import fix_text
 from buildtool.buildfile.formatter import format_text
+from buildtool.buildfile.instructions import Buildfile
 from buildtool.buildfile.outline import outline, targets
-from buildtool.graph import BaseImage, PlanOptions, image_key, missing_bases, plan
+from buildtool.graph import BaseImage, Plan, PlanOptions, image_key, missing_bases, plan
 from buildtool.oci import ContainerConfig, ImageConfig, Platform, RootFS
 
 AMD = Platform(architecture="amd64", os="linux")
@@ -79,9 +80,8 @@ SHAPES = {
 }
 
 
-def digest(text: str) -> str:
-    """What a build of the file would do, steps and image, as one digest."""
-    buildfile = parse(text)
+def plan_of(buildfile: Buildfile) -> Plan:
+    """The plan of a file whose base images all look alike."""
     bases: dict[str, BaseImage] = {}
     while needs := missing_bases(buildfile, OPTIONS, bases):
         for need in needs:
@@ -90,7 +90,12 @@ def digest(text: str) -> str:
                 config=ContainerConfig(env=["PATH=/bin", f"BASE={need.reference}"]),
             )  # fmt: skip
             bases[image_key(need.reference, need.platform)] = BaseImage(need.reference, config)
-    planned = plan(buildfile, OPTIONS, bases)
+    return plan(buildfile, OPTIONS, bases)
+
+
+def digest(text: str) -> str:
+    """What a build of the file would do, steps and image, as one digest."""
+    planned = plan_of(parse(text))
     parts = [*sorted(planned.graph.nodes), planned.target, repr(planned.image.config), repr(planned.image.history)]
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 

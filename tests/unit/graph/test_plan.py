@@ -222,6 +222,8 @@ def test_what_an_arg_of_the_epoch_is_in_a_command() -> None:
     assert isinstance(run, Exec) and run.build_args == (("SOURCE_DATE_EPOCH", "8"),)
     run = steps(planned(text, **given))[-1]
     assert isinstance(run, Exec) and run.build_args == ()
+    run = steps(planned(text, epoch=7))[-1]
+    assert isinstance(run, Exec) and run.build_args == (("SOURCE_DATE_EPOCH", "7"),)
 
 
 def test_one_instruction_sees_one_environment() -> None:
