@@ -287,6 +287,13 @@ def load_busybox(daemon: Daemon, name: str = "busybox") -> None:
     assert status == 200 and b"errorDetail" not in answer, answer
 
 
+def docker_compose() -> str | None:
+    """Docker's stock compose plugin, where it is installed."""
+    places = ["/usr/libexec/docker", "/usr/lib/docker", "/usr/local/lib/docker", os.path.expanduser("~/.docker")]
+    folders = [*(f"{place}/cli-plugins" for place in places), *os.environ.get("PATH", "").split(os.pathsep)]
+    return next((path for folder in folders if (path := shutil.which("docker-compose", path=folder))), None)
+
+
 class Program:
     """A command line client of one daemon: `program("ps", "-a")`.
 

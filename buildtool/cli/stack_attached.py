@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 
 from buildtool.cli.handlers.stack_logs import short_name
 from buildtool.cli.stack_output import make_printer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from buildtool.cli.call import Call
     from buildtool.stacks.engine import Engine
+    from buildtool.stacks.logs import Follower
     from buildtool.stacks.model import Project
     from buildtool.stacks.up import Up
 
@@ -74,9 +76,13 @@ class _Foreground:
                 since = f"{self._started.get(identifier, self._begun):.9f}"
                 follower.add(identifier, self._names[identifier], since=since, show=service in self._shown)
             code = 0
-            while follower.active:
+            looked = time.monotonic()
+            while follower.active or call.switch("watch"):
                 self._events.wait(0.1)
                 self._events.clear()
+                if call.switch("watch") and time.monotonic() - looked > 1:
+                    looked = time.monotonic()
+                    self._follow_new(follower)
                 if self._interrupts:
                     follower.stopping = True
                     self._stop_all()
@@ -93,6 +99,15 @@ class _Foreground:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _follow_new(self, follower: Follower) -> None:
+        """Containers that a rebuild has made are followed too."""
+        services = {service for service, _, _ in self._containers}
+        for item in self._engine.containers(self._project.name):
+            if item.service in services and item.running and item.id not in self._names:
+                self._names[item.id] = short_name(item.name, item.service, item.number)
+                self._containers.append((item.service, item.id, item.name))
+                follower.add(item.id, self._names[item.id], show=item.service in self._shown)
 
     def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
         self._interrupts += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
+from buildtool.cli.parse import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -87,8 +89,12 @@ def _build(
             with open(file, "w", encoding="utf-8") as out:
                 out.write(inline)
         words = build_words(project, name, service, options, file)
-        other = sub_call(call, "build", words, f"{call.name} ({name})")
-        build_image(other, progress or other.text("progress"))
+        try:
+            other = sub_call(call, "build", words, f"{call.name} ({name})")
+        except UsageError as error:
+            raise project.error(("services", name, "build"), f"cannot be built: {error.message}") from None
+        shown = f"services.{name}.build.dockerfile_inline" if inline else ""
+        build_image(other, progress or other.text("progress"), shown)
 
 
 def build_words(

@@ -29,7 +29,13 @@ def open_engine(call: Call) -> Engine:
     from buildtool.stacks.engine import Engine
 
     address = resolve_address(call.host, call.root)
-    return Engine(lambda: Client(address))
+    return Engine(lambda: Client(address), dry=call.switch("dry-run"))
+
+
+def refuse_dry_run(call: Call) -> None:
+    """Raise for verbs that cannot say beforehand what they would do."""
+    if call.switch("dry-run"):
+        raise InvalidInput(f"--dry-run is not possible with {call.name}")
 
 
 def parallelism(call: Call) -> int:
@@ -119,22 +125,23 @@ def make_report(call: Call) -> Report:
         ansi = call.text("ansi") or os.environ.get("COMPOSE_ANSI", "auto")
         terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         wanted = "tty" if (terminal or ansi == "always") and ansi != "never" else "plain"
-    if wanted == "tty":
+    if wanted == "tty" and not call.switch("dry-run"):
         from buildtool.cli.stack_tree import TreeReport
 
         return TreeReport()
-    if wanted not in ("plain", "json", "quiet"):
+    if wanted not in ("plain", "tty", "json", "quiet"):
         raise InvalidInput(
             f"unsupported --progress value {wanted!r}", hint="Choose from auto, tty, plain, json, quiet."
         )
-    return LineReport(wanted)
+    return LineReport(wanted, "DRY-RUN MODE - " if call.switch("dry-run") else "")
 
 
 class LineReport:
     """A line for every change of state, on stderr: words, JSON, or nothing."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, before: str = "") -> None:
         self._form = form
+        self._before = before
         self._lock = threading.Lock()
 
     def state(self, kind: str, name: str, state: str, detail: str = "") -> None:
@@ -145,7 +152,7 @@ class LineReport:
             document = {"id": f"{kind} {name}", "status": "Done" if state in _SETTLED else "Working", "text": state}
             self._say(json.dumps(document | ({"details": detail} if detail else {})))
         else:
-            self._say(f" {kind} {name}  {state}")
+            self._say(f"{self._before} {kind} {name}  {state}")
 
     def warn(self, message: str) -> None:
         """Warnings are told in every form."""

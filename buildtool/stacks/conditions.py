@@ -87,7 +87,7 @@ def wait_for(
     deadline: float | None = None,
 ) -> None:
     """Return when every container (id and name) passes. Raises DependencyFailed, WaitTimedOut."""
-    for identifier, name in containers:
+    for identifier, name in containers if not engine.dry else ():
         pause, told = _FIRST_PAUSE, ""
         while True:
             details = engine.find(f"/containers/{identifier}/json")

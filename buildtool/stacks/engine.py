@@ -11,10 +11,14 @@ from buildtool.stacks import labels
 
 
 class Engine:
-    """Requests to one daemon, from any thread. `open_client` makes a client."""
+    """Requests to one daemon, from any thread. `open_client` makes a client.
 
-    def __init__(self, open_client: Callable[[], Client]) -> None:
+    With `dry` nothing is changed: `post` and `act` do nothing.
+    """
+
+    def __init__(self, open_client: Callable[[], Client], *, dry: bool = False) -> None:
         self._open = open_client
+        self.dry = dry
         self._own = threading.local()
 
     @property
@@ -40,10 +44,14 @@ class Engine:
 
     def post(self, path: str, query: dict[str, Any] | None = None, document: object = None) -> Any:
         """POST, and the JSON of the answer."""
+        if self.dry:
+            return {}
         return self.client.post(path, query, document)
 
     def act(self, method: str, path: str, query: dict[str, Any] | None = None, *, missing: bool = False) -> None:
         """A request whose answer says nothing. With `missing`, what is not there (or is going) is no error."""
+        if self.dry:
+            return
         try:
             self.client.call(method, path, query).read()
         except EngineError as error:

@@ -16,7 +16,7 @@ class HookFailed(BuildtoolError):
 
 def run_hooks(engine: Engine, identifier: str, name: str, hooks: list[dict[str, Any]], kind: str) -> None:
     """Run the hooks one after the other. Raises HookFailed with the last output of the one that failed."""
-    for hook in hooks:
+    for hook in hooks if not engine.dry else ():
         document = {
             "AttachStdout": True,
             "AttachStderr": True,

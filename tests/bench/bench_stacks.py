@@ -1,20 +1,16 @@
-"""Stacks side by side with docker compose on dockerd: `python -m tests.bench.bench_stacks [ROUNDS]`.
-
-`up` of ten small services from cached images, `up` again with nothing to do, `down`, and `config` of 200 services.
-Both sides run alternately; printed are medians in milliseconds and their ratio.
-"""
+"""Stacks side by side with docker compose on dockerd: `python -m tests.bench stacks`."""
 
 from __future__ import annotations
 
-import shutil
 import statistics
-import sys
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from tests.bench.sides import BUILDTOOL, Docker, Ours, Side
-from tests.e2e.test_stacks import docker_compose
+from tests.bench.rows import Row
+from tests.conftest import docker_compose
+
+if TYPE_CHECKING:
+    from tests.bench.__main__ import Bench
 
 SERVICES = 10
 
@@ -49,55 +45,28 @@ def large_stack(count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def alternate(rounds: int, sides: list[tuple[Side, list[str]]], work: Callable[[Side, list[str]], None]) -> None:
-    """Let every side do the work in turn."""
-    for _ in range(rounds):
-        for side, compose in sides:
-            work(side, compose)
-
-
-def main(rounds: int) -> None:
-    """Measure and print."""
+def compare(bench: Bench) -> Iterator[Row]:
+    """Rows for `up`, `up` with nothing to do, `down` and `config`."""
+    small, large = bench.folder / "small.yaml", bench.folder / "large.yaml"
+    small.write_text(small_stack(SERVICES))
+    large.write_text(large_stack(200))
+    config = [bench.ours.run("compose", "-f", str(large), "config") for _ in range(bench.runs)]
+    yield Row("config of 200 services", statistics.median(config), None, 300)
     program = docker_compose()
     if program is None:
-        raise SystemExit("no docker compose here: apt-get install docker-compose (2.x)")
-    folder = Path(tempfile.mkdtemp(prefix="bench-stacks-"))
-    (folder / "ours").mkdir()
-    (folder / "docker").mkdir()
-    ours = Ours(folder / "ours")
-    try:
-        docker = Docker(folder / "docker", ours)
-        try:
-            _compare(rounds, folder, [(ours, [BUILDTOOL, "compose"]), (docker, [program])])
-        finally:
-            docker.close()
-    finally:
-        ours.close()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _compare(rounds: int, folder: Path, sides: list[tuple[Side, list[str]]]) -> None:
-    (folder / "small.yaml").write_text(small_stack(SERVICES))
-    (folder / "large.yaml").write_text(large_stack(200))
-    took: dict[str, dict[str, list[float]]] = {}
-
-    def timed(name: str, side: Side, compose: list[str], *words: str, file: str = "small.yaml") -> None:
-        seconds = side.run(*compose[1:], "-f", str(folder / file), *words, cli=compose[:1])
-        took.setdefault(name, {}).setdefault(side.name, []).append(seconds)
-
-    def work(side: Side, compose: list[str]) -> None:
-        timed(f"up of {SERVICES} services", side, compose, "up", "-d")
-        timed("up with nothing to do", side, compose, "up", "-d")
-        timed("down", side, compose, "down", "-t", "0")
-        timed("config of 200 services", side, compose, "config", file="large.yaml")
-
-    alternate(1, sides, work)
-    took.clear()
-    alternate(rounds, sides, work)
-    for name, figures in took.items():
-        mine, theirs = (statistics.median(figures[key]) * 1000 for key in ("buildtool", "docker"))
-        print(f"{name:24}  buildtool {mine:7.1f} ms   docker compose {theirs:7.1f} ms   ratio {mine / theirs:.2f}")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+        print("no docker compose here (apt-get install docker-compose, 2.x): its side of the stacks is left out")
+        return
+    words = {"up": ("up", "-d"), "again": ("up", "-d"), "down": ("down", "-t", "0")}
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in words}
+    for _ in range(max(3, bench.runs // 3)):
+        ours = [bench.ours.run("compose", "-f", str(small), *words[name]) for name in words]
+        theirs = [bench.docker.run("-f", str(small), *words[name], cli=[program]) for name in words]
+        for name, mine, other in zip(words, ours, theirs, strict=True):
+            took[name].append((mine, other))
+    for name, what, wanted in (
+        ("up", f"up of {SERVICES} services, against docker compose", 0.3),
+        ("again", "up with nothing to do, against docker compose", 0.3),
+        ("down", "down, against docker compose", 0.5),
+    ):
+        mine, other = (statistics.median(pair[side] for pair in took[name]) for side in (0, 1))
+        yield Row(what, mine, other, wanted)

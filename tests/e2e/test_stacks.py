@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -16,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Program
+from tests.conftest import Program, docker_compose
 
 LOOP = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
-PLUGINS = ("/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins", "/usr/local/lib/docker/cli-plugins")
 
 
 class Stack:
@@ -483,12 +480,6 @@ def eventually(test: Callable[[], bool]) -> None:
     raise AssertionError("it did not come about")
 
 
-def docker_compose() -> str | None:
-    """The stock plugin, where it is installed."""
-    folders = [*PLUGINS, os.path.expanduser("~/.docker/cli-plugins"), *os.environ.get("PATH", "").split(os.pathsep)]
-    return next((path for folder in folders if (path := shutil.which("docker-compose", path=folder))), None)
-
-
 @pytest.fixture
 def plugin(daemon: Any, stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The stock `docker compose` in the stack's directory, on our daemon."""
@@ -528,3 +519,46 @@ def test_docker_compose_prints_the_same_config(
     assert json.loads(stack("config", "--format", "json").stdout) == json.loads(
         plugin("config", "--format", "json").stdout
     )
+
+
+def test_dry_run_changes_nothing(stack: Stack) -> None:
+    stack.write("services: {a: {image: busybox, command: LOOP}}")
+    assert "a-1: create" in stack("--dry-run", "up", "-d").stdout
+    assert stack.containers("-a") == {}
+    stack("up", "-d")
+    for words in (("stop",), ("kill",), ("restart",), ("rm", "-sf"), ("down", "-v"), ("pause",)):
+        assert "DRY-RUN" in stack("--dry-run", *words).stderr
+    assert stack.containers()["a-1"]["State"] == "running"
+    assert "not possible" in stack("--dry-run", "exec", "a", "true", check=False).stderr
+
+
+def test_up_watch_shows_output_and_follows_rebuilt_containers(
+    stack: Stack, background: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    (stack.folder / "version").write_text("1")
+    (stack.folder / "Dockerfile").write_text("FROM busybox\nCOPY version /version\n")
+    stack.write(
+        """
+        services:
+          a:
+            build: .
+            command: [sh, -c, "echo version $$(cat /version); LOOP_"]
+            develop: {watch: [{path: ./version, action: rebuild}]}
+        """.replace("LOOP_", LOOP)
+    )
+    running = background(stack.cli, "compose", "-f", str(stack.folder / "compose.yaml"), "up", "--watch")
+    assert running.stdout is not None
+    seen = b""
+    while b"version 1" not in seen or b"Watch enabled" not in seen:
+        line = running.stdout.readline()
+        assert line, seen
+        seen += line
+    (stack.folder / "version").write_text("2")
+    while b"version 2" not in seen:
+        line = running.stdout.readline()
+        assert line, seen
+        seen += line
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert stack.containers() == {}

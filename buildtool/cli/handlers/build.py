@@ -44,9 +44,13 @@ def build(call: Call) -> int:
         return 1
 
 
-def build_image(call: Call, progress: str) -> str:
-    """Build what the call says and return the image's id. Raises BuildFailed when the build itself fails."""
+def build_image(call: Call, progress: str, shown: str = "") -> str:
+    """Build what the call says and return the image's id; `shown` is how errors name the Buildfile.
+
+    Raises BuildFailed when the build itself fails.
+    """
     source = read_input(call.arguments[0], call.text("file"))
+    source.name = shown or source.name
     make_plain(call, source)
     response = None if source.archive is not None else _ask(call, source)
     if response is None:

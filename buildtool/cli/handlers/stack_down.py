@@ -36,10 +36,6 @@ def down(call: Call) -> int:
 
         enable_services(project, call.arguments)
     report = make_report(call)
-    if call.switch("dry-run"):
-        for item in open_engine(call).containers(name, oneoff=True):
-            print(f"DRY-RUN MODE - Container {item.name}: remove")
-        return 0
     try:
         take_down(
             open_engine(call),

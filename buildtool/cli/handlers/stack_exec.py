@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buildtool.cli.stack_run import call_other, one_container, open_engine, service_containers
+from buildtool.cli.stack_run import call_other, one_container, open_engine, refuse_dry_run, service_containers
 from buildtool.cli.terminal import is_terminal
 
 TYPE_CHECKING = False
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def execute(call: Call) -> int:
     """Run a command in a service's container, on a terminal when there is one."""
+    refuse_dry_run(call)
     service, *command = call.arguments
     container = one_container(call, open_engine(call), service)
     words = []
@@ -31,6 +32,7 @@ def execute(call: Call) -> int:
 
 def attach(call: Call) -> int:
     """Attach to a service's container."""
+    refuse_dry_run(call)
     container = one_container(call, open_engine(call), call.arguments[0])
     words = ["--no-stdin"] if call.switch("no-stdin") else []
     words.append(f"--sig-proxy={'true' if call.switch('sig-proxy') else 'false'}")
@@ -40,6 +42,7 @@ def attach(call: Call) -> int:
 
 def cp(call: Call) -> int:
     """Copy from a service's container, or into all of them (or the one that --index names)."""
+    refuse_dry_run(call)
     source, target = call.arguments
     engine = open_engine(call)
     words = ["--archive"] if call.switch("archive") else []

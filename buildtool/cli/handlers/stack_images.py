@@ -6,7 +6,7 @@ import json
 import sys
 
 from buildtool.cli.stack_project import load_project
-from buildtool.cli.stack_run import Tools, call_other, close_report, make_report, open_engine
+from buildtool.cli.stack_run import Tools, call_other, close_report, make_report, open_engine, refuse_dry_run
 from buildtool.errors import BuildtoolError
 
 TYPE_CHECKING = False
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def build(call: Call) -> int:
     """Build the images of services that have a build section."""
+    refuse_dry_run(call)
     from buildtool.cli.stack_build import BuildOptions, build_services, build_words
     from buildtool.stacks.body import image_name
     from buildtool.stacks.graph import with_dependencies
@@ -104,6 +105,7 @@ def _bake(project: Project, names: list[str]) -> dict[str, object]:
 
 def pull(call: Call) -> int:
     """Pull the images of services."""
+    refuse_dry_run(call)
     from buildtool.stacks.body import image_name
     from buildtool.stacks.graph import Walk, with_dependencies
 
@@ -146,6 +148,7 @@ def pull(call: Call) -> int:
 
 def push(call: Call) -> int:
     """Push the images of services that have a build section and a name for them."""
+    refuse_dry_run(call)
     from buildtool.stacks.graph import with_dependencies
 
     project = load_project(call, call.arguments)

@@ -7,7 +7,7 @@ import sys
 import threading
 
 from buildtool.cli.stack_project import load_project
-from buildtool.cli.stack_run import open_engine, project_name, service_containers
+from buildtool.cli.stack_run import open_engine, project_name, refuse_dry_run, service_containers
 from buildtool.cli.times import engine_time
 
 TYPE_CHECKING = False
@@ -71,6 +71,7 @@ def _stamp(event: dict[str, Any], between: str) -> str:
 
 def wait(call: Call) -> int:
     """Print the exit code of the first container that ends, and end with it."""
+    refuse_dry_run(call)
     from buildtool.errors import NotFound
 
     engine = open_engine(call)

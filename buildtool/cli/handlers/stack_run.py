@@ -6,7 +6,7 @@ import os
 
 from buildtool.cli.parse import UsageError
 from buildtool.cli.stack_project import load_project
-from buildtool.cli.stack_run import close_report
+from buildtool.cli.stack_run import close_report, refuse_dry_run
 from buildtool.cli.terminal import is_terminal
 from buildtool.cli.values import environment, key_value_map
 from buildtool.errors import InvalidInput
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def run(call: Call) -> int:
     """Start what the service depends on, then the command; end with its exit code."""
+    refuse_dry_run(call)
     from buildtool.cli.handlers.stack_up import Session
     from buildtool.stacks.profiles import enable_services
 

@@ -31,6 +31,7 @@ _TOGETHER = (
     ("detach", "exit-code-from"),
     ("wait", "abort-on-container-exit"),
     ("wait", "watch"),
+    ("detach", "watch"),
     ("attach", "attach-dependencies"),
 )
 
@@ -54,9 +55,9 @@ def up(call: Call) -> int:
     if call.switch("wait"):
         return session.wait(run, call.number("wait-timeout"))
     if call.switch("watch"):
-        from buildtool.cli.handlers.stack_watch import watch_project
+        from buildtool.cli.handlers.stack_watch import watch_beside
 
-        return watch_project(call, project, session.engine, list(session.order))
+        watch_beside(call, project, session.engine, list(session.order))
     if call.switch("detach"):
         return 0
     from buildtool.cli.stack_attached import follow_up

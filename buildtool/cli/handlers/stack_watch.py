@@ -8,7 +8,7 @@ import tarfile
 import time
 
 from buildtool.cli.stack_project import load_project
-from buildtool.cli.stack_run import close_report, make_report, open_engine
+from buildtool.cli.stack_run import close_report, make_report, open_engine, refuse_dry_run
 from buildtool.errors import BuildtoolError, InvalidInput
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ _INTERVAL = 0.3
 
 def watch(call: Call) -> int:
     """Bring the services up and keep them up to date until Ctrl-C."""
+    refuse_dry_run(call)
     from buildtool.cli.handlers.stack_up import Session
 
     project = load_project(call, call.arguments)
@@ -59,6 +60,19 @@ def watch_project(call: Call, project: Project, engine: Engine, services: list[s
     except KeyboardInterrupt:
         print("Watch disabled", flush=True)
         return 0
+
+
+def watch_beside(call: Call, project: Project, engine: Engine, services: list[str]) -> None:
+    """Watch in the background, beside the output of `up`; faults of the rules are raised here."""
+    import threading
+
+    from buildtool.stacks.watching import rules_of
+
+    if not rules_of(project, services):
+        raise InvalidInput(
+            "none of the selected services is configured for watch", hint="Give them a `develop.watch` section."
+        )
+    threading.Thread(target=watch_project, args=(call, project, engine, services), daemon=True).start()
 
 
 def _rebuild(call: Call, project: Project, service: str) -> None:
