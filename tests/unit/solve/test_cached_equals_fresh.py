@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from buildtool.errors import BuildtoolError
 from tests.unit.solve.conftest import Workshop
 
 NAMES = ("a", "b", "sub/c", "sub/d", "sub/deep/e", "g.txt")
@@ -33,6 +36,18 @@ STEPS = (
     "RUN n=$(ls -1 /tmp | wc -l); echo $n > /tmp/count",
     "RUN --mount=target=/ctx find /ctx -type f | sort > /tmp/found",
     "RUN true",
+    "RUN ln -sfn /src /lnk",
+    "COPY a /lnk/through",
+    "COPY --link sub /lnk2/",
+    "COPY --parents ./sub/./deep /par/",
+    "COPY --parents **/*.txt /par2/",
+    "COPY <<E /here\none\nE",
+    "RUN rm -rf /src/a /src/sub",
+    "RUN mkdir -p /work && chmod 700 /work",
+    "RUN touch /tmp/all; true # the same files whatever stands here: 1",
+    "RUN touch /tmp/all; true # the same files whatever stands here: 2",
+    "RUN --mount=type=bind,from=busybox,target=/mnt cat /mnt/etc/passwd > /tmp/pw 2>/dev/null; true",
+    "RUN --mount=type=cache,target=/cache echo x >> /cache/x",
 )
 
 
@@ -54,7 +69,8 @@ def text_of(stages: list[list[str]]) -> str:
 def edit(chance: random.Random, stages: list[list[str]], context: Path) -> None:
     """Change one thing: a file, its mode, its existence, its time, or an instruction."""
     path = context / chance.choice(NAMES)
-    kind = chance.choice(("content", "mode", "remove", "touch", "step", "order", "nothing"))
+    kinds = ("content", "mode", "remove", "touch", "step", "insert", "order", "link", "ignore", "swap", "nothing")
+    kind = chance.choice(kinds)
     if kind == "content" or not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(chance.randint(0, 2)))
@@ -67,12 +83,30 @@ def edit(chance: random.Random, stages: list[list[str]], context: Path) -> None:
     elif kind == "step":
         steps = chance.choice(stages)
         steps[chance.randrange(len(steps))] = chance.choice(STEPS)
+    elif kind == "insert":
+        steps = chance.choice(stages)
+        steps.insert(chance.randrange(len(steps) + 1), chance.choice(STEPS))
+    elif kind == "link":
+        link = context / "link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(chance.choice(NAMES))
+    elif kind == "ignore":
+        (context / ".dockerignore").write_text(chance.choice(("", "b\n", "sub/deep\n", "*\n!a\n!b\n!sub\n!g.txt\n")))
+    elif kind == "swap":
+        other = context / chance.choice(NAMES)
+        if path.exists() and other.exists() and path != other:
+            path.rename(context / "swapped")
+            other.rename(path)
+            (context / "swapped").rename(other)
     elif kind == "order":
         chance.shuffle(chance.choice(stages))
 
 
+EXAMPLES = int(os.environ.get("BUILDTOOL_EXAMPLES", "5"))
+
+
 @settings(
-    max_examples=5,
+    max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -86,12 +120,22 @@ def test_a_cached_build_is_the_same_image_as_one_from_an_empty_cache(
     for name in NAMES:
         warm.put(name, "0")
     stages = buildfile(chance)
-    for _ in range(4):
+    for _ in range(5):
         text = text_of(stages)
-        cached = warm.build(text)
+        rules = warm.context / ".dockerignore"
+        ignore = rules.read_text() if rules.exists() else None
+        try:
+            cached = warm.build(text, ignore=ignore)
+        except BuildtoolError as refused:
+            with pytest.raises(type(refused)):
+                other = workshops()
+                shutil.copytree(warm.context, other.context, dirs_exist_ok=True, symlinks=True)
+                other.build(text, ignore=ignore)
+            edit(chance, stages, warm.context)
+            continue
         fresh_shop = workshops()
         shutil.copytree(warm.context, fresh_shop.context, dirs_exist_ok=True, symlinks=True)
-        fresh = fresh_shop.build(text)
+        fresh = fresh_shop.build(text, ignore=ignore)
         assert warm.tree(cached.image) == fresh_shop.tree(fresh.image), text
         assert cached.image.id == fresh.image.id, text
         edit(chance, stages, warm.context)
