@@ -46,26 +46,40 @@ def check(buildfile: Buildfile, given: Given | None = None, ignore: IgnoreRules 
     """
     given = given or Given()
     policy = policy_of(buildfile, given)
-    found = {*of_needed(buildfile, buildfile.found, _needed(buildfile, given)), *_of_values(buildfile, given, ignore)}
+    stages = _looked_at(buildfile, given)
+    written = of_needed(
+        buildfile,
+        buildfile.found,
+        range(len(buildfile.stages)) if stages is None else [facts.stage.index for facts in stages],
+        [facts.stage.index for facts in stages or () if facts.inherits_shell],
+    )
+    found = {*written, *_of_values(stages or (), ignore)}
     return sorted((w for w in found if policy.allows(w.rule, w.span.line, w.span.file)), key=by_place)
 
 
-def of_needed(buildfile: Buildfile, found: Iterable[Warning], stages: Collection[int]) -> Iterator[Warning]:
-    """The findings without those that BuildKit makes only in stages that are built (by index), in other stages."""
+def of_needed(
+    buildfile: Buildfile, found: Iterable[Warning], stages: Collection[int], shells: Collection[int]
+) -> Iterator[Warning]:
+    """The findings of parsing as BuildKit has them when it knows more.
+
+    Some it makes only in `stages` that are built (by index). In those of `shells` the base image sets a SHELL: that a
+    command is in shell form is meant there.
+    """
     starts = [raw_line(stage.from_.span) for stage in buildfile.stages]
     for warning in found:
         stage = bisect_right(starts, raw_line(warning.span)) - 1
+        if warning.rule == "JSONArgsRecommended" and stage in shells:
+            continue
         if warning.rule not in _WHERE_BUILT or stage < 0 or stage in stages:
             yield warning
 
 
-def _needed(buildfile: Buildfile, given: Given) -> Collection[int]:
-    if not given.target:
-        return range(len(buildfile.stages))
+def _looked_at(buildfile: Buildfile, given: Given) -> list[StageFacts] | None:
+    """The stages that are needed; None when that cannot be told."""
     try:
-        return {facts.stage.index for facts in _wanted(buildfile, given)}
+        return _wanted(buildfile, given)
     except (InvalidInput, NotFound):
-        return range(len(buildfile.stages))
+        return None
 
 
 def first_error(buildfile: Buildfile, given: Given | None = None) -> InvalidInput | NotFound | None:
@@ -109,7 +123,7 @@ def copies_ignored(keyword: str, sources: Iterable[tuple[str, Span]], ignore: Ig
         if keyword == "ADD" and _REMOTE.match(source):
             continue
         if everything or (ignore.excludes(path) and not ignore.may_contain_included(path)):
-            yield Warning("CopyIgnoredFile", message_copy_ignored(keyword, source), span)
+            yield Warning("CopyIgnoredFile", message_copy_ignored(keyword, posixpath.normpath(source)), span)
 
 
 def relative_workdir(instruction: Workdir, path: str) -> Iterator[Warning]:
@@ -138,11 +152,7 @@ def _wanted(buildfile: Buildfile, given: Given) -> list[StageFacts]:
     return sorted(reachable(target), key=lambda facts: facts.stage.index)
 
 
-def _of_values(buildfile: Buildfile, given: Given, ignore: IgnoreRules | None) -> Iterator[Warning]:
-    try:
-        stages = _wanted(buildfile, given)
-    except (InvalidInput, NotFound):
-        return
+def _of_values(stages: Iterable[StageFacts], ignore: IgnoreRules | None) -> Iterator[Warning]:
     with_workdir: set[int] = set()
     for facts in stages:
         yield from _undefined(facts.undefined)

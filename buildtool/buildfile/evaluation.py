@@ -39,10 +39,11 @@ _FIRST_DIGITS = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class BaseFacts:
-    """What is known of a base image: its environment and its platform."""
+    """What is known of a base image: its environment, its platform, and whether it sets a SHELL."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = None
+    shell: bool = False
 
 
 Bases = Callable[[str, Platform], BaseFacts | None]
@@ -108,6 +109,13 @@ class StageFacts:
     copies: list[tuple[Copy, Word, str]] = field(default_factory=list)
     workdirs: list[tuple[Workdir, str]] = field(default_factory=list)
     errors: list[InvalidInput] = field(default_factory=list)
+
+    @property
+    def inherits_shell(self) -> bool:
+        """Whether the base image sets a SHELL."""
+        if self.base is not None:
+            return self.base.inherits_shell
+        return self.facts is not None and self.facts.shell
 
     @property
     def certain(self) -> bool:

@@ -57,7 +57,8 @@ class Plan:
     """The steps and the image. Nodes of `graph` are StepIds with the attribute `node` (a Node).
 
     An edge A → B means "B needs the file tree of A". `visible` are the steps progress shows, in the order of the
-    Buildfile, which is a topological one. `stages` are the indexes of the stages that are needed.
+    Buildfile, which is a topological one. `stages` are the indexes of the stages that are needed,
+    `shells` of those whose base image sets a SHELL.
     """
 
     graph: nx.DiGraph[StepId]
@@ -66,6 +67,7 @@ class Plan:
     image: ImagePlan
     warnings: tuple[Warning, ...]
     stages: frozenset[int]
+    shells: frozenset[int]
 
     def node(self, step: StepId) -> Node:
         """The node of a step."""
@@ -113,6 +115,7 @@ class _Planner:
         self.bases = bases
         self.resolution = resolution
         self.states: dict[int, StageState] = {}
+        self.shells: set[int] = set()
         self.visible: list[StepId] = []
         self.warnings: list[Warning] = []
         self.stage_name = ""
@@ -124,11 +127,15 @@ class _Planner:
         self.ordinal = 0
         if resolved.base_stage is not None:
             state = self.states[resolved.base_stage].child()
+            inherits = resolved.base_stage in self.shells
         else:
             base = self.bases[image_key(resolved.base_image, resolved.platform)] if resolved.base_image else None
             self._check_platform(base, resolved)
             tip = self._source(base, stage.from_.span, stage.from_)
             state = begin(tip, base, self.resolution.globals, self.options.build_args)
+            inherits = bool(state.config.shell)
+        if inherits:
+            self.shells.add(stage.index)
         self.states[stage.index] = state
         lowering = Lowering(
             self._add,
@@ -169,7 +176,13 @@ class _Planner:
             epoch=created_epoch(state.base) if epoch is None else epoch,
         )
         return Plan(
-            self.graph, state.tip, tuple(self.visible), image, tuple(self.warnings), frozenset(self.resolution.stages)
+            self.graph,
+            state.tip,
+            tuple(self.visible),
+            image,
+            tuple(self.warnings),
+            frozenset(self.resolution.stages),
+            frozenset(self.shells),
         )
 
     def _check_platform(self, base: BaseImage | None, resolved: ResolvedStage) -> None:

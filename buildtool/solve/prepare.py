@@ -75,7 +75,7 @@ def prepare(
     context = _context(request, images)
     prepared = Prepared(request, planned, lease, sites, context, base_images)
     policy = policy_of(buildfile, Given(build_args=request.build_args))
-    written = of_needed(buildfile, buildfile.warnings, planned.stages)
+    written = of_needed(buildfile, buildfile.warnings, planned.stages, planned.shells)
     ignored = _ignored_copies(planned, context) if context is not None else ()
     fired = [w for w in (*written, *planned.warnings, *ignored) if policy.allows(w.rule, w.span.line, w.span.file)]
     violation = failure(policy, fired)

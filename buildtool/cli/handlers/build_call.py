@@ -155,4 +155,5 @@ class _Daemon:
             return None
         entries = (image.get("Config") or {}).get("Env") or ()
         env = dict(entry.partition("=")[::2] for entry in entries)
-        return BaseFacts(env, Platform(architecture=image["Architecture"], os=image["Os"]))
+        platform = Platform(architecture=image["Architecture"], os=image["Os"])
+        return BaseFacts(env, platform, bool((image.get("Config") or {}).get("Shell")))

@@ -112,6 +112,13 @@ def test_copies_of_ignored_files(text: str, ignore: str, told: bool) -> None:
     assert "CopyIgnoredFile" not in [rule for rule, _ in fired(f"FROM scratch\n{text}", ignore=ignore)]
 
 
+def test_a_shell_of_the_base_image_is_meant() -> None:
+    text = "FROM a AS x\nCMD x\nFROM x\nENTRYPOINT y\nFROM b\nCMD z"
+    shells = Given(bases=lambda reference, platform: BaseFacts(shell=reference == "a"))
+    assert [line for rule, line in fired(text, shells) if rule == "JSONArgsRecommended"] == [6]
+    assert [line for rule, line in fired(text) if rule == "JSONArgsRecommended"] == [2, 4, 6]
+
+
 def test_a_relative_workdir_out_of_a_variable() -> None:
     assert fired("FROM a\nARG d=app\nWORKDIR $d\nWORKDIR b") == [("WorkdirRelativePath", 3)]
     assert fired("FROM a AS x\nARG d=/app\nWORKDIR $d\nFROM x\nARG e=y\nWORKDIR $e") == []

@@ -34,6 +34,7 @@ STAGES = {
     "by image": "FROM scratch\nCOPY --from=busybox:1 /bin/busybox /bin/\n{body}",
     "platform": "FROM --platform=$BUILDPLATFORM golang AS b\nARG TARGETOS TARGETARCH\nRUN make\nFROM scratch\n{body}",
     "directives": "# syntax=docker/dockerfile:1\n# check=skip=JSONArgsRecommended\n\n# comment\nFROM debian\n{body}",
+    "strict": "# cache=strict\nFROM debian\nARG X=1 UNUSED=2\n{body}",
     "lowercase": "from debian as x\nrun true\n{body}",
     "windows ends": "FROM debian\r\nRUN a && \\\r\n  b\r\n{body}",
     "onbuild": "FROM debian AS base\nONBUILD COPY . /src\nONBUILD RUN make\nFROM base\n{body}",
@@ -73,6 +74,8 @@ BODIES = {
     "triggers": "ONBUILD ENV  a=1   b=2\nONBUILD RUN   x && \\\n    y\nONBUILD COPY <<E /e\nbody\nE\n",
     "comments": "# one\n\n# two\nRUN a\n   # three\n\n\n#four\nRUN b # no comment\n",
     "quotes": "RUN echo 'it''s' \"a # b\" `date` $(date) \\$x\nRUN [ -f /x ] && echo [\"no json\"]\n",
+    "own": "COPY --if-exists a* b.conf /own/\nRUN --retry=2 --timeout=1m30s --cache-ttl=12h make\n"
+    "RUN --no-cache --network=none date $X\n",
     "nothing": "",
 }
 SHAPES = {

@@ -432,3 +432,9 @@ def test_stages_that_are_not_built_are_not_checked(shop: Workshop) -> None:
     text = "FROM busybox AS A\nENV TOKEN=1\nCMD x\nEXPOSE 80/TCP\nFROM busybox AS b\n"
     assert shop.build(text).warnings == ["Stage name 'A' should be lowercase"]
     assert len(shop.build(text, target="a").warnings) == 4
+
+
+def test_a_shell_of_the_base_image_makes_the_shell_form_right(shop: Workshop) -> None:
+    shop.build('FROM busybox\nSHELL ["/bin/sh", "-ec"]\n', tags=("with-shell",))
+    assert shop.build("FROM with-shell AS a\nCMD x\nFROM a\nENTRYPOINT y\n").warnings == []
+    assert len(shop.build("FROM busybox\nCMD x\n").warnings) == 1
