@@ -288,10 +288,15 @@ def load_busybox(daemon: Daemon, name: str = "busybox") -> None:
 
 
 def docker_compose() -> str | None:
-    """Docker's stock compose plugin, where it is installed."""
+    """Docker's stock compose plugin, where it is installed (the older one in Python does not count)."""
     places = ["/usr/libexec/docker", "/usr/lib/docker", "/usr/local/lib/docker", os.path.expanduser("~/.docker")]
     folders = [*(f"{place}/cli-plugins" for place in places), *os.environ.get("PATH", "").split(os.pathsep)]
-    return next((path for folder in folders if (path := shutil.which("docker-compose", path=folder))), None)
+    for folder in folders:
+        path = shutil.which("docker-compose", path=folder)
+        if path:
+            told = subprocess.run([path, "version", "--short"], capture_output=True, text=True, check=False).stdout
+            return path if told.strip().lstrip("v")[:2] not in ("", "1.") else None
+    return None
 
 
 class Program:

@@ -420,7 +420,7 @@ class Struct(Kind):
 
 
 # Empty, and it still means something: a volume without options, the image's command taken away.
-_EMPTY_SPEAKS = frozenset(("volume", "bind", "command", "entrypoint", "tmpfs"))
+_EMPTY_SPEAKS = frozenset(("volume", "bind", "command", "deploy", "entrypoint", "tmpfs"))
 
 
 def nanoseconds(text: str) -> int:

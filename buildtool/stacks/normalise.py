@@ -36,6 +36,8 @@ def normalise(project: Project, files: Files, *, resolve_environment: bool, warn
         uses_default = uses_default or "default" in (service.get("networks") or ())
         _dependencies(service)
         _build(project, service)
+        if service.get("scale") is not None and isinstance(service.get("deploy"), Map):
+            service["deploy"].setdefault("replicas", service["scale"])
         if resolve_environment:
             _environment(project, name, service, files, warn)
             _label_files(project, name, service, files, warn)

@@ -42,7 +42,6 @@ def resolve_service(service: Map, base: str) -> None:
     for item in _maps(service.get("volumes")):
         if item.get("type") == "bind":
             _field(item, "source", base)
-    _field(service.get("credential_spec"), "file", base)
 
 
 def resolve_model(model: Map, base: str) -> None:

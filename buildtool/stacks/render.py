@@ -67,7 +67,7 @@ def network_json(network: dict[str, Any]) -> dict[str, Any]:
 def service_json(service: dict[str, Any]) -> dict[str, Any]:
     """One service with `command` and `entrypoint` in their places, null when the file says nothing of them."""
     filled = {"command": None, "entrypoint": None} | service
-    if filled.get("deploy"):
+    if filled.get("deploy") is not None:
         deploy = {"resources": {}, "placement": {}} | filled["deploy"]
         filled["deploy"] = {key: deploy[key] for key in DEPLOY.fields if key in deploy}
     return {key: filled[key] for key in SERVICE.fields if key in filled}

@@ -101,7 +101,9 @@ def volume(value: Any, at: At) -> list[Any]:
     if len(parts) > 3 or not all(parts[:2]):
         raise at.refuse(f"invalid volume {value!r}", "Write [SOURCE:]TARGET[:OPTIONS].")
     if len(parts) == 1:
-        return [mapping(at, type="volume", target=parts[0], volume=Map(at.mark))]
+        # docker compose leaves the options out of the shortest targets; its hash is to be ours
+        kept = Map(at.mark) if len(value) > 2 else None
+        return [mapping(at, type="volume", target=parts[0], volume=kept)]
     source, target = parts[0], parts[1]
     bind = source.startswith((".", "/", "~")) or bool(_WINDOWS_PATH.match(source))
     options = mapping(at, create_host_path=True) if bind else Map(at.mark)
@@ -129,9 +131,7 @@ def _volume_option(option: str, out: Map, options: Map, bind: bool, at: At) -> N
         options.put("propagation", option, at.mark)
     elif option == "nocopy" and not bind:
         options.put("nocopy", True, at.mark)
-    elif option in _CONSISTENCIES:
-        out.put("consistency", option, at.mark)
-    elif option not in ("z", "Z", ""):
+    elif option not in ("z", "Z", "", *_CONSISTENCIES):
         raise at.refuse(
             f"unknown option {option!r} of a {'bind mount' if bind else 'volume'}",
             f"Known are ro, rw, z, Z, {', '.join(_PROPAGATIONS) if bind else 'nocopy'}.",

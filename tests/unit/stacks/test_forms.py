@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buildtool.errors import BuildtoolError
 from buildtool.stacks.emit import to_yaml
 from buildtool.stacks.hashing import service_hash
 from buildtool.stacks.render import render_json, render_yaml
+from buildtool.stacks.schema import RESOURCES, SERVICE
 from buildtool.stacks.tree import StackError
 from tests.unit.stacks.conftest import load_texts, model, service
 
@@ -65,7 +67,7 @@ def test_malformed_ports_are_refused_at_their_place(text: str) -> None:
         ("v:/b", {"type": "volume", "source": "v", "target": "/b", "volume": {}}),
         ("v:/b:nocopy,ro", {"type": "volume", "source": "v", "target": "/b", "read_only": True,
                             "volume": {"nocopy": True}}),
-        ("/b", {"type": "volume", "target": "/b", "volume": {}}),
+        ("/bb", {"type": "volume", "target": "/bb", "volume": {}}),
     ],
 )  # fmt: skip
 def test_volume(text: str, expected: dict[str, Any]) -> None:
@@ -268,3 +270,35 @@ def test_config_is_a_fixed_point(services: dict[str, Any]) -> None:
     doubled = to_yaml({"services": services}).replace("$", "$$")
     once = render_yaml(load_texts(doubled))
     assert render_yaml(load_texts(once)) == once
+
+
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 99999)
+    | st.floats(allow_nan=False)
+    | st.text("ab0:=/-. $", max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["a", "source", "target", "x-a", "context", "test", "config", "soft"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(sorted(SERVICE.fields)), ANY, st.sampled_from(RESOURCES), ANY)
+def test_nothing_that_yaml_can_say_is_more_than_an_error(
+    key: str, value: object, kind: str, resource: object
+) -> None:
+    """Every value at every place is taken, or refused with a StackError or another error for the user."""
+    stack = {"services": {"s": {"image": "x", key: value}, "t": {"image": "y"}}, "x-more": value}
+    if kind != "services":
+        stack[kind] = {"a": resource}
+    try:
+        text = render_yaml(load_texts(to_yaml(stack)))
+        assert render_yaml(load_texts(text)) == text
+    except BuildtoolError as error:
+        assert str(error)
