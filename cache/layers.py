@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -107,28 +107,38 @@ class LayerStore:
             found = self.find(diff_id, self.base(parents))
         return found
 
-    def tar(self, snapshot: SnapshotId, epoch: int | None = None) -> Iterator[bytes]:
+    def tar(
+        self, snapshot: SnapshotId, epoch: int | None = None, skip: Callable[[str], bool] | None = None
+    ) -> Iterator[bytes]:
         """The snapshot as a layer archive, the same bytes every time, in chunks of about 1 MiB.
 
-        Times newer than `epoch` are set to it, also inside .pyc headers. Raises InvalidInput for what no layer can
-        hold.
+        Times newer than `epoch` are set to it, also inside .pyc headers. Relative paths that `skip` names are left
+        out. Raises InvalidInput for what no layer can hold.
         """
         self._snapshots.get(snapshot)
-        return tar_tree(self._snapshots.fs(snapshot), epoch)
+        return tar_tree(self._snapshots.fs(snapshot), epoch, skip=skip)
 
-    def diff_id(self, snapshot: SnapshotId, epoch: int | None = None) -> tuple[Digest, int]:
+    def diff_id(
+        self,
+        snapshot: SnapshotId,
+        epoch: int | None = None,
+        skip: Callable[[str], bool] | None = None,
+        skip_name: str = "",
+    ) -> tuple[Digest, int]:
         """Digest and size of `tar(snapshot, epoch)`; computed once and remembered.
+
+        `skip_name` names what `skip` leaves out: it is remembered under that.
 
         For an unpacked layer that is not the diff_id it came with (`snapshots.get(id).diff_id`): other tools write
         other bytes.
         """
-        key = "" if epoch is None else str(epoch)
+        key = ("" if epoch is None else str(epoch)) + (f" {skip_name}" if skip is not None else "")
         rows = self._state.query("SELECT diff_id, size FROM tars WHERE snapshot = ? AND epoch = ?", (snapshot, key))
         if rows:
             return Digest(rows[0][0]), int(rows[0][1])
         hasher = hashlib.sha256()
         size = 0
-        chunks = read_ahead(self.tar(snapshot, epoch))
+        chunks = read_ahead(self.tar(snapshot, epoch, skip))
         try:
             for chunk in chunks:
                 hasher.update(chunk)

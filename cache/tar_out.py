@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,18 +39,22 @@ class _State:
     epoch: int | None
     layer: bool
     links: dict[tuple[int, int], bytes]
+    skip: Callable[[str], bool] | None = None
 
 
-def tar_tree(root: Path, epoch: int | None = None, *, layer: bool = True) -> Iterator[bytes]:
+def tar_tree(
+    root: Path, epoch: int | None = None, *, layer: bool = True, skip: Callable[[str], bool] | None = None
+) -> Iterator[bytes]:
     """The archive of a directory tree, in chunks of about 1 MiB.
 
     With `layer` it is a layer: overlay's whiteouts and opaque directories become .wh. files, and a file that has such
     a name is refused with InvalidInput. Sockets are left out. The root itself is only mentioned when it is not plain
-    0755 root:root. The tree must not change meanwhile (Corrupt when a file shrinks).
+    0755 root:root. The tree must not change meanwhile (Corrupt when a file shrinks). Paths (relative) that `skip`
+    says are left out with all below them.
     """
     buffer: list[bytes] = []
     buffered = 0
-    pieces = _pieces(os.fsencode(root), _State(epoch, layer, {}))
+    pieces = _pieces(os.fsencode(root), _State(epoch, layer, {}, skip))
     while True:
         try:
             piece = next(pieces, None)
@@ -91,6 +95,8 @@ def _pieces(root: bytes, state: _State) -> Iterator[bytes]:
         whiteouts = []
         with os.scandir(path) as listing:
             for child in listing:
+                if state.skip is not None and state.skip(os.fsdecode(prefix + child.name)):
+                    continue
                 if state.layer and child.name.startswith(b".wh."):
                     raise InvalidInput(
                         f"{os.fsdecode(prefix + child.name)!r} cannot be in a layer: OCI reserves names in .wh.…",

@@ -25,7 +25,12 @@ _NUMBERS = (
     ("cpu_quota", "cpu-quota"),
     ("jobs", "jobs"),
 )
-_TEXTS = (("cpuset_cpus", "cpuset-cpus"), ("cpuset_mems", "cpuset-mems"), ("cgroup_parent", "cgroup-parent"))
+_TEXTS = (
+    ("cpuset_cpus", "cpuset-cpus"),
+    ("cpuset_mems", "cpuset-mems"),
+    ("cgroup_parent", "cgroup-parent"),
+    ("context_mode", "context-mode"),
+)
 
 
 def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
@@ -47,6 +52,8 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         "epoch": source_date_epoch(),
         "explain": call.switch("explain"),
     }
+    if call.texts("cutoff-ignore"):
+        document["cutoff_ignore"] = call.texts("cutoff-ignore")
     if call.given("platform"):
         document["platform"] = call.text("platform")
     document |= {field: call.number(flag) for field, flag in _NUMBERS if call.given(flag)}

@@ -75,6 +75,8 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     epoch: int | None = None
     explain: bool = False
     jobs: int = 0
+    context_mode: str = ""
+    cutoff_ignore: list[str] = []
 
 
 class BootstrapBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -135,7 +137,7 @@ def _request(call: Call, body: BuildBody, directory: Path | None, key: str) -> B
     from buildtool.solve import BuildRequest
 
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "context"}
-    for name in ("tags", "extra_hosts", "ulimits"):
+    for name in ("tags", "extra_hosts", "ulimits", "cutoff_ignore"):
         values[name] = tuple(values[name])
     values["platform"] = body.platform or ""
     values["registry_auth"] = call.encoded_header("X-Registry-Config") or {}

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -142,7 +143,15 @@ class ContextFiles:
 
     owned = False
 
-    def __init__(self, root: Path, rules: IgnoreRules, index: FileIndex) -> None:
+    def __init__(
+        self,
+        root: Path,
+        rules: IgnoreRules,
+        index: FileIndex,
+        seen_as: Callable[[os.stat_result], os.stat_result] | None = None,
+    ) -> None:
+        """`seen_as` changes the status of everything, as for `index`."""
+        self._seen_as = seen_as
         self.root = str(root)
         self.index = index
         self._ignore = _Ignore(rules) if rules.rules else None
@@ -176,11 +185,14 @@ class ContextFiles:
         finally:
             os.close(fd)
         found.sort(key=_name)
+        if self._seen_as is not None:
+            return [(name, self._seen_as(status), directory) for name, status, directory in found]
         return found
 
     def find(self, path: str) -> Child:
         if not path:
-            return "", os.lstat(self.root), self.root
+            status = os.lstat(self.root)
+            return "", self._seen_as(status) if self._seen_as is not None else status, self.root
         parent, _, name = path.rpartition("/")
         for child in self.children(parent):
             if child[0] == name:

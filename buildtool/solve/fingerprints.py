@@ -17,7 +17,7 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -33,6 +33,7 @@ _KEEP_UNSEEN = 1_000
 _STATUS = struct.Struct("<QQqqqQ")
 _NO_STATUS = bytes(_STATUS.size)
 _DIGEST = 32
+_MORE_FIELDS = tuple(name for name in dir(os.stat_result) if name.startswith("st_"))
 
 Child: TypeAlias = tuple[str, os.stat_result, str]
 """Name, status (of the entry itself), and the host directory it is in."""
@@ -81,7 +82,15 @@ def directory_digest(files: bytes, directories: Sequence[str]) -> str:
 class FileIndex:
     """The digests of one context, kept in a file below `directory` named by `key`. Used by one build at a time."""
 
-    def __init__(self, directory: Path, key: str, root: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        key: str,
+        root: Path,
+        seen_as: Callable[[os.stat_result], os.stat_result] = lambda status: status,
+    ) -> None:
+        """`seen_as`: how those who call `look` change a status (the mode); an index with another has another key."""
+        self._seen_as = seen_as
         self.path = directory / sha256(key.encode())[7:39]
         self._root = str(root)
         self._began = time.time_ns() - _GRANULARITY
@@ -133,6 +142,7 @@ class FileIndex:
 
     def _hash(self, path: str, status: bytes) -> bytes:
         digest, after = hash_file(path)
+        after = self._seen_as(after)
         packed = _STATUS.pack(
             after.st_dev, after.st_ino, after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_mode
         )
@@ -174,6 +184,17 @@ def special_digest(child: Child) -> str:
     if stat.S_ISLNK(child[1].st_mode):
         return os.readlink(f"{child[2]}/{child[0]}")
     return str(child[1].st_rdev)
+
+
+def with_git_mode(status: os.stat_result) -> os.stat_result:
+    """The status with the mode that git would check it out with under the usual umask: 0644 or 0755."""
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFLNK:
+        return status
+    mode = 0o755 if kind == stat.S_IFDIR or status.st_mode & stat.S_IXUSR else 0o644
+    if stat.S_IMODE(status.st_mode) == mode:
+        return status
+    return os.stat_result((kind | mode, *status[1:]), {name: getattr(status, name) for name in _MORE_FIELDS})
 
 
 def hash_file(path: str) -> tuple[str, os.stat_result]:

@@ -21,7 +21,7 @@ from buildtool.solve.bases import find_bases
 from buildtool.solve.expiry import renew
 from buildtool.solve.explain import Difference
 from buildtool.solve.files import ContextFiles, NoFiles
-from buildtool.solve.fingerprints import FileIndex
+from buildtool.solve.fingerprints import FileIndex, with_git_mode
 from buildtool.solve.keys import Preimage, definition_preimage, source_key
 from buildtool.solve.ownership import parse_chmod
 from buildtool.solve.records import Records, Sites, StepResult
@@ -121,8 +121,13 @@ def _context(request: BuildRequest, images: Images) -> ContextFiles | None:
     if request.context is None:
         return None
     rules = IgnoreRules.parse(request.ignore or "", request.ignore_name)
-    index = FileIndex(images.store.root / "build-index", request.context_key or str(request.context), request.context)
-    return ContextFiles(request.context, rules, index)
+    directory, key = images.store.root / "build-index", request.context_key or str(request.context)
+    if request.context_mode == "git":
+        index = FileIndex(directory, f"{key} git", request.context, with_git_mode)
+        return ContextFiles(request.context, rules, index, with_git_mode)
+    if request.context_mode not in ("", "keep"):
+        raise InvalidInput(f"unknown context mode {request.context_mode!r}", hint="There are keep and git.")
+    return ContextFiles(request.context, rules, FileIndex(directory, key, request.context))
 
 
 def _add_key(prepared: Prepared, node: Node, records: Records) -> None:

@@ -20,6 +20,9 @@ class BuildRequest:
     applies. `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
     empty. `network_mode`: default, host, none or a network's name. `memory` and its kin limit each RUN step and are
     no part of any cache key; nor is `jobs`, how many steps may run at a time (0: as many as there are places).
+    `context_mode` "git": files of the context have mode 0644 or 0755, directories 0755, whatever the umask was.
+    `cutoff_ignore`: patterns as in an ignore file; what they match does not count when two trees are compared for
+    early cutoff.
     `epoch` is SOURCE_DATE_EPOCH in seconds, `context_epoch` what it is when it is
     "context" (see PlanOptions). `registry_auth` is handed to `Pull` as it is.
     """
@@ -28,6 +31,7 @@ class BuildRequest:
     dockerfile_name: str = "Buildfile"
     context: Path | None = None
     context_key: str = ""
+    context_mode: str = ""
     ignore: str | None = None
     ignore_name: str = ".dockerignore"
     tags: tuple[str, ...] = ()
@@ -54,6 +58,7 @@ class BuildRequest:
     context_epoch: int | None = None
     explain: bool = False
     jobs: int = 0
+    cutoff_ignore: tuple[str, ...] = ()
     registry_auth: dict[str, Any] = field(default_factory=dict, repr=False)
 
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildtool.aio import offload
+from buildtool.buildfile import IgnoreRules
 from buildtool.buildfile.instructions import Execution
 from buildtool.cache import SnapshotId, Store
 from buildtool.errors import BuildtoolError, NotFound, StepFailed
 from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, StepId
 from buildtool.images import Images
+from buildtool.oci import sha256
 from buildtool.solve.expiry import expired
 from buildtool.solve.explain import Difference
 from buildtool.solve.file_steps import (
@@ -41,7 +43,7 @@ from buildtool.solve.records import Copied, Origin, Records, StepResult
 from buildtool.solve.run import RunContext, Usage
 from buildtool.solve.run_mounts import cache_mount_name
 from buildtool.solve.threads import to_end
-from buildtool.solve.trees import Layers, same_tree
+from buildtool.solve.trees import Layers, same_tree, without_empty
 from buildtool.solve.tries import execute_tries
 from buildtool.solve.why import Reasons
 
@@ -255,16 +257,30 @@ class Solver:
             keys = run["inputs"]
             if len(keys) != len(node.inputs):
                 continue
-            pairs = [(self.layers(needed), records.tree(key)) for needed, key in zip(node.inputs, keys, strict=True)]
+            trees = [(self.layers(needed), records.tree(key)) for needed, key in zip(node.inputs, keys, strict=True)]
+            pairs = [(without_empty(now, self._is_empty), without_empty(then, self._is_empty)) for now, then in trees]
             if all(same_tree(now, then, self._diff_id) for now, then in pairs):
                 found = records.find(run["key"], self.prepared.lease)
                 if found is not None and not expired(found.made, execution):
                     return found
         return None
 
-    def _diff_id(self, snapshot: int) -> str | None:
+    def _is_empty(self, snapshot: int) -> bool:
         try:
-            return self.shared.store.layers.diff_id(SnapshotId(snapshot), self.prepared.plan.image.epoch)[0]
+            return self.shared.store.layers.is_empty(SnapshotId(snapshot))
+        except FileNotFoundError:
+            return False
+
+    def _diff_id(self, snapshot: int) -> str | None:
+        """The digest of a layer with times normalised, without what the request wants to be ignored."""
+        ignored, epoch = self.prepared.request.cutoff_ignore, self.prepared.plan.image.epoch
+        try:
+            if not ignored:
+                return self.shared.store.layers.diff_id(SnapshotId(snapshot), epoch)[0]
+            text = "\n".join(ignored)
+            rules = IgnoreRules.parse(text, "--cutoff-ignore")
+            name = sha256(text.encode())
+            return self.shared.store.layers.diff_id(SnapshotId(snapshot), epoch, rules.excludes, name)[0]
         except (NotFound, FileNotFoundError):
             return None
 

@@ -23,6 +23,11 @@ class Layers:
     layers: tuple[Layer, ...]
 
 
+def without_empty(tree: Layers, is_empty: Callable[[int], bool]) -> Layers:
+    """The same tree without layers that change nothing."""
+    return Layers(tree.base, tuple(each for each in tree.layers if isinstance(each, str) or not is_empty(each)))
+
+
 def same_tree(a: Layers, b: Layers, diff_id: Callable[[int], str | None]) -> bool:
     """Whether two trees hold the same files. `diff_id` digests the layer of a snapshot, None when it is gone."""
     if a.base != b.base or len(a.layers) != len(b.layers):
