@@ -74,8 +74,20 @@ class Runtime:
         """Make the container up to the moment before its program is executed.
 
         Raises CommandNotFound, CommandNotExecutable or BuildtoolError with the texts that clients know; nothing is
-        left then but the bundle's directory.
+        left then but the bundle's directory. When it is cancelled, what was half made is ended first: whoever removes
+        the directory afterwards finds nobody who still writes into it.
         """
+        making = asyncio.create_task(self._make(bundle))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            if not making.done():
+                await asyncio.wait([making])
+            if not making.cancelled() and making.exception() is None:
+                await asyncio.wait([asyncio.create_task(making.result().delete())])
+            raise
+
+    async def _make(self, bundle: Bundle) -> Task:
         request = self._prepare(bundle)
         try:
             return await self._create(bundle, request)

@@ -134,10 +134,10 @@ def test_the_trace_has_complete_events_in_microseconds(shop: Workshop) -> None:
 
 
 def test_explain_compares_an_instruction_that_moved_with_itself(shop: Workshop) -> None:
-    shop.build("FROM busybox\nRUN echo a\nRUN echo b\n")
-    moved = shop.build("FROM busybox\nRUN echo new\nRUN echo a\nRUN echo b\n")
-    assert moved.reason(2) == "an earlier step changed: RUN echo new"
-    assert moved.reason(3) == "an earlier step changed: RUN echo a"
+    shop.build("FROM busybox\nRUN echo a > /a\nRUN echo b > /b\n")
+    moved = shop.build("FROM busybox\nRUN echo new > /n\nRUN echo a > /a\nRUN echo b > /b\n")
+    assert moved.reason(2) == "an earlier step changed: RUN echo new > /n"
+    assert moved.reason(3) == "an earlier step changed: RUN echo a > /a"
 
 
 def test_explain_has_every_file_with_old_and_new_digest(shop: Workshop) -> None:
