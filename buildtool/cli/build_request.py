@@ -54,6 +54,12 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
     }
     if call.texts("cutoff-ignore"):
         document["cutoff_ignore"] = call.texts("cutoff-ignore")
+    if call.texts("allow"):
+        document["entitlements"] = [name.strip() for item in call.texts("allow") for name in item.split(",")]
+    if call.texts("secret"):
+        from buildtool.cli.build_secrets import read_secrets
+
+        document["secrets"] = read_secrets(call.texts("secret"))
     if call.given("platform"):
         document["platform"] = call.text("platform")
     document |= {field: call.number(flag) for field, flag in _NUMBERS if call.given(flag)}

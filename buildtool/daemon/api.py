@@ -14,6 +14,7 @@ from buildtool.daemon import (
     routes_networks,
     routes_own,
     routes_registry,
+    routes_sessions,
     routes_system,
     routes_volumes,
 )
@@ -33,6 +34,7 @@ def make_router() -> Router:
         routes_volumes.routes,
         routes_networks.routes,
         routes_own.routes,
+        routes_sessions.routes,
         routes_history.routes,
         routes_cache.routes,
         routes_absent.routes,

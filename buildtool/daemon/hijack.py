@@ -19,7 +19,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-_TARGET = re.compile(rb"POST /(?:v[0-9.]+/)?(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start|session|grpc)[ ?]")
+_TARGET = re.compile(
+    rb"POST /(?:v[0-9.]+/)?(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start|session|grpc"
+    rb"|buildtool/v1/sessions/[^ ?]+)[ ?]"
+)
 _START = b"POST /"
 _LINE_LIMIT = 16 * 1024
 _HEAD_LIMIT = 64 * 1024

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildtool.daemon.build_policy import ENTITLEMENTS, check_names
 from buildtool.daemon.listen import Address, parse_address
 from buildtool.places import SOCKET_NAME, default_root, default_socket
 
@@ -21,6 +22,7 @@ class Options:
     run_dir: Path
     idle_timeout: float
     log_level: str
+    entitlements: tuple[str, ...] = ENTITLEMENTS
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -52,11 +54,38 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--log-level", default="info", choices=("debug", "info", "warn", "error"), help="default: info"
     )
+    parser.add_argument(
+        "--entitlement",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what builds may be granted: network.host, security.insecure, device, device=NAME, or none; may be "
+        "repeated (default: BUILDTOOL_ENTITLEMENTS, separated by commas, else all of them)",
+    )
     given = parser.parse_args(arguments)
+    entitlements = _entitlements(given.entitlement)
     named_root = given.root or os.environ.get("BUILDTOOL_ROOT", "")
     root = Path(named_root).absolute() if named_root else Path(default_root())
     addresses = tuple(parse_address(text) for text in given.host or _hosts_from_environment(named_root))
-    return Options(addresses, root, _run_dir(addresses, root, bool(named_root)), given.idle_timeout, given.log_level)
+    return Options(
+        addresses,
+        root,
+        _run_dir(addresses, root, bool(named_root)),
+        given.idle_timeout,
+        given.log_level,
+        entitlements,
+    )
+
+
+def _entitlements(given: Sequence[str]) -> tuple[str, ...]:
+    names = given or [
+        name.strip() for name in os.environ.get("BUILDTOOL_ENTITLEMENTS", "").split(",") if name.strip()
+    ]
+    if not names:
+        return ENTITLEMENTS
+    names = [name for name in names if name != "none"]
+    check_names(names)
+    return tuple(names)
 
 
 def _hosts_from_environment(named_root: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from buildtool.aio import offload
+from buildtool.daemon import build_policy
 from buildtool.daemon.answers import Stream, error_line, json_lines
 from buildtool.daemon.build_text import ClassicText
 from buildtool.daemon.building import RunningBuild
@@ -98,7 +99,7 @@ def _request(call: Call, directory: Path) -> BuildRequest:
 
     name, text = _read_buildfile(directory, call.text("dockerfile"))
     ignore = directory / ".dockerignore"
-    return BuildRequest(
+    request = BuildRequest(
         dockerfile=text,
         dockerfile_name=name,
         context=directory,
@@ -125,6 +126,9 @@ def _request(call: Call, directory: Path) -> BuildRequest:
         cgroup_parent=call.text("cgroupparent"),
         registry_auth=call.encoded_header("X-Registry-Config") or {},
     )
+    build_policy.granted(call.services, (), request.network_mode)
+    build_policy.check_limits(request)
+    return request
 
 
 def _read_buildfile(directory: Path, wanted: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from buildtool.aio import offload
-from buildtool.daemon import usage
+from buildtool.daemon import build_policy, usage
 from buildtool.daemon.answers import NDJSON, Stream, json_answer, json_lines, message_of
 from buildtool.daemon.build_text import TextDecoder
 from buildtool.daemon.building import RunningBuild
@@ -77,6 +77,10 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     jobs: int = 0
     context_mode: str = ""
     cutoff_ignore: list[str] = []
+    secrets: dict[str, bytes] = {}
+    entitlements: list[str] = []
+    session: str = ""
+    ssh: list[str] = []
 
 
 class BootstrapBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -136,7 +140,11 @@ async def _tell(stream: Stream, running: RunningBuild) -> None:
 def _request(call: Call, body: BuildBody, directory: Path | None, key: str) -> BuildRequest:
     from buildtool.solve import BuildRequest
 
-    values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "context"}
+    own = ("context", "session", "ssh")
+    values = {name: getattr(body, name) for name in body.__struct_fields__ if name not in own}
+    values["entitlements"] = build_policy.granted(call.services, body.entitlements, body.network_mode)
+    values["agents"] = call.services.sessions.agents(body.session, body.ssh)
+    build_policy.check_limits(body)
     for name in ("tags", "extra_hosts", "ulimits", "cutoff_ignore"):
         values[name] = tuple(values[name])
     values["platform"] = body.platform or ""

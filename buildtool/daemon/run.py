@@ -39,6 +39,7 @@ async def run(options: Options) -> int:
     passed = listen.passed_sockets()
     options.run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     services = await _open_services(options)
+    services.entitlements = frozenset(options.entitlements)
     listeners: list[Listener] = []
     try:
         with contextlib.ExitStack() as stack:

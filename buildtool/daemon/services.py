@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from buildtool.aio import offload
 from buildtool.cache import Pins, Store
+from buildtool.cache.memory_files import remembered
 from buildtool.containers import Containers, Events
+from buildtool.daemon.build_policy import ENTITLEMENTS
 from buildtool.daemon.context import remove_leftovers
+from buildtool.daemon.sessions import Sessions
 from buildtool.daemon.tidying import Tidier
 from buildtool.errors import BuildtoolError
 from buildtool.images import Images
@@ -40,6 +43,8 @@ class Services:
     images: Images
     containers: Containers
     events: Events
+    sessions: Sessions = field(default_factory=Sessions)
+    entitlements: frozenset[str] = frozenset(ENTITLEMENTS)
     started: float = field(default_factory=time.time)
     _collecting: asyncio.Task[None] | None = None
     _collect_again: bool = False
@@ -65,8 +70,11 @@ class Services:
             images.events = _image_events(events)
             containers = Containers(store, images, runtime, events, run_dir)
             await containers.open()
+            services = cls(root, run_dir, store, runtime, images, containers, events)
+            if any(next(place.glob("build-*"), None) for place in remembered(run_dir / "builds")):
+                await (await services.builder()).clear_left()  # steps of a killed daemon, with their secrets
             stack.pop_all()
-            return cls(root, run_dir, store, runtime, images, containers, events)
+            return services
 
     async def close(self) -> None:
         """Let go of everything; containers go on running."""

@@ -11,6 +11,7 @@ from buildtool.buildfile import expand_text, parse_mount
 from buildtool.buildfile.instructions import Copy as CopyInstruction
 from buildtool.buildfile.instructions import Heredoc, Instruction, MountOption, Run, Word, Workdir
 from buildtool.errors import InvalidInput, Span, Unavailable
+from buildtool.graph.entitlements import run_devices, run_network, run_security
 from buildtool.graph.scope import Scope
 from buildtool.graph.state import StageState
 from buildtool.graph.steps import (
@@ -62,6 +63,7 @@ class Lowering:
         *,
         strict: bool = False,
         hostname: str = "",
+        entitlements: frozenset[str] = frozenset(),
         cache_namespace: str = "",
     ) -> None:
         self._add = add_step
@@ -72,6 +74,7 @@ class Lowering:
         self._strict = strict
         self._hostname = hostname
         self._cache_namespace = cache_namespace
+        self._entitlements = entitlements
 
     def lower(self, state: StageState, instruction: Run | CopyInstruction | Workdir) -> None:
         """Add the instruction's steps and make them the state's tip."""
@@ -116,7 +119,9 @@ class Lowering:
             build_args=build_args,
             hidden_args=state.scope.hidden_args(build_args),
             mounts=mounts,
-            network=self._run_network(state, instruction),
+            network=run_network(state, instruction, self._network, self._entitlements),
+            security=run_security(state, instruction, self._entitlements),
+            devices=run_devices(state, instruction, self._entitlements),
             extra_hosts=self._hosts,
             script=file,
             platform=self._platform,
@@ -128,36 +133,18 @@ class Lowering:
         prefix = f"|{len(shown)} " + "".join(f"{name}={value} " for name, value in shown) if shown else ""
         state.note(f"RUN {prefix}{' '.join(args)}", layer=True)
 
-    def _run_network(self, state: StageState, instruction: Run) -> str:
-        self._refuse_unsupported(state, instruction)
-        if instruction.network is None:
-            return self._network
-        network = state.scope.expand(instruction.network)
-        if network not in ("default", "none", "host"):
-            raise InvalidInput(
-                f"RUN --network={network}: unsupported network mode",
-                where=instruction.network.span,
-                hint="the modes are default, none and host",
-            )
-        return self._network if network == "default" else network
-
-    def _refuse_unsupported(self, state: StageState, instruction: Run) -> None:
-        if instruction.security is not None and state.scope.expand(instruction.security) != "sandbox":
-            raise Unavailable(
-                "RUN --security=insecure is not allowed",
-                where=instruction.security.span,
-                hint="this daemon grants no entitlements; remove the flag to run in the sandbox",
-            )
-        if instruction.devices:
-            raise Unavailable("RUN --device is not supported by this daemon", where=instruction.devices[0].span)
-
     def _mount(self, state: StageState, option: MountOption, inputs: list[StepId], run: Run) -> StepMount:
         mount = parse_mount(option, state.scope.expand)
         where = mount.span or option.span
         source: int | None = None
-        if mount.type == "cache" and (mount.from_ or mount.source):
-            raise Unavailable(
-                "RUN --mount=type=cache with from or source is not supported by this daemon", where=where
+        if mount.type == "cache" and mount.from_:
+            source = len(inputs)
+            inputs.append(self._tree_of(mount.from_, where))
+        elif mount.type == "cache" and mount.source:
+            raise InvalidInput(
+                "RUN --mount: source of a cache mount is a directory in what from names, and from is missing",
+                where=where,
+                hint="write from=STAGE, or leave source out",
             )
         if mount.type == "bind":
             source = len(inputs)
@@ -166,7 +153,7 @@ class Lowering:
         return StepMount(
             type=cast(MountType, mount.type),
             target=_join(state.workdir, mount.target),
-            source=_clean(mount.source, False) if mount.type == "bind" else "",
+            source=_clean(mount.source, False) if source is not None else "",
             input=source,
             readonly=mount.readonly,
             id=self._cache_id(mount.id) if mount.type == "cache" else mount.id,

@@ -13,7 +13,8 @@ from buildtool.oci import ImageConfig, Platform, chain_id, host_platform
 class PlanOptions:
     """`platform` is the one built for, `build_platform` the one built on. `build_args`: None = declared without a
     value. `epoch` is SOURCE_DATE_EPOCH, `context_epoch` what SOURCE_DATE_EPOCH=context means: the time of
-    the context's commit or document, None for a directory.
+    the context's commit or document, None for a directory. `entitlements` are those granted: `network.host`,
+    `security.insecure`, `device` (every one) and `device=NAME`.
     """
 
     build_args: Mapping[str, str | None] = field(default_factory=dict)
@@ -22,6 +23,7 @@ class PlanOptions:
     build_platform: Platform = field(default_factory=host_platform)
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = "default"
+    entitlements: frozenset[str] = frozenset()
     extra_hosts: tuple[str, ...] = ()
     epoch: int | None = None
     context_epoch: int | None = None

@@ -143,6 +143,7 @@ class _Planner:
             str(resolved.platform),
             self.options.network,
             self.options.extra_hosts,
+            entitlements=self.options.entitlements,
             strict=self.buildfile.strict,
             hostname=self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or "",
             cache_namespace=self.options.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",

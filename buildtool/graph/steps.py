@@ -77,7 +77,9 @@ MountType: TypeAlias = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
 
 @dataclass(frozen=True, slots=True)
 class StepMount:
-    """One `RUN --mount`. `input` is the index of the node's input whose tree it shows (bind mounts only)."""
+    """One `RUN --mount`. `input` is the index of the node's input whose tree it shows; of a cache mount, as which it
+    begins.
+    """
 
     type: MountType
     target: str
@@ -92,6 +94,14 @@ class StepMount:
     gid: int | None = None
     required: bool = False
     env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepDevice:
+    """One `RUN --device`: a path or a CDI name. One that is not `required` may be missing."""
+
+    name: str
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,8 @@ class Exec:
     hidden_args: tuple[tuple[str, str], ...] = ()
     mounts: tuple[StepMount, ...] = ()
     network: str = "default"
+    security: str = "sandbox"
+    devices: tuple[StepDevice, ...] = ()
     extra_hosts: tuple[str, ...] = ()
     script: InlineFile | None = None
     platform: str = ""
@@ -165,6 +177,10 @@ def definition(step: Step) -> dict[str, Any]:
         del fields["reference"]
     elif isinstance(step, Exec):
         del fields["hidden_args"], fields["execution"]
+        if step.security == "sandbox":
+            del fields["security"]  # nor has a plain RUN what was not there before
+        if not step.devices:
+            del fields["devices"]
         fields["mounts"] = [_mount_definition(mount) for mount in step.mounts]
         fields["extra_hosts"] = [host.partition(":")[0] for host in step.extra_hosts]
         if not step.hostname:

@@ -12,6 +12,7 @@ from typing import Any
 
 from buildtool.aio import offload
 from buildtool.cache import Lease, Store
+from buildtool.cache.memory_files import let_go, remembered
 from buildtool.errors import BuildtoolError, NotFound
 from buildtool.images import Image, Images
 from buildtool.networks import Networks
@@ -19,6 +20,7 @@ from buildtool.oci import Platform, Reference, parse_reference
 from buildtool.runtime import Runtime, Task
 from buildtool.solve.bases import MissingBase
 from buildtool.solve.cache_keeper import CacheKeeper
+from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.events import BasePull, Built, Event, Warning
 from buildtool.solve.flights import Flights
 from buildtool.solve.gate import Gate, default_capacity
@@ -27,9 +29,9 @@ from buildtool.solve.prepare import Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
 from buildtool.solve.request import BuildRequest, BuildResult
 from buildtool.solve.result import LayerDigests, add_image, find_image, image_key, without_empty
-from buildtool.solve.run import RunContext
-from buildtool.solve.run_mounts import CacheMounts, SharedFiles
+from buildtool.solve.run_mounts import SharedFiles
 from buildtool.solve.run_network import RunNetworks
+from buildtool.solve.run_room import RunContext
 from buildtool.solve.solver import Shared, Solver
 
 _UPLOADED = "uploaded"
@@ -83,8 +85,9 @@ class Builder:
         self.cache.remove_leftovers()
         self._left: list[Path] | None = None
         forget_old_files(store.root)
-        if directory.is_dir():
-            self._left = [path for path in directory.iterdir() if path.is_dir()]
+        left = [path for place in remembered(directory) for path in place.iterdir() if path.is_dir()]
+        if left:
+            self._left = left
 
     async def build(
         self, request: BuildRequest, emit: Callable[[Event], None], begun: Callable[[str], None] = lambda build: None
@@ -117,7 +120,7 @@ class Builder:
         self, request: BuildRequest, tags: list[Reference], emit: Callable[[Event], None], recording: Recording
     ) -> tuple[BuildResult, bool]:
         """The result, and whether any step was executed."""
-        await self._clear_left()
+        await self.clear_left()
         with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:
             began = time.monotonic()
             prepared = await self._with_bases(request, lease, emit)
@@ -151,7 +154,7 @@ class Builder:
         if self._background:
             await asyncio.wait(self._background)
 
-    async def _clear_left(self) -> None:
+    async def clear_left(self) -> None:
         """End and remove what steps of a killed daemon left: processes, control groups, bundles."""
         left, self._left = self._left, None
         for path in left or ():
@@ -160,6 +163,7 @@ class Builder:
                 if isinstance(found, Task):
                     await found.delete()
             await offload(shutil.rmtree, path, ignore_errors=True)
+            let_go(path.parent)
 
     async def _with_bases(self, request: BuildRequest, lease: Lease, emit: Callable[[Event], None]) -> Prepared:
         """Prepare; base images that are missing (all of them with `request.pull`) are pulled first."""

@@ -18,8 +18,8 @@ from buildtool.cache.disk import remove_tree, tree_usage
 from buildtool.errors import Conflict, InvalidInput, NotFound
 from buildtool.oci import Digest
 from buildtool.solve.cache_entries import CacheEntry, Policy, choose, matcher, matches_id
+from buildtool.solve.cache_mounts import CacheMounts, cache_mount_name
 from buildtool.solve.records import MOUNTS, Origin
-from buildtool.solve.run_mounts import CacheMounts, cache_mount_name
 
 _PROTECTED = "cache-protected"
 _SHORT = 12

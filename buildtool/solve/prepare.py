@@ -111,6 +111,7 @@ def _options(request: BuildRequest) -> PlanOptions:
         platform=parse_platform(request.platform) if request.platform else host_platform(),
         labels=request.labels,
         network="default" if request.network_mode in ("", "bridge") else request.network_mode,
+        entitlements=request.entitlements,
         extra_hosts=request.extra_hosts,
         epoch=request.epoch,
         context_epoch=request.context_epoch,

@@ -9,6 +9,7 @@ from typing import Any
 from buildtool.errors import Span
 from buildtool.images import Image
 from buildtool.solve.explain import Difference
+from buildtool.solve.run_agent import Dial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class BuildRequest:
     early cutoff.
     `epoch` is SOURCE_DATE_EPOCH in seconds, `context_epoch` what it is when it is
     "context" (see PlanOptions). `registry_auth` is handed to `Pull` as it is.
+    `secrets` are values by id and `agents` open connections to ssh agents by id, both for RUN --mount; neither is
+    written anywhere. `entitlements`: what RUN steps may have beyond the sandbox (see PlanOptions).
     """
 
     dockerfile: str
@@ -53,7 +56,9 @@ class BuildRequest:
     cpuset_mems: str = ""
     ulimits: tuple[dict[str, Any], ...] = ()
     cgroup_parent: str = ""
-    secrets: dict[str, bytes] = field(default_factory=dict)
+    secrets: dict[str, bytes] = field(default_factory=dict, repr=False)
+    agents: dict[str, Dial] = field(default_factory=dict, repr=False)
+    entitlements: frozenset[str] = frozenset()
     epoch: int | None = None
     context_epoch: int | None = None
     explain: bool = False

@@ -6,14 +6,11 @@ covers them, what it lacks is there without a trace in the step's layer.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import posixpath
 import shutil
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +20,10 @@ from buildtool.cache.overlay import in_user_namespace
 from buildtool.errors import NotFound, StepFailed
 from buildtool.graph import Exec, Node, StepMount
 from buildtool.oci import sha256
+from buildtool.solve.run_agent import AgentSocket, Dial
 
 HOSTNAME = "buildkitsandbox"
+AGENTS = "/run/buildkit/ssh_agent."
 _LOCAL_HOSTS = (
     "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n"
     "ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
@@ -34,56 +33,6 @@ _MOST_LOWER = 3500
 """Bytes of a lowerdir option that surely fit a mount's option page."""
 
 OciMount = dict[str, Any]
-
-
-def cache_mount_name(id: str) -> str:
-    """The name of the directory of a cache mount."""
-    return sha256(id.encode())[7:39]
-
-
-@dataclass
-class CacheMounts:
-    """The directories of `RUN --mount=type=cache`, below `<root>/mounts`, and who uses them.
-
-    Who removes one holds `guard` and sees that it is not `busy`.
-    """
-
-    root: Path
-    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
-    _private: dict[str, set[int]] = field(default_factory=dict)
-    _users: Counter[str] = field(default_factory=Counter)
-    guard: threading.Lock = field(default_factory=threading.Lock)
-
-    def busy(self, name: str) -> bool:
-        """Whether a step has the directory of this name now."""
-        return self._users[name] > 0
-
-    async def acquire(self, mount: StepMount, stack: AsyncExitStack) -> Path:
-        """The directory for one step; it is held (locked, private) until the stack closes."""
-        name = cache_mount_name(mount.id)
-        if mount.sharing == "locked":
-            lock = self._locks.setdefault(name, asyncio.Lock())
-            await stack.enter_async_context(lock)
-        elif mount.sharing == "private":
-            used = self._private.setdefault(name, set())
-            number = next(n for n in range(len(used) + 1) if n not in used)
-            used.add(number)
-            stack.callback(used.discard, number)
-            name = f"{name}.{number}" if number else name
-        directory = self.root / name
-        data = directory / "data"
-        with self.guard:
-            if not data.is_dir():
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                (directory / "id").write_text(mount.id)
-                data.mkdir(exist_ok=True)
-                data.chmod(0o755 if mount.mode is None else mount.mode)
-                if os.geteuid() == 0 and (mount.uid or mount.gid):
-                    os.chown(data, mount.uid or 0, mount.gid or 0)
-            os.utime(directory / "id")  # when it was last used
-            self._users[name] += 1
-        stack.callback(self._users.subtract, [name])
-        return data
 
 
 @dataclass
@@ -152,6 +101,8 @@ class RunFiles:
     mounts: list[OciMount] = field(default_factory=list)
     env: list[str] = field(default_factory=list)
     targets: list[tuple[str, bool]] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
 
     def add_names(self, resolv: str, hosts: Sequence[str], gateway: str) -> None:
         """/etc/resolv.conf, /etc/hosts and /etc/hostname; `gateway` is the host's address as the step sees it."""
@@ -171,11 +122,11 @@ class RunFiles:
         _write_file(path, content, mode)
         self.bind(path, target, readonly=readonly)
 
-    def bind(self, source: Path, target: str, *, readonly: bool) -> None:
+    def bind(self, source: Path, target: str, *, readonly: bool, is_directory: bool | None = None) -> None:
         """A bind mount of a file or directory of the host."""
         options = ["rbind", "ro" if readonly else "rw"]
         self.mounts.append({"destination": target, "type": "bind", "source": str(source), "options": options})
-        self.targets.append((target, source.is_dir()))
+        self.targets.append((target, source.is_dir() if is_directory is None else is_directory))
 
     def add_tmpfs(self, mount: StepMount) -> None:
         """An empty file system in memory."""
@@ -183,14 +134,15 @@ class RunFiles:
         self.mounts.append({"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options})
         self.targets.append((mount.target, True))
 
-    def add_secret(self, mount: StepMount, number: int) -> None:
-        """A secret as a file or variable. Raises NotFound when it is required and was not given."""
+    def add_secret(self, mount: StepMount, number: int) -> list[bytes]:
+        """A secret as a file or variable; its value, when it was given. Raises NotFound when it is required and was
+        not."""
         value = self.secrets.get(mount.id)
         if value is None:
             if mount.required:
                 hint = f"give it with --secret id={mount.id}"
                 raise NotFound(f"secret {mount.id}: not found", where=self.node.span, hint=hint)
-            return
+            return []
         if mount.env:
             self.env.append(f"{mount.env}={value.decode(errors='surrogateescape')}")
         if mount.target:
@@ -198,6 +150,26 @@ class RunFiles:
             self.add_file(mount.target, f"secret.{number}", value, mode=mode)
             if os.geteuid() == 0 and (mount.uid or mount.gid):
                 os.chown(self.directory / f"secret.{number}", mount.uid or 0, mount.gid or 0)
+        return [value]
+
+    def add_agent(self, mount: StepMount, agents: Mapping[str, Dial]) -> AgentSocket | None:
+        """The socket of an ssh agent. Raises NotFound when it is required and none was given."""
+        dial = agents.get(mount.id)
+        if dial is None:
+            if mount.required:
+                hint = f"give it with --ssh {mount.id}, or --ssh {mount.id}=SOCKET"
+                raise NotFound(f"ssh agent {mount.id}: not found", where=self.node.span, hint=hint)
+            return None
+        number = len([target for target, _ in self.targets if target.startswith(AGENTS)])
+        agent = AgentSocket(self.directory / f"ssh.{number}", dial)
+        target = mount.target or f"{AGENTS}{number}"
+        agent.path.chmod(0o600 if mount.mode is None else mount.mode)
+        if os.geteuid() == 0 and (mount.uid or mount.gid):
+            os.chown(agent.path, mount.uid or 0, mount.gid or 0)
+        self.bind(agent.path, target, readonly=False)
+        if not any(each.startswith("SSH_AUTH_SOCK=") for each in self.env):
+            self.env.append(f"SSH_AUTH_SOCK={target}")
+        return agent
 
     def add_tree(self, mount: StepMount, chain: Sequence[SnapshotId], scratch: Draft | None) -> None:
         """A directory or file of another tree. With `scratch` it can be written to; nothing of that is kept."""

@@ -21,6 +21,7 @@ from buildtool.errors import BuildtoolError, NotFound, StepFailed
 from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, StepId
 from buildtool.images import Images
 from buildtool.oci import sha256
+from buildtool.solve.cache_mounts import cache_mount_name
 from buildtool.solve.expiry import expired
 from buildtool.solve.explain import Difference
 from buildtool.solve.file_steps import (
@@ -40,8 +41,8 @@ from buildtool.solve.keys import SCRATCH_KEY, seen_key
 from buildtool.solve.ledger import Emit, Ledger
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import Copied, Origin, Records, StepResult
-from buildtool.solve.run import RunContext, Usage
-from buildtool.solve.run_mounts import cache_mount_name
+from buildtool.solve.run import Usage
+from buildtool.solve.run_room import RunContext
 from buildtool.solve.threads import to_end
 from buildtool.solve.trees import Layers, same_tree, without_empty
 from buildtool.solve.tries import execute_tries

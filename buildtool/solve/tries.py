@@ -10,7 +10,8 @@ from buildtool.errors import StepFailed
 from buildtool.graph import Exec, Node
 from buildtool.solve.flights import Listener
 from buildtool.solve.request import BuildRequest
-from buildtool.solve.run import RunContext, Usage, execute_run
+from buildtool.solve.run import Usage, execute_run
+from buildtool.solve.run_room import RunContext
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0

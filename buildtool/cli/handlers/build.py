@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 
 from buildtool.cli.build_input import BuildInput, read_input
 from buildtool.cli.build_request import request_document
@@ -52,20 +53,37 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
     source = read_input(call.arguments[0], call.text("file"))
     source.name = shown or source.name
     make_plain(call, source)
-    response = None if source.archive is not None else _ask(call, source)
-    if response is None:
-        from buildtool.cli.build_classic import build_classic
+    with ExitStack() as stack:
+        more: dict[str, Any] = {}
+        if call.texts("ssh") and source.archive is None:
+            from buildtool.cli.build_agents import Agents
 
-        return build_classic(call, source, quiet=progress == "quiet")
-    return _follow(call, response, _display(progress))
+            agents = stack.enter_context(Agents(call.client, call.texts("ssh")))
+            more = {"session": agents.session, "ssh": agents.names}
+        response = None if source.archive is not None else _ask(call, source, more)
+        if response is None:
+            return _classic(call, source, progress)
+        return _follow(call, response, _display(progress))
 
 
-def _ask(call: Call, source: BuildInput) -> Response | None:
+def _classic(call: Call, source: BuildInput, progress: str) -> str:
+    from buildtool.cli.build_classic import build_classic
+
+    for flag in ("allow", "secret", "ssh"):
+        if call.texts(flag):
+            raise InvalidInput(
+                f"--{flag} is not possible with Docker's classic build call",
+                hint="name a directory as the context and build with buildtool's daemon",
+            )
+    return build_classic(call, source, quiet=progress == "quiet")
+
+
+def _ask(call: Call, source: BuildInput, more: dict[str, Any]) -> Response | None:
     """The answer of our own build call; None when this daemon is another engine and has only Docker's.
 
     A context that the daemon cannot see under the same path is sent as a tar.
     """
-    document, logins = request_document(call, source), config_headers()
+    document, logins = request_document(call, source) | more, config_headers()
     if call.client.address.path:
         try:
             return call.client.call("POST", _PATH, document=document, headers=logins)

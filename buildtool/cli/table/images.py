@@ -15,7 +15,6 @@ def _absent(name: str, short: str, what: str) -> Flag:
 
 
 _ABSENT_FROM_BUILD = (
-    _absent("allow", "", "RUN steps get no entitlements"),
     _absent("annotation", "", "images get labels only"),
     _absent("attest", "", "no attestations are made"),
     _absent("build-context", "", "a build has one context"),
@@ -26,9 +25,7 @@ _ABSENT_FROM_BUILD = (
     _absent("no-cache-filter", "", "--no-cache is for all steps"),
     _absent("output", "o", "the image goes into the daemon; `buildtool save` writes it to a file"),
     _absent("push", "", "push the image afterwards: `buildtool push NAME`"),
-    _absent("secret", "", "RUN steps get no secrets from the client"),
     _absent("squash", "", "layers are kept as they are"),
-    _absent("ssh", "", "RUN steps get no ssh agent from the client"),
     Flag("provenance", "", "string", "Accepted for Docker's sake: none is made", hidden=True),
     Flag("sbom", "", "string", "Accepted for Docker's sake: none is made", hidden=True),
 )
@@ -40,6 +37,7 @@ COMMANDS = {
         "Build an image from a Buildfile",
         (
             Flag("add-host", "", "list", "Add a line to /etc/hosts of the RUN steps (host:ip)"),
+            Flag("allow", "", "list", "Allow RUN steps more (security.insecure|network.host|device|device=NAME)"),
             Flag("build-arg", "", "list", "Value of an ARG (NAME=value, or NAME to pass this environment's on)"),
             Flag(
                 "call",
@@ -101,7 +99,9 @@ COMMANDS = {
                 hidden=True,
                 default=True,
             ),
+            Flag("secret", "", "list", "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])"),
             Flag("shm-size", "", "bytes", "Size of /dev/shm of the RUN steps"),
+            Flag("ssh", "", "list", "Agent for RUN --mount=type=ssh (default, NAME=SOCKET or NAME=KEY[,KEY])"),
             Flag("tag", "t", "list", "Name of the image (name:tag)"),
             Flag("target", "", "string", "Stage to build"),
             Flag("ulimit", "", "ulimit", "Resource limit of the RUN steps (name=soft[:hard])"),
