@@ -10,6 +10,7 @@ import pytest
 
 from buildtool.errors import Conflict, InvalidInput, NotFound
 from buildtool.solve.cache_entries import CacheEntry, Policy
+from buildtool.solve.cache_mounts import cache_mount_name
 from tests.unit.solve.conftest import Workshop
 
 TEXT = "FROM busybox\nRUN echo 1 > /one\nRUN echo 2 > /two\n"
@@ -129,7 +130,7 @@ def test_what_a_running_build_uses_is_left_alone(shop: Workshop) -> None:
 
     async def prune_meanwhile() -> list[bool]:
         task = asyncio.ensure_future(shop.abuild(text))
-        while not shop.builder._shared.run.cache_mounts._users:
+        while not shop.builder._shared.run.cache_mounts.busy(cache_mount_name("busy")):
             await asyncio.sleep(0.01)
         keeper = shop.builder.cache
         gone, _ = await asyncio.to_thread(keeper.prune, Policy(all=True, mounts=True), shop.images.pins())
