@@ -65,7 +65,7 @@ def ensure_images(
             continue
         if has_build and not (wanted == "always" and service.get("image")):
             continue
-        if _has_to_pull(engine, image, wanted, image in known):
+        if _has_to_pull(engine, image, wanted, image in known, service.get("pull_refresh_after") or ""):
             to_pull[image] = (name, service.get("platform") or "")
     _pull(to_pull, tools)
     if to_build:
@@ -92,7 +92,7 @@ def _pull_policy(service: dict[str, Any], policy: ImagePolicy) -> str:
     return service.get("pull_policy") or "missing"
 
 
-def _has_to_pull(engine: Engine, image: str, wanted: str, there: bool) -> bool:
+def _has_to_pull(engine: Engine, image: str, wanted: str, there: bool, refresh: str) -> bool:
     if wanted == "always":
         return True
     if wanted == "never":
@@ -101,6 +101,8 @@ def _has_to_pull(engine: Engine, image: str, wanted: str, there: bool) -> bool:
         return False
     if not there:
         return True
+    if wanted == "refresh":
+        wanted = f"every_{refresh or '24h'}"
     period = {"daily": "24h", "weekly": "168h"}.get(wanted, wanted.removeprefix("every_") if "_" in wanted else "")
     if not period or wanted == "if_not_present":
         return False

@@ -167,6 +167,8 @@ def _images_to_remove(project: Project | None, name: str, containers: list[Conta
 
 
 def _remove_image(engine: Engine, image: str, report: Report) -> None:
+    if engine.image(image) is None:
+        return
     report.state("Image", image, "Removing")
     try:
         engine.act("DELETE", f"/images/{quote_path(image)}", missing=True)

@@ -32,6 +32,10 @@ def make_container(
     except EngineError as error:
         if error.status == 409 and called in error.message:
             error.hint = f"Remove it (buildtool rm {called}), or give this project another name with -p."
+        elif called not in error.message:
+            error.hint = "\n".join(
+                part for part in (error.hint, f"It was to be {called} of service {name!r}.") if part
+            )
         raise
     identifier: str = answer["Id"]
     try:

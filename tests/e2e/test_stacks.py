@@ -382,6 +382,72 @@ def test_build_sections_are_built_once_and_again_when_asked(stack: Stack) -> Non
     stack.cli("rmi", f"{stack.name}/b", f"{stack.name}:x")
 
 
+def test_services_share_the_steps_of_their_builds(stack: Stack) -> None:
+    inline = 'dockerfile_inline: "FROM busybox\\nRUN cat /proc/sys/kernel/random/uuid > /id\\n"'
+    stack.write(f"services: {{a: {{build: {{{inline}}}, command: LOOP}}, b: {{build: {{{inline}}}, command: LOOP}}}}")
+    stack("up", "-d")
+    assert stack("exec", "a", "cat", "/id").stdout == stack("exec", "b", "cat", "/id").stdout
+    stack("down", "--rmi", "local")
+
+
+def test_start_first_replaces_without_a_gap(stack: Stack) -> None:
+    stack.write(
+        """
+        services:
+          a:
+            image: busybox
+            command: LOOP
+            environment: {V: "${V:-1}"}
+            healthcheck: {test: [CMD, "true"], interval: 1s, start_period: 5s, start_interval: 100ms}
+            deploy: {update_config: {order: start-first}}
+        """
+    )
+    stack("up", "-d")
+    told = stack("up", "-d", env={"V": "2"}).stderr
+    healthy = told.index("a-1  Healthy")
+    assert told.index("a-1  Started") < healthy
+    assert stack("exec", "a", "sh", "-c", "echo $V", env={"V": "2"}).stdout == "2\n"
+    assert set(stack.containers("-a")) == {"a-1"}
+
+
+def test_a_service_shares_the_network_of_another(stack: Stack) -> None:
+    stack.write(
+        """
+        services:
+          side: {image: busybox, command: LOOP, network_mode: "service:main", pid: "service:main"}
+          main: {image: busybox, command: LOOP, environment: {V: "${V:-1}"}, networks: {n: {ipv4_address: 10.88.9.9}}}
+        networks: {n: {ipam: {config: [{subnet: 10.88.9.0/24}]}}}
+        """
+    )
+    stack("up", "-d")
+    assert "10.88.9.9" in stack("exec", "side", "ip", "address").stdout
+    before = stack.ids()
+    stack("up", "-d", env={"V": "2"})
+    after = stack.ids()
+    assert before["side-1"] != after["side-1"] and before["main-1"] != after["main-1"]
+    assert "10.88.9.9" in stack("exec", "side", "ip", "address", env={"V": "2"}).stdout
+
+
+def test_external_networks_and_volumes_must_be_there_and_stay(stack: Stack) -> None:
+    name = f"{stack.name}-outside"
+    stack.write(
+        f"""
+        services: {{a: {{image: busybox, command: LOOP, networks: [n], volumes: ["v:/v"]}}}}
+        networks: {{n: {{external: true, name: {name}}}}}
+        volumes: {{v: {{external: true, name: {name}}}}}
+        """
+    )
+    failed = stack("up", "-d", check=False)
+    assert f"network {name} declared as external, but could not be found" in failed.stderr
+    stack.cli("network", "create", name)
+    stack.cli("volume", "create", name)
+    stack("up", "-d")
+    stack("down", "-v")
+    assert name in stack.cli("network", "ls", "--format", "{{.Name}}").stdout.split()
+    stack.cli("network", "rm", name)
+    stack.cli("volume", "rm", name)
+
+
 def test_profiles_and_a_service_by_its_name(stack: Stack) -> None:
     stack.write(
         "services: {a: {image: busybox, command: LOOP}, b: {image: busybox, command: LOOP, profiles: [extra]}}"
