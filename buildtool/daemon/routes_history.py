@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,7 +66,10 @@ def _matches(record: BuildRecord, filters: dict[str, list[str]]) -> bool:
 def _summary(record: BuildRecord) -> dict[str, Any]:
     document: dict[str, Any] = msgspec.to_builtins(record)
     steps = document.pop("steps", [])
-    return {"total": len(steps), "cached": record.cached, "tags": [], "image": "", "seconds": 0.0, **document}
+    shown = {"total": len(steps), "cached": record.cached, "tags": [], "image": "", "seconds": 0.0, **document}
+    if record.status == "running":
+        shown["seconds"] = max(0.0, time.time() - record.began)
+    return shown
 
 
 @routes.add("GET", "/buildtool/v1/builds/{id}")

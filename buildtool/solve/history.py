@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from buildtool.cache import Store
-from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound, StepFailed
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound, StepFailed, StoreFull
 from buildtool.solve import events
 from buildtool.solve.request import BuildRequest, BuildWarning, StepRecord
 
@@ -151,8 +151,11 @@ class BuildHistory:
         return recording
 
     def keep(self, record: BuildRecord) -> None:
-        """Remember a build that has ended. Blocking."""
-        self._documents.put(record.id, msgspec.to_builtins(record))
+        """Remember a build that has ended. Blocking. On a full disk it is remembered as long as the daemon lives."""
+        try:
+            self._documents.put(record.id, msgspec.to_builtins(record))
+        except StoreFull:
+            return
         self._running.pop(record.id, None)
         for old in self._documents.keys()[: -self._keep]:
             self._delete(old)

@@ -370,7 +370,8 @@ class Solver:
         below = prepared.keys[node.parent] if node.parent is not None else SCRATCH_KEY
         records.put(key, preimage, result, below, origin)
         if result.content and not hit:
-            records.put(result.content, {"level": "content"}, result, origin=origin)
+            by_content = (planned.preimage if planned is not None else None) or {"level": "content"}
+            records.put(result.content, by_content, result, origin=origin)
         if isinstance(node.step, Exec) and not hit:
             records.note_execution(seen_key(node), key, [prepared.keys[needed] for needed in node.inputs])
             for mount in node.step.mounts:

@@ -31,7 +31,10 @@ class BuildFailed(BuildtoolError):
 
 def build(call: Call) -> int:
     """Build, show how it goes on stderr, and print the image's id on stdout when --quiet is given."""
-    progress = "quiet" if call.switch("quiet") else call.text("progress")
+    wanted = call.text("progress")
+    if not call.given("progress"):
+        wanted = os.environ.get("BUILDKIT_PROGRESS", "") or wanted
+    progress = "quiet" if call.switch("quiet") else wanted
     if progress not in ("auto", "plain", "tty", "quiet", "rawjson"):
         raise InvalidInput(
             f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty, quiet and rawjson."
