@@ -5,6 +5,7 @@ A function of values: it is what `up` executes, what `up --dry-run` and `stack d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from buildtool.stacks.files import files_hash, written_files
 from buildtool.stacks.hashing import network_hash, service_hash, volume_hash
 from buildtool.stacks.model import Project
 
+# What a successor is called until it takes over.
+_LEFT_OVER = re.compile(r"[0-9a-f]{12}_")
 CREATE, RECREATE, START, RESTART, KEEP, REMOVE = "create", "recreate", "start", "restart", "keep", "remove"
 
 
@@ -217,6 +220,8 @@ def _why_recreate(
     service = project.services[name]
     if options.no_recreate:
         return ""
+    if _LEFT_OVER.match(container.name):
+        return "an interrupted up left it"
     named = not options.services or name in options.services
     if options.force_recreate and named:
         return "--force-recreate"

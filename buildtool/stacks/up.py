@@ -205,30 +205,39 @@ class Up:
     def _start(self, name: str) -> None:
         self.wait_for_dependencies(name)
         self._remove_surplus(name)
-        service = self._project.services[name]
         actions = {action.number: action for action in self._plan.services[name] if action.what != REMOVE}
-        for number in sorted(self._made[name]):
-            action = actions[number]
-            identifier, shown, replaced = self._made[name][number]
-            if action.what == KEEP:
-                continue
-            if action.what == RESTART and action.container is not None:
-                stop_container(self._engine, self._project, action.container, self._report, self._timeout)
-            first = replaced is not None and replaced.running and _starts_first(service)
-            if not first:
-                self._take_over(name, number)
-            self._initialise(name, number, action)
-            self._report.state("Container", shown, "Starting")
-            self.started[identifier] = time.time()
-            self._engine.act("POST", f"/containers/{identifier}/start")
-            if self._begun is not None:
-                self._begun(identifier, shown)
-            if service.get("post_start"):
-                run_hooks(self._engine, identifier, shown, service["post_start"], "post_start")
-            self._report.state("Container", shown, "Started")
-            if first:
-                conditions.wait_for(self._engine, [(identifier, shown)], conditions.running_or_healthy, self._report)
-                self._take_over(name, number)
+        due = [number for number in sorted(self._made[name]) if actions[number].what != KEEP]
+        walk = Walk(self._parallel)
+        for number in due:
+            # Init containers that run once for all run before the first.
+            needs = [("start", str(due[0]))] if self._project.services[name].get("pre_start") else []
+            walk.add(
+                ("start", str(number)),
+                lambda number=number: self._start_one(name, number, actions[number]),  # type: ignore[misc]
+                needs if number != due[0] else [],
+            )
+        walk.run()
+
+    def _start_one(self, name: str, number: int, action: Action) -> None:
+        service = self._project.services[name]
+        identifier, shown, replaced = self._made[name][number]
+        if action.what == RESTART and action.container is not None:
+            stop_container(self._engine, self._project, action.container, self._report, self._timeout)
+        first = replaced is not None and replaced.running and _starts_first(service)
+        if not first:
+            self._take_over(name, number)
+        self._initialise(name, number, action)
+        self._report.state("Container", shown, "Starting")
+        self.started[identifier] = time.time()
+        self._engine.act("POST", f"/containers/{identifier}/start")
+        if self._begun is not None:
+            self._begun(identifier, shown)
+        if service.get("post_start"):
+            run_hooks(self._engine, identifier, shown, service["post_start"], "post_start")
+        self._report.state("Container", shown, "Started")
+        if first:
+            conditions.wait_for(self._engine, [(identifier, shown)], conditions.running_or_healthy, self._report)
+            self._take_over(name, number)
 
     def _initialise(self, name: str, number: int, action: Action) -> None:
         """Run `pre_start` for a container that has never run."""

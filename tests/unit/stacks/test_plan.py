@@ -101,6 +101,14 @@ def test_scaling_fills_gaps_and_removes_the_highest_and_outdated_first() -> None
     assert words(planned(project, some, Options(scale={"web": 0}))) == [("remove", "web", 3), ("remove", "web", 1)]
 
 
+def test_what_an_interrupted_up_left_is_cleared_away() -> None:
+    project = load_texts(TEXT)
+    some = [container("db", of=project), container("web", of=project), container("web", of=project)]
+    some[2].id, some[2].name = "f" * 64, f"{'0' * 12}_p-web-1"
+    plan = planned(project, some)
+    assert words(plan) == [("remove", "web", 1)] and plan.changes[0].container is some[2]
+
+
 def test_force_and_no_recreate() -> None:
     old, project = load_texts(TEXT, env={"V": "0"}), load_texts(TEXT)
     both = [container("web", of=old), container("db", of=project)]
