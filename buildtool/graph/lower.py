@@ -5,12 +5,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol, cast
 
 from buildtool.buildfile import expand_text, parse_mount
 from buildtool.buildfile.instructions import Copy as CopyInstruction
 from buildtool.buildfile.instructions import Heredoc, Instruction, MountOption, Run, Word, Workdir
-from buildtool.errors import InvalidInput, Span, Unavailable
+from buildtool.errors import InvalidInput, Span
+from buildtool.graph.downloads import pattern_of, remote_source
 from buildtool.graph.entitlements import run_devices, run_network, run_security
 from buildtool.graph.scope import Scope
 from buildtool.graph.state import StageState
@@ -21,13 +23,13 @@ from buildtool.graph.steps import (
     Merge,
     Mkdir,
     MountType,
+    Remote,
     Step,
     StepId,
     StepMount,
 )
 
 TreeOf = Callable[[str, Span], StepId]
-_URL = re.compile(r"(?:https?|git|ssh)://|git@")
 _NUMERIC_OWNER = re.compile(r"\d+(:\d+)?")
 
 
@@ -178,14 +180,9 @@ class Lowering:
     def _copy(self, state: StageState, instruction: CopyInstruction) -> None:
         scope, view = state.scope, state.scope.view()
         sources = tuple(scope.expand(word, view) for word in instruction.sources)
-        for source, word in zip(sources, instruction.sources, strict=True):
-            _check_source(source, word, instruction)
-        if instruction.checksum is not None:
-            raise InvalidInput(
-                "ADD --checksum: only a download has a checksum to be verified",
-                where=instruction.checksum.span,
-                hint="remove the flag: files of the context are verified by their content anyway",
-            )
+        checksum = scope.expand(instruction.checksum, view) if instruction.checksum is not None else ""
+        remotes = [_remote(*each, instruction, checksum) for each in zip(sources, instruction.sources, strict=True)]
+        _check_checksum(instruction, remotes)
         inline = tuple(_inline(heredoc, scope, view) for heredoc in instruction.heredocs)
         destination = _destination(state.workdir, scope.expand(instruction.destination, view))
         if len(sources) + len(inline) > 1 and not destination.endswith("/"):
@@ -196,11 +193,10 @@ class Lowering:
             )
         chown = scope.expand(instruction.chown, view) if instruction.chown is not None else ""
         link = instruction.link and (not chown or _NUMERIC_OWNER.fullmatch(chown) is not None)
-        step = Copy(
-            sources=tuple(_clean(source, instruction.parents) for source in sources),
+        plain = Copy(
+            sources=(),
             destination=destination,
             from_context=instruction.from_ is None,
-            inline=inline,
             chown=chown,
             chmod=scope.expand(instruction.chmod, view) if instruction.chmod is not None else "",
             link=link,
@@ -209,20 +205,29 @@ class Lowering:
             unpack=instruction.unpack if instruction.is_add else False,
             if_exists=instruction.if_exists,
         )
-        inputs: tuple[StepId, ...] = () if link else (state.tip,)
-        if instruction.from_ is not None:
-            inputs = (*inputs, self._tree_of(instruction.from_.text, instruction.from_.span))
-        places = tuple(zip(step.sources, (word.span for word in instruction.sources), strict=True))
-        added = self._add(step, inputs, instruction, places=places)
-        if link:
-            added = self._add(Merge(), (state.tip, added), instruction, hidden=True)
-        self._advance(state, added)
+        places = [
+            (pattern_of(remote) if remote is not None else _clean(source, instruction.parents), word.span)
+            for source, remote, word in zip(sources, remotes, instruction.sources, strict=True)
+        ]
+        parts = _parts(places, remotes, inline)
+        for here, files, remote in parts:
+            step = replace(plain, sources=tuple(name for name, _ in here), inline=files)
+            tree: tuple[StepId, ...] = ()
+            if remote is not None:
+                step = replace(step, from_context=False, unpack=instruction.unpack or False)
+                tree = (self._add(remote, (), instruction, places=((remote.url, here[0][1]),), hidden=True),)
+            elif instruction.from_ is not None:
+                tree = (self._tree_of(instruction.from_.text, instruction.from_.span),)
+            added = self._add(step, (*(() if link else (state.tip,)), *tree), instruction, places=tuple(here))
+            if link:
+                added = self._add(Merge(), (state.tip, added), instruction, hidden=True)
+            self._advance(state, added)
         flags = "".join(
             f" --{name}{value}"
             for name, value in (
-                ("parents", "" if step.parents else None),
-                ("chown=", step.chown or None),
-                ("chmod=", step.chmod or None),
+                ("parents", "" if plain.parents else None),
+                ("chown=", plain.chown or None),
+                ("chmod=", plain.chmod or None),
                 ("if-exists", "" if instruction.if_exists else None),
             )
             if value is not None
@@ -230,7 +235,8 @@ class Lowering:
         shown = [*sources, *(f"<<{file.name}" for file in inline)]
         target = scope.expand(instruction.destination, view)
         made_by = f"{instruction.keyword}{flags} {' '.join(shown)} {target}"
-        state.note(made_by, layer=True, optional=instruction.if_exists)
+        for _ in parts:
+            state.note(made_by, layer=True, optional=instruction.if_exists)
 
     def _advance(self, state: StageState, step: StepId) -> None:
         state.tip = step
@@ -250,18 +256,42 @@ def _destination(workdir: str, text: str) -> str:
     return path
 
 
-def _check_source(source: str, word: Word, instruction: CopyInstruction) -> None:
+def _remote(source: str, word: Word, instruction: CopyInstruction, checksum: str) -> Remote | None:
     if not source:
         raise InvalidInput(f"{instruction.keyword}: a source is empty", where=word.span, hint="write . for all files")
-    if not _URL.match(source):
+    remote = remote_source(source, word, instruction, checksum)
+    if remote is None and instruction.keep_git_dir:
+        raise InvalidInput("ADD --keep-git-dir: the source is no git repository", where=word.span)
+    return remote
+
+
+def _check_checksum(instruction: CopyInstruction, remotes: list[Remote | None]) -> None:
+    if instruction.checksum is None:
         return
-    if not instruction.is_add:
-        raise InvalidInput(f"source can't be a URL for COPY: {source}", where=word.span, hint="ADD copies from URLs")
-    raise Unavailable(
-        f"ADD from a URL is not supported by this daemon: {source}",
-        where=word.span,
-        hint="download it before the build into the context, or with RUN in the image",
-    )
+    if len(remotes) + len(instruction.heredocs) > 1:
+        raise InvalidInput("ADD --checksum can't be specified for multiple sources", where=instruction.checksum.span)
+    if remotes == [None] or not remotes:
+        raise InvalidInput(
+            "ADD --checksum: only a download has a checksum to be verified",
+            where=instruction.checksum.span,
+            hint="remove the flag: files of the context are verified by their content anyway",
+        )
+
+
+def _parts(
+    places: list[tuple[str, Span]], remotes: list[Remote | None], inline: tuple[InlineFile, ...]
+) -> list[tuple[list[tuple[str, Span]], tuple[InlineFile, ...], Remote | None]]:
+    """The sources by the tree they come from, in their order: each fetched one is a part of its own."""
+    parts: list[tuple[list[tuple[str, Span]], tuple[InlineFile, ...], Remote | None]] = []
+    for place, remote in zip(places, remotes, strict=True):
+        if remote is None and parts and parts[-1][2] is None:
+            parts[-1][0].append(place)
+        else:
+            parts.append(([place], (), remote))
+    if inline:
+        here = parts.pop()[0] if parts and parts[-1][2] is None else []
+        parts.append((here, inline, None))
+    return parts
 
 
 def _inline(heredoc: Heredoc, scope: Scope, view: Mapping[str, str]) -> InlineFile:

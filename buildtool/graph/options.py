@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildtool.errors import Span
+from buildtool.graph.contexts import Context
 from buildtool.oci import ImageConfig, Platform, chain_id, host_platform
 
 
@@ -14,7 +15,7 @@ class PlanOptions:
     """`platform` is the one built for, `build_platform` the one built on. `build_args`: None = declared without a
     value. `epoch` is SOURCE_DATE_EPOCH, `context_epoch` what SOURCE_DATE_EPOCH=context means: the time of
     the context's commit or document, None for a directory. `entitlements` are those granted: `network.host`,
-    `security.insecure`, `device` (every one) and `device=NAME`.
+    `security.insecure`, `device` (every one) and `device=NAME`. `contexts` are the named ones.
     """
 
     build_args: Mapping[str, str | None] = field(default_factory=dict)
@@ -27,6 +28,7 @@ class PlanOptions:
     extra_hosts: tuple[str, ...] = ()
     epoch: int | None = None
     context_epoch: int | None = None
+    contexts: Mapping[str, Context] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

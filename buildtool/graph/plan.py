@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,14 @@ from buildtool.buildfile.checks import message_undefined_var
 from buildtool.buildfile.instructions import Buildfile, Copy, Instruction, Run, Warning, Workdir
 from buildtool.errors import InvalidInput, Span
 from buildtool.graph.configure import configure
+from buildtool.graph.contexts import (
+    Context,
+    DirectoryContext,
+    ImageContext,
+    RemoteContext,
+    StageContext,
+    find_context,
+)
 from buildtool.graph.lower import Lowering, describe
 from buildtool.graph.options import BaseImage, BaseNeed, PlanOptions
 from buildtool.graph.scope import source_date_epoch, with_epoch
@@ -26,6 +34,7 @@ from buildtool.graph.stages import (
     stage_index,
 )
 from buildtool.graph.state import HistoryLine, StageState, begin
+from buildtool.graph.steps import Copy as CopyStep
 from buildtool.graph.steps import Node, Source, Step, StepId, step_id
 from buildtool.oci import ContainerConfig, Platform
 
@@ -131,8 +140,13 @@ class _Planner:
         else:
             base = self.bases[image_key(resolved.base_image, resolved.platform)] if resolved.base_image else None
             self._check_platform(base, resolved)
-            tip = self._source(base, stage.from_.span, stage.from_)
+            tip = self._source(base, stage.from_.span, stage.from_ if resolved.context is None else None)
+            if resolved.context is not None:
+                tip = self._context(resolved.context, stage.from_.image.span, visible=stage.from_)
             state = begin(tip, base, self.resolution.globals, self.options.build_args)
+            if resolved.context is not None:
+                state.chain.append(tip)
+                state.note(f"FROM {stage.from_.image.text}", layer=True)
             inherits = bool(state.config.shell)
         if inherits:
             self.shells.add(stage.index)
@@ -236,6 +250,17 @@ class _Planner:
             self.visible.append(name)
         return name
 
+    def _context(self, context: Context, span: Span, visible: Instruction | None = None) -> StepId:
+        """The tree of a named context that is a directory or is fetched; as a stage (`visible`) it is a layer."""
+        everything = CopyStep((".",), "/", from_context=True, link=True)
+        if isinstance(context, DirectoryContext):
+            return self._insert(replace(everything, context=context.name), (), visible, span)
+        assert isinstance(context, RemoteContext)
+        fetched = self._insert(context.step, (), None, span, ((context.step.url, span),))
+        if visible is None:
+            return fetched
+        return self._insert(replace(everything, from_context=False), (fetched,), visible, span)
+
     def _tree_of(self, name: str, span: Span, resolved: ResolvedStage) -> StepId:
         """The step whose tree `--from=name` means."""
         if name == SCRATCH:
@@ -244,6 +269,13 @@ class _Planner:
             raise InvalidInput(
                 "--from=context is not a stage", where=span, hint="leave --from out to copy from the context"
             )
+        context = find_context(self.options.contexts, name, resolved.platform) if not name.isdigit() else None
+        if isinstance(context, ImageContext):
+            return self._source(self.bases[image_key(context.reference, resolved.platform)], span, None)
+        if context is not None and not isinstance(context, StageContext):
+            return self._context(context, span)
+        if isinstance(context, StageContext):
+            name = context.name
         index = stage_index(self.buildfile.stages, name, resolved.stage.index)
         if index is not None:
             return self.states[index].tip

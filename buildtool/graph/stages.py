@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from buildtool.buildfile import expand_word, parse_instruction
 from buildtool.buildfile.instructions import Buildfile, Copy, Instruction, OnBuild, Run, Stage
 from buildtool.errors import InvalidInput, NotFound, Span
+from buildtool.graph.contexts import Context, ImageContext, StageContext, find_context
 from buildtool.graph.options import BaseImage, BaseNeed, PlanOptions
 from buildtool.graph.scope import global_scope
 from buildtool.oci import Platform, parse_platform
@@ -23,13 +24,16 @@ CONTEXT = "context"
 
 @dataclass(frozen=True, slots=True)
 class ResolvedStage:
-    """A needed stage. It stands on stage `base_stage`, or on the image `base_image` (empty: scratch)."""
+    """A needed stage. It stands on stage `base_stage`, on the image `base_image` (empty: scratch), or on the tree
+    of a named context.
+    """
 
     stage: Stage
     base_stage: int | None
     base_image: str
     platform: Platform
     instructions: tuple[Instruction, ...]
+    context: Context | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +129,26 @@ class _Walk:
 
     def _resolve(self, stage: Stage) -> ResolvedStage:
         platform = self._platform(stage)
-        image = expand_word(stage.from_.image, self.globals)
         where = stage.from_.image.span
+        instead = find_context(self.options.contexts, stage.name or "", platform)
+        if isinstance(instead, StageContext) and stage_index([stage], instead.name, 1) is not None:
+            instead = None  # target: names the stage itself
+        if instead is not None:
+            return self._from_context(stage, instead, platform, (), where)
+        image = expand_word(stage.from_.image, self.globals)
         if not image:
             raise InvalidInput(
                 f"base name ({stage.from_.image.text}) should not be blank",
                 where=where,
                 hint="give the ARG a default value, or a value with --build-arg",
             )
+        context = find_context(self.options.contexts, image, platform)
+        if context is not None:
+            return self._from_context(stage, context, platform, stage.instructions, where)
         base = stage_index(self.buildfile.stages, image, stage.index) if not image.isdigit() else None
         triggers: Sequence[str] = ()
         if base is not None:
-            triggers = [
-                item.trigger for item in self.buildfile.stages[base].instructions if isinstance(item, OnBuild)
-            ]
+            triggers = self._stage_triggers(base)
             image = ""
         elif image == SCRATCH:
             image = ""
@@ -148,6 +158,37 @@ class _Walk:
             triggers = (config.on_build if config is not None else None) or ()
         instructions = (*(self._trigger(text, where) for text in triggers), *stage.instructions)
         return ResolvedStage(stage, base, image, platform, instructions)
+
+    def _from_context(
+        self, stage: Stage, context: Context, platform: Platform, own: tuple[Instruction, ...], where: Span
+    ) -> ResolvedStage:
+        """A stage that stands on a named context, or (without instructions of its `own`) is one."""
+        if isinstance(context, StageContext):
+            index = self._named_stage(context.name, where, stage.index)
+            triggers = self._stage_triggers(index) if own else ()
+            instructions = (*(self._trigger(text, where) for text in triggers), *own)
+            return ResolvedStage(stage, index, "", platform, instructions)
+        if isinstance(context, ImageContext):
+            known = self._image(context.reference, platform, where)
+            config = known.config.config if known is not None else None
+            triggers = ((config.on_build if config is not None else None) or ()) if own else ()
+            instructions = (*(self._trigger(text, where) for text in triggers), *own)
+            return ResolvedStage(stage, None, context.reference, platform, instructions)
+        return ResolvedStage(stage, None, "", platform, own, context)
+
+    def _named_stage(self, name: str, where: Span, before: int) -> int:
+        """The stage that `target:name` means for a stage."""
+        index = stage_index(self.buildfile.stages, name, before)
+        if index is None:
+            raise InvalidInput(
+                f"the context target:{name}: there is no such stage above this one",
+                where=where,
+                hint=_meant(name, stage_names(self.buildfile.stages)),
+            )
+        return index
+
+    def _stage_triggers(self, index: int) -> Sequence[str]:
+        return [item.trigger for item in self.buildfile.stages[index].instructions if isinstance(item, OnBuild)]
 
     def _platform(self, stage: Stage) -> Platform:
         if stage.from_.platform is None:
@@ -166,6 +207,13 @@ class _Walk:
     def _source(self, name: str, span: Span, index: int, platform: Platform) -> int | None:
         """The stage `--from=name` means, or None for an image (which is then known or missing)."""
         if name in ("", SCRATCH, CONTEXT):
+            return None
+        context = find_context(self.options.contexts, name, platform) if not name.isdigit() else None
+        if isinstance(context, StageContext):
+            return self._named_stage(context.name, span, index)
+        if isinstance(context, ImageContext):
+            self._image(context.reference, platform, span)
+        if context is not None:
             return None
         stage = stage_index(self.buildfile.stages, name, index)
         if stage is None:

@@ -34,6 +34,25 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Remote:
+    """A tree that has to be fetched before the build's keys are known: it is named by what is in it, then.
+
+    `http`: one file called `name`; with `unpack` a tar archive is the tree itself. `git`: `ref` of the repository
+    ("": its default branch), of it the directory `subdir`. `checksum` is a digest, or the beginning of a commit.
+    """
+
+    kind: Literal["http", "git"]
+    url: str
+    name: str = ""
+    ref: str = ""
+    subdir: str = ""
+    checksum: str = ""
+    keep_git_dir: bool = False
+    submodules: bool = True
+    unpack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class InlineFile:
     """A heredoc of COPY or ADD: a file whose content stands in the Buildfile."""
 
@@ -48,7 +67,7 @@ class Copy:
     `from_context` means that the files come from the build context: then there is no input for them. `sources` and
     `excludes` are expanded patterns. `destination` is absolute and clean; its trailing slash (kept) means "a
     directory". `unpack`: None unpacks what is a local tar archive (ADD), True demands it, False (COPY) never does.
-    With `if_exists` sources that are not there are left out.
+    With `if_exists` sources that are not there are left out. `context` names another context than the build's own.
     """
 
     sources: tuple[str, ...]
@@ -62,6 +81,7 @@ class Copy:
     excludes: tuple[str, ...] = ()
     unpack: bool | None = False
     if_exists: bool = False
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +156,7 @@ class Merge:
     """COPY --link: the layer of input 1, which was made from nothing, on top of the tree of input 0."""
 
 
-Step: TypeAlias = Source | Copy | Mkdir | Exec | Merge
+Step: TypeAlias = Source | Remote | Copy | Mkdir | Exec | Merge
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +180,19 @@ class Node:
     @property
     def parent(self) -> StepId | None:
         """The step whose tree this one's layer lies on; None for a Source and for what is made from nothing."""
-        if isinstance(self.step, Source) or (isinstance(self.step, Copy) and self.step.link):
+        if self.is_source or (isinstance(self.step, Copy) and self.step.link):
             return None
         return self.inputs[0]
 
     @property
     def has_layer(self) -> bool:
         """Whether the step adds a layer to the image (Merge does: the one of its second input)."""
-        return not isinstance(self.step, Source)
+        return not self.is_source
+
+    @property
+    def is_source(self) -> bool:
+        """Whether the tree is not made by the build: a base image, or something fetched."""
+        return isinstance(self.step, Source | Remote)
 
 
 def definition(step: Step) -> dict[str, Any]:
@@ -185,8 +210,10 @@ def definition(step: Step) -> dict[str, Any]:
         fields["extra_hosts"] = [host.partition(":")[0] for host in step.extra_hosts]
         if not step.hostname:
             del fields["hostname"]
-    elif isinstance(step, Copy) and not step.if_exists:
-        del fields["if_exists"]  # the keys of a plain COPY are those from before there was the flag
+    elif isinstance(step, Copy):
+        for name in ("if_exists", "context"):  # the keys of a plain COPY are those from before there were these
+            if not fields[name]:
+                del fields[name]
     return {"op": type(step).__name__.lower(), **fields}
 
 
@@ -194,8 +221,8 @@ def content_definition(step: Step) -> dict[str, Any]:
     """The definition without what a digest of the selected files replaces: the names they are selected by."""
     fields = definition(step)
     if isinstance(step, Copy):
-        for name in ("sources", "excludes", "from_context", "parents"):
-            del fields[name]
+        for name in ("sources", "excludes", "from_context", "parents", "context"):
+            fields.pop(name, None)
     return fields
 
 

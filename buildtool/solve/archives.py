@@ -18,7 +18,12 @@ def is_archive(entry: Entry) -> bool:
     """Whether a selected file is a tar archive, plain or compressed with gzip, bzip2, xz or zstd."""
     if not stat.S_ISREG(entry.status.st_mode) or entry.content is not None:
         return False
-    with _path(entry).open("rb") as file:
+    return is_tar(_path(entry))
+
+
+def is_tar(path: Path) -> bool:
+    """The same for any file."""
+    with path.open("rb") as file:
         start = file.read(_BLOCK)
         file.seek(0)
         if not detect(start):

@@ -14,6 +14,7 @@ from buildtool.aio import offload
 from buildtool.cache import Lease, Store
 from buildtool.cache.memory_files import let_go, remembered
 from buildtool.errors import BuildtoolError, NotFound
+from buildtool.graph import Node, Remote
 from buildtool.images import Image, Images
 from buildtool.networks import Networks
 from buildtool.oci import Platform, Reference, parse_reference
@@ -25,14 +26,15 @@ from buildtool.solve.events import BasePull, Built, Event, Warning
 from buildtool.solve.flights import Flights
 from buildtool.solve.gate import Gate, default_capacity
 from buildtool.solve.history import BuildHistory, Recording
-from buildtool.solve.prepare import Prepared, prepare
+from buildtool.solve.prepare import MissingRemotes, Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
+from buildtool.solve.remotes import Access, Fetched, Remotes
 from buildtool.solve.request import BuildRequest, BuildResult
 from buildtool.solve.result import LayerDigests, add_image, find_image, image_key, without_empty
 from buildtool.solve.run_mounts import SharedFiles
 from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.run_room import RunContext
-from buildtool.solve.solver import Shared, Solver
+from buildtool.solve.solver import Shared, Solver, first_error
 
 _UPLOADED = "uploaded"
 _FLUSH_EVERY = 60.0
@@ -62,6 +64,7 @@ class Builder:
         self._images = images
         self._records = Records(store)
         self.history = BuildHistory(store)
+        self.remotes = Remotes(store)
         directory = run_root / "builds"
         self._shared = Shared(
             store=store,
@@ -168,10 +171,13 @@ class Builder:
     async def _with_bases(self, request: BuildRequest, lease: Lease, emit: Callable[[Event], None]) -> Prepared:
         """Prepare; base images that are missing (all of them with `request.pull`) are pulled first."""
         pulled: set[str] = set()
+        fetched: dict[Remote, Fetched] = {}
         while True:
             try:
                 fresh = pulled if request.pull and self._pull is not None else None
-                return await offload(self._prepare, request, lease, fresh)
+                return await offload(self._prepare, request, lease, fresh, fetched)
+            except MissingRemotes as missing_remotes:
+                fetched |= await self._fetch(missing_remotes.nodes, request, lease, emit)
             except MissingBase as missing:
                 need = missing.need
                 if self._pull is None or need.reference in pulled:
@@ -184,12 +190,40 @@ class Builder:
                     raise NotFound(what, where=need.span, hint=hint) from error
                 pulled.add(need.reference)
 
-    def _prepare(self, request: BuildRequest, lease: Lease, fresh: set[str] | None = None) -> Prepared:
+    async def _fetch(
+        self, nodes: list[Node], request: BuildRequest, lease: Lease, emit: Callable[[Event], None]
+    ) -> dict[Remote, Fetched]:
+        """Bring what lies elsewhere, all at once. Raises the first error, at its place in the Buildfile."""
+        access = Access(request.secrets, request.build_args)
+        tasks: dict[Remote, asyncio.Task[Fetched]] = {}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for node in nodes:
+                    work = self._fetch_one(node, access, lease, lambda line: emit(BasePull(line)))
+                    tasks[_remote(node)] = group.create_task(work)
+        except BaseExceptionGroup as failures:
+            raise first_error(failures) from None
+        return {step: task.result() for step, task in tasks.items()}
+
+    async def _fetch_one(self, node: Node, access: Access, lease: Lease, tell: Callable[[str], None]) -> Fetched:
+        try:
+            return await self.remotes.fetch(_remote(node), access, lease, tell)
+        except BuildtoolError as error:
+            error.where = error.where or (node.places[0][1] if node.places else node.span)
+            raise
+
+    def _prepare(
+        self,
+        request: BuildRequest,
+        lease: Lease,
+        fresh: set[str] | None = None,
+        fetched: dict[Remote, Fetched] | None = None,
+    ) -> Prepared:
         identity = f"{request.context_key or request.context} {request.dockerfile_name}"
         if request.context_key == _UPLOADED:  # every uploaded context has that key: the name tells them apart
             identity += f" {request.tags[0].partition(':')[0] if request.tags else ''}"
         sites = Sites(self._store, identity)
-        return prepare(request, self._images, self._records, sites, lease, fresh)
+        return prepare(request, self._images, self._records, sites, lease, fresh, fetched)
 
     async def _image(self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]) -> Image:
         plan = await offload(without_empty, prepared.plan.image, solver.results, self._store)
@@ -220,6 +254,11 @@ class Builder:
         self._store.actions.flush(every=_FLUSH_EVERY)
         if sync:
             self._store.snapshots.sync()
+
+
+def _remote(node: Node) -> Remote:
+    assert isinstance(node.step, Remote)
+    return node.step
 
 
 def _tag(name: str) -> Reference:

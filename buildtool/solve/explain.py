@@ -13,6 +13,8 @@ import msgspec
 from buildtool.solve.keys import SCRATCH_KEY, Preimage
 
 _SHOWN = 3
+REMOTE_KEYS = ("http:", "git:")
+"""How the keys of fetched sources begin."""
 NO_RECORD = "it was not built before"
 DROPPED = "its result was removed from the cache"
 NO_CACHE = "the cache is not used (--no-cache)"
@@ -27,7 +29,8 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `kind` is `file` (`change` says how: content, new, removed, mode or owner), `files` (which of them is not known),
     `env`, `arg`, `command`, `field` (another property of the instruction), `step` (an earlier step changed), `base`
-    (the base image's layers), or, alone, `none` (never built), `dropped`, `no-cache`, `never-cached` (RUN says
+    (the base image's layers), `remote` (what a URL gives),
+    or, alone, `none` (never built), `dropped`, `no-cache`, `never-cached` (RUN says
     so), `expired` (`before` is the result's age, `now` what --cache-ttl allows). `name` is the path, variable or
     step; `before` and `now` are digests, values or texts, None for what was or is not there.
     """
@@ -76,12 +79,25 @@ def _in_words(each: Difference) -> str:
         return f"an earlier step changed: {each.name}"
     if each.kind == "base":
         return f"the base image changed: {_digest(each.before or '')} → {_digest(each.now or '')}"
+    if each.kind == "remote":
+        return _remote_in_words(each)
     what = {"env": f"ENV {each.name}", "arg": f"ARG {each.name}", "command": "the command"}.get(each.kind, each.name)
     if each.before is None:
         return f"{what} is new"
     if each.now is None:
         return f"{what} is gone"
     return f"{what} changed: {_short(each.before)} → {_short(each.now)}"
+
+
+def _remote_in_words(each: Difference) -> str:
+    kind, new, *_ = str(each.now).split(":")
+    was, old, *_ = [*str(each.before).split(":"), ""]
+    what = "commit" if kind == "git" else "content"
+    if was != kind:
+        return f"{each.name} was not fetched before"
+    if old == new:
+        return f"another part of {each.name} is used"
+    return f"{each.name} changed: {what} {old[:12]} → {new[:12]}"
 
 
 def _step_changes(before: dict[str, Any], now: dict[str, Any]) -> Iterable[Difference]:
@@ -125,7 +141,8 @@ def _input_changes(before: Sequence[str], now: Sequence[str], parents: Sequence[
     for index, (name, new) in enumerate(zip(parents, now, strict=True)):
         old = before[index] if index < len(before) else ""
         if old != new and name is not None:
-            yield Difference("step" if name else "base", name, old, new)
+            kind = "remote" if new.startswith(REMOTE_KEYS) else "step" if name else "base"
+            yield Difference(kind, name, old, new)
 
 
 def _digest(key: str) -> str:

@@ -5,7 +5,7 @@ hits.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from buildtool.buildfile import IgnoreRules, parse
@@ -14,7 +14,7 @@ from buildtool.buildfile.evaluation import Given
 from buildtool.buildfile.instructions import Warning
 from buildtool.cache import Lease
 from buildtool.errors import InvalidInput
-from buildtool.graph import Copy, Exec, Node, Plan, PlanOptions, Source, StepId, digest_of, plan
+from buildtool.graph import Copy, Exec, Node, Plan, PlanOptions, Remote, Source, StepId, digest_of, plan
 from buildtool.images import Image, Images
 from buildtool.oci import host_platform, parse_platform
 from buildtool.solve.bases import find_bases
@@ -25,8 +25,17 @@ from buildtool.solve.fingerprints import FileIndex, with_git_mode
 from buildtool.solve.keys import Preimage, definition_preimage, source_key
 from buildtool.solve.ownership import parse_chmod
 from buildtool.solve.records import Records, Sites, StepResult
-from buildtool.solve.request import BuildRequest, BuildWarning
+from buildtool.solve.remotes import Fetched
+from buildtool.solve.request import BuildRequest, BuildWarning, LocalContext
 from buildtool.solve.sources import Selected, select_files
+
+
+class MissingRemotes(Exception):
+    """Something has to be fetched before the keys of the steps are known."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        super().__init__("remote sources are not fetched yet")
+        self.nodes = nodes
 
 
 @dataclass
@@ -50,6 +59,8 @@ class Prepared:
     warnings: list[BuildWarning] = field(default_factory=list)
     generations: dict[StepId, tuple[str, str]] = field(default_factory=dict)
     reasons: dict[StepId, Difference] = field(default_factory=dict)
+    contexts: dict[str, ContextFiles] = field(default_factory=dict)
+    fetched: Mapping[Remote, Fetched] = field(default_factory=dict)
 
     def node(self, step: StepId) -> Node:
         return self.plan.node(step)
@@ -62,18 +73,29 @@ def prepare(
     sites: Sites,
     lease: Lease,
     fresh: Collection[str] | None = None,
+    fetched: Mapping[Remote, Fetched] | None = None,
 ) -> Prepared:
     """Parse, find the bases, plan, look at the context, compute keys and look them up. Blocking.
 
     `fresh`: see find_bases. Raises InvalidInput, NotFound (MissingBase), Unavailable, each with its place in the
-    Buildfile.
+    Buildfile, and MissingRemotes for what has to be fetched and is not among `fetched`.
     """
     buildfile = parse(request.dockerfile, request.dockerfile_name)
     options = _options(request)
     bases, base_images = find_bases(buildfile, options, images, fresh)
     planned = plan(buildfile, options, bases)
     context = _context(request, images)
-    prepared = Prepared(request, planned, lease, sites, context, base_images)
+    fetched = fetched or {}
+    nodes = [planned.node(step) for step in planned.graph]
+    missing = [node for node in nodes if isinstance(node.step, Remote) and node.step not in fetched]
+    if missing:
+        raise MissingRemotes(missing)
+    prepared = Prepared(request, planned, lease, sites, context, base_images, fetched=fetched)
+    prepared.contexts = {
+        each.name: _named_context(each, images)
+        for each in request.contexts.values()
+        if isinstance(each, LocalContext)
+    }
     policy = policy_of(buildfile, Given(build_args=request.build_args))
     written = of_needed(buildfile, buildfile.warnings, planned.stages, planned.shells)
     ignored = _ignored_copies(planned, context) if context is not None else ()
@@ -86,8 +108,9 @@ def prepare(
         prepared.warnings.append(BuildWarning("--pull: there is no registry client here; local images are used"))
     for step in planned.graph:
         _add_key(prepared, planned.node(step), records)
-    if context is not None:
-        context.index.save()
+    for each in (context, *prepared.contexts.values()):
+        if each is not None:
+            each.index.save()
     if not request.no_cache:
         wanted = {step: key for step, key in prepared.keys.items() if planned.node(step).has_layer}
         found = records.find_all(wanted.values(), lease)
@@ -99,7 +122,7 @@ def _ignored_copies(planned: Plan, context: ContextFiles) -> Iterator[Warning]:
     """CopyIgnoredFile: what the needed stages copy out of the context, and the ignore file excludes."""
     for step in planned.graph:
         node = planned.node(step)
-        if isinstance(node.step, Copy) and node.step.from_context and node.name:
+        if isinstance(node.step, Copy) and node.step.from_context and node.name and not node.step.context:
             keyword = "COPY" if node.step.unpack is False else "ADD"
             yield from copies_ignored(keyword, node.places, context.rules)
 
@@ -115,6 +138,7 @@ def _options(request: BuildRequest) -> PlanOptions:
         extra_hosts=request.extra_hosts,
         epoch=request.epoch,
         context_epoch=request.context_epoch,
+        contexts=request.named_contexts(),
     )
 
 
@@ -131,20 +155,32 @@ def _context(request: BuildRequest, images: Images) -> ContextFiles | None:
     return ContextFiles(request.context, rules, FileIndex(directory, key, request.context))
 
 
+def _named_context(context: LocalContext, images: Images) -> ContextFiles:
+    rules = IgnoreRules.parse(context.ignore or "", context.ignore_name)
+    index = FileIndex(images.store.root / "build-index", f"{context.name}={context.directory}", context.directory)
+    return ContextFiles(context.directory, rules, index)
+
+
 def _add_key(prepared: Prepared, node: Node, records: Records) -> None:
     step = node.step
     if isinstance(step, Source):
         prepared.keys[node.id] = source_key(step)
         return
+    if isinstance(step, Remote):
+        prepared.keys[node.id] = prepared.fetched[step].key
+        return
     content = ""
     if isinstance(step, Copy):
         _check_chmod(step, node)
         if step.from_context:
-            if prepared.context is None and step.sources:
+            files = prepared.contexts[step.context] if step.context else prepared.context
+            if files is None and step.sources:
                 raise InvalidInput(
                     "there is no build context to copy from", where=node.span, hint="build from a directory"
                 )
-            selected = select_files(prepared.context or NoFiles(), node, "the build context")
+            selected = select_files(
+                files or NoFiles(), node, f"the context {step.context}" if step.context else "the build context"
+            )
             prepared.selected[node.id] = selected
             content = selected.digest
             for name in selected.selection.unmatched:

@@ -7,9 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from buildtool.errors import Span
+from buildtool.graph.contexts import (
+    Context,
+    DirectoryContext,
+    ImageContext,
+    RemoteContext,
+    StageContext,
+    familiar,
+)
 from buildtool.images import Image
 from buildtool.solve.explain import Difference
 from buildtool.solve.run_agent import Dial
+
+
+@dataclass(frozen=True, slots=True)
+class LocalContext:
+    """A named context that is a directory of this machine, with the ignore file that applies to it."""
+
+    name: str
+    directory: Path
+    ignore: str | None = None
+    ignore_name: str = ".dockerignore"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +35,8 @@ class BuildRequest:
     """One build. Only `dockerfile` is needed.
 
     `context` is a directory this process may read (None: nothing can be copied from it); `context_key` names it
-    over time, for the index of file digests (empty: its path). `ignore` is the text of the ignore file that
+    over time, for the index of file digests (empty: its path). `contexts` are the named ones.
+    `ignore` is the text of the ignore file that
     applies. `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
     empty. `network_mode`: default, host, none or a network's name. `memory` and its kin limit each RUN step and are
     no part of any cache key; nor is `jobs`, how many steps may run at a time (0: as many as there are places).
@@ -35,6 +54,7 @@ class BuildRequest:
     context: Path | None = None
     context_key: str = ""
     context_mode: str = ""
+    contexts: dict[str, LocalContext | ImageContext | StageContext | RemoteContext] = field(default_factory=dict)
     ignore: str | None = None
     ignore_name: str = ".dockerignore"
     tags: tuple[str, ...] = ()
@@ -65,6 +85,13 @@ class BuildRequest:
     jobs: int = 0
     cutoff_ignore: tuple[str, ...] = ()
     registry_auth: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def named_contexts(self) -> dict[str, Context]:
+        """The named contexts as planning sees them."""
+        return {
+            familiar(name): DirectoryContext(each.name) if isinstance(each, LocalContext) else each
+            for name, each in self.contexts.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)

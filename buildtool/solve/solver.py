@@ -18,7 +18,7 @@ from buildtool.buildfile import IgnoreRules
 from buildtool.buildfile.instructions import Execution
 from buildtool.cache import SnapshotId, Store
 from buildtool.errors import BuildtoolError, NotFound, StepFailed
-from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, StepId
+from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Remote, Source, Step, StepId
 from buildtool.images import Images
 from buildtool.oci import sha256
 from buildtool.solve.cache_mounts import cache_mount_name
@@ -94,7 +94,7 @@ class Solver:
                 for step in pending:
                     group.create_task(self._step(step, urgency[step]))
         except BaseExceptionGroup as failures:
-            raise _first(failures) from None
+            raise first_error(failures) from None
 
     def _demand(self) -> list[StepId]:
         """The steps to be executed or looked up by content, in the order of the graph."""
@@ -107,7 +107,7 @@ class Solver:
                 continue
             wanted.add(step)
             node = plan.node(step)
-            if isinstance(node.step, Source):
+            if node.is_source:
                 continue
             if step in hits:
                 self.results[step] = hits[step]
@@ -115,11 +115,7 @@ class Solver:
                     stack.append(node.parent)
             else:
                 stack.extend(node.inputs)
-        return [
-            step
-            for step in plan.graph
-            if step in wanted and step not in hits and not isinstance(plan.node(step).step, Source)
-        ]
+        return [step for step in plan.graph if step in wanted and step not in hits and not plan.node(step).is_source]
 
     def _report_cached(self, pending: list[StepId]) -> None:
         waiting = set(pending)
@@ -129,7 +125,7 @@ class Solver:
             node = self.prepared.node(step)
             self.ledger.start(node)
             found = self.results.get(step)
-            base = isinstance(node.step, Source)
+            base = node.is_source
             self.ledger.cached(node, "base" if base else "unneeded" if found is None else "definition")
             if found is not None:
                 self.prepared.sites.set(node.site, self.prepared.keys[step], found)
@@ -191,7 +187,7 @@ class Solver:
         base = SCRATCH_KEY
         while current is not None:
             node = self.prepared.node(current)
-            if isinstance(node.step, Source):
+            if node.is_source:
                 base = self.prepared.keys[current]
                 break
             result = self.results[current]
@@ -205,13 +201,16 @@ class Solver:
         current: StepId | None = step
         while current is not None:
             node = self.prepared.node(current)
-            if isinstance(node.step, Source):
+            if node.is_source:
                 return [*await self._base(node.step), *own[::-1]]
             own.append(self.results[current].snapshot)
             current = node.parent
         return own[::-1]
 
-    async def _base(self, source: Source) -> list[SnapshotId]:
+    async def _base(self, source: Step) -> list[SnapshotId]:
+        if isinstance(source, Remote):
+            return [self.prepared.fetched[source].snapshot]
+        assert isinstance(source, Source)
         if not source.chain_id:
             return []
         task = self._bases.get(source.chain_id)
@@ -391,10 +390,10 @@ class Solver:
         return Origin(span.file, span.line, node.name or node.site, context)
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_error(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error to tell the user: the first that is no mere consequence."""
     for error in failures.exceptions:
-        found = _first(error) if isinstance(error, BaseExceptionGroup) else error
+        found = first_error(error) if isinstance(error, BaseExceptionGroup) else error
         if not isinstance(found, asyncio.CancelledError):
             return found
     return failures.exceptions[0]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from buildtool.graph import Node, Source, StepId, digest_of
+from buildtool.buildfile.remotes import without_secrets
+from buildtool.graph import Node, Remote, Source, StepId, digest_of
 from buildtool.solve.explain import Difference, differences
 from buildtool.solve.keys import Preimage
 from buildtool.solve.prepare import Prepared
@@ -70,6 +71,8 @@ class Reasons:
 
     def _name_of(self, step: StepId) -> str | None:
         node = self._prepared.node(step)
+        if isinstance(node.step, Remote):
+            return without_secrets(node.step.url)
         return "" if isinstance(node.step, Source) else node.name or None
 
 

@@ -9,7 +9,7 @@ import networkx as nx
 import pytest
 
 from buildtool.buildfile import parse
-from buildtool.errors import Forbidden, InvalidInput, NotFound, Unavailable
+from buildtool.errors import Forbidden, InvalidInput, NotFound
 from buildtool.graph import (
     EARLIEST,
     BaseImage,
@@ -393,7 +393,7 @@ def test_a_global_arg_may_set_the_epoch() -> None:
         ),
         ("FROM busybox\nEXPOSE 70000\n", InvalidInput, "invalid port"),
         ("FROM busybox\nSTOPSIGNAL SIGNOPE\n", InvalidInput, "invalid signal"),
-        ("FROM busybox\nADD https://x/y /z\n", Unavailable, "URL"),
+        ("FROM busybox\nCOPY https://x/y /z\n", InvalidInput, "URL"),
         ("FROM busybox\nRUN --mount=type=cache,source=a,target=/c x\n", InvalidInput, "from is missing"),
         ("FROM busybox\nRUN --security=insecure x\n", Forbidden, r"security\.insecure is not allowed"),
         ("FROM busybox\nRUN --device=/dev/fuse x\n", Forbidden, "device=/dev/fuse is not allowed"),

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from buildtool.errors import InvalidInput, NotFound, Unavailable
+from buildtool.errors import InvalidInput, NotFound
 from tests.unit.solve.conftest import Workshop
 
 
@@ -322,16 +322,12 @@ def test_add_unpacks_archives_whatever_their_name(shop: Workshop, compression: s
     assert stat.S_ISREG(tree["/y"].mode)
 
 
-def test_add_copies_what_is_no_archive_and_refuses_urls(shop: Workshop) -> None:
+def test_add_copies_what_is_no_archive(shop: Workshop) -> None:
     shop.write(a="1")
     (shop.context / "b.gz").write_bytes(gzip.compress(b"just text"))
     tree = shop.tree(shop.build("FROM busybox\nADD a b.gz /x/\n").image)
     assert tree["/x/a"].content == "1"
     assert stat.S_ISREG(tree["/x/b.gz"].mode)
-    with pytest.raises(Unavailable, match="ADD from a URL"):
-        shop.build("FROM busybox\nADD https://example.org/x /x\n")
-    with pytest.raises(InvalidInput, match="can't be a URL for COPY"):
-        shop.build("FROM busybox\nCOPY https://example.org/x /x\n")
 
 
 def test_workdir_makes_directories_for_the_user(shop: Workshop) -> None:

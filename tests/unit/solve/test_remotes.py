@@ -1,0 +1,238 @@
+"""ADD from http(s) and git: what comes into the image, when it is fetched again, how it fails."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buildtool.errors import BuildtoolError, InvalidInput
+from tests.unit.solve.conftest import Workshop
+from tests.web import MODIFIED_EPOCH, Repository, Web, web_server
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    with web_server(tmp_path / "repositories") as found:
+        yield found
+
+
+def digest(data: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def tar_gz(**files: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name.replace("__", "/"))
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content.encode()))
+    return gzip.compress(stream.getvalue())
+
+
+# http
+
+
+def test_a_download_has_the_urls_name_mode_0600_and_the_servers_time(shop: Workshop, web: Web) -> None:
+    web.files["/dir/tool.bin"] = b"content"
+    image = shop.build(f"FROM scratch\nADD {web.url}/dir/tool.bin?x=1#frag /opt/\n").image
+    assert shop.layer(image) == {"opt": "", "opt/tool.bin": "content"}
+    entry = shop.tree(image)["/opt/tool.bin"]
+    assert (entry.permissions, entry.owner) == (0o600, (0, 0))
+    snapshot = image.layers[-1].snapshot
+    assert snapshot is not None
+    assert (shop.store.snapshots.fs(snapshot) / "opt/tool.bin").stat().st_mtime == MODIFIED_EPOCH
+
+
+def test_a_download_to_a_name_and_without_one(shop: Workshop, web: Web) -> None:
+    web.files |= {"/a": b"1", "/": b"2", "/x*y": b"3"}
+    lines = f"ADD {web.url}/a /named\nADD {web.url}/ /d/\nADD {web.url}/x*y /e/\n"
+    lines += f"ADD --chmod=755 --chown=1:2 {web.url}/a /f\n"
+    tree = shop.tree(shop.build(f"FROM scratch\n{lines}").image)
+    assert [tree[path].content for path in ("/named", "/d/__unnamed__", "/e/x*y")] == ["1", "2", "3"]
+    assert (tree["/f"].permissions, tree["/f"].owner) == (0o755, (1, 2))
+
+
+def test_an_unchanged_url_is_a_hit_after_a_conditional_request_and_a_changed_one_a_miss(
+    shop: Workshop, web: Web
+) -> None:
+    web.files["/f"] = b"one"
+    text = f"FROM scratch\nADD {web.url}/f /f\n"
+    first = shop.build(text)
+    again = shop.build(text)
+    assert (first.cached[-1], again.cached[-1], web.statuses) == (False, True, [200, 304])
+    web.files["/f"] = b"two"
+    changed = shop.build(text)
+    assert not changed.cached[-1]
+    assert shop.layer(changed.image) == {"f": "two"}
+    assert changed.reason(-1) == f"{web.url}/f changed: content {digest(b'one')[7:19]} → {digest(b'two')[7:19]}"
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_a_checksum_is_verified_and_then_needs_no_request(shop: Workshop, web: Web, algorithm: str) -> None:
+    web.files["/f"] = b"one"
+    text = f"FROM scratch\nADD --checksum={digest(b'one', algorithm)} {web.url}/f /f\n"
+    shop.build(text)
+    assert shop.build(text).cached[-1]
+    assert web.statuses == [200]
+
+
+def test_a_wrong_checksum_fails_at_the_url_also_for_a_url_that_changed(shop: Workshop, web: Web) -> None:
+    """BuildKit takes another URL with the old checksum for the old file (buildkit#7108)."""
+    web.files |= {"/f": b"one", "/g": b"two"}
+    shop.build(f"FROM scratch\nADD --checksum={digest(b'one')} {web.url}/f /f\n")
+    for path in ("/g", "/f"):
+        web.files["/f"] = b"other"
+        wrong = digest(b"one") if path == "/g" else digest(b"nothing")
+        with pytest.raises(BuildtoolError, match="checksum does not match") as failure:
+            shop.build(f"FROM scratch\nADD --checksum={wrong} {web.url}{path} /f\n")
+        assert failure.value.where is not None
+        assert failure.value.where.line == 2
+    shop.assert_clean()
+
+
+def test_a_download_is_not_unpacked_unless_asked(shop: Workshop, web: Web) -> None:
+    web.files["/a.tgz"] = tar_gz(d__x="1")
+    assert "/a.tgz" in shop.tree(shop.build(f"FROM scratch\nADD {web.url}/a.tgz /\n").image)
+    unpacked = shop.build(f"FROM scratch\nADD --unpack=true {web.url}/a.tgz /o/\n").image
+    assert shop.layer(unpacked) == {"o": "", "o/d": "", "o/d/x": "1"}
+
+
+def test_what_cannot_be_fetched_is_told_with_its_place(shop: Workshop, web: Web) -> None:
+    for url, words in (
+        (f"{web.url}/missing", "answers 404"),
+        ("http://127.0.0.1:1/f", "127.0.0.1"),
+        (f"{web.url}/loop", "redirected more than 10 times"),
+    ):
+        web.redirects["/loop"] = f"{web.url}/loop"
+        with pytest.raises(BuildtoolError, match=words) as failure:
+            shop.build(f"FROM scratch\nADD {url} /f\n")
+        assert str(failure.value).startswith("Buildfile:2:5:")
+    shop.assert_clean()
+
+
+def test_redirects_secrets_and_proxies(shop: Workshop, web: Web) -> None:
+    web.files |= {"/real": b"1", "/proxied/p": b"2"}
+    web.redirects["/link"] = f"{web.url}/real"
+    web.authorization = "Bearer t0ken"
+    secrets = {"HTTP_AUTH_TOKEN_127.0.0.1": b"t0ken\n"}
+    image = shop.build(f"FROM scratch\nADD {web.url}/link /d/\n", secrets=secrets).image
+    assert shop.layer(image)["d/link"] == "1"
+    web.authorization = ""
+    proxied = shop.build("FROM scratch\nADD http://host.invalid/p /p\n", build_args={"HTTP_PROXY": web.url})
+    assert shop.layer(proxied.image)["p"] == "2"
+
+
+def test_local_and_remote_sources_in_one_add(shop: Workshop, web: Web) -> None:
+    web.files["/r"] = b"remote"
+    shop.write(a="1", b="2")
+    image = shop.build(f"FROM scratch\nADD a {web.url}/r b /d/\n").image
+    assert {path: e.content for path, e in shop.tree(image).items() if path.startswith("/d/")} == {
+        "/d/a": "1", "/d/b": "2", "/d/r": "remote",
+    }  # fmt: skip
+
+
+# git
+
+
+def test_a_repository_is_checked_out_at_its_ref(shop: Workshop, web: Web) -> None:
+    repository = web.repository("app", a="1", sub__b="2")
+    repository.git("tag", "-a", "-m", "one", "v1")
+    commit = repository.commit(a="changed")
+    repository.git("branch", "side", "v1")
+
+    def files(source: str) -> dict[str, str]:
+        return shop.layer(shop.build(f"FROM scratch\nADD {source} /s\n").image)
+
+    now, then = ({"s": "", "s/a": text, "s/sub": "", "s/sub/b": "2"} for text in ("changed", "1"))
+    assert files(repository.url) == files(f"{repository.url}#main") == files(f"{repository.url}#{commit}") == now
+    assert files(f"{repository.url}#v1") == files(f"{repository.url}#refs/heads/side") == then
+    assert files(f"{repository.url}?branch=side") == files(f"{repository.url}?tag=v1") == then
+    assert files(f"{repository.url}#:sub") == files(f"{repository.url}?subdir=sub&ref=v1") == {"s": "", "s/b": "2"}
+
+
+def test_an_old_commit_by_its_hash(shop: Workshop, web: Web) -> None:
+    repository = web.repository("app", a="1")
+    old = repository.git("rev-parse", "HEAD")
+    repository.commit(a="2")
+    assert shop.layer(shop.build(f"FROM scratch\nADD {repository.url}#{old} /\n").image) == {"a": "1"}
+
+
+def test_the_same_commit_is_a_hit_and_a_moved_branch_a_miss(shop: Workshop, web: Web) -> None:
+    repository = web.repository("app", a="1")
+    text = f"FROM scratch\nADD {repository.url}#main /\n"
+    before = repository.git("rev-parse", "HEAD")
+    shop.build(text)
+    assert shop.build(text).cached[-1]
+    now = repository.commit(a="2")
+    changed = shop.build(text)
+    assert changed.reason(-1) == f"{repository.url} changed: commit {before[:12]} → {now[:12]}"
+
+
+def test_the_git_directory_is_kept_on_request(shop: Workshop, web: Web) -> None:
+    repository = web.repository("app", a="1")
+    assert "/.git/HEAD" not in shop.tree(shop.build(f"FROM scratch\nADD {repository.url} /\n").image)
+    kept = shop.tree(shop.build(f"FROM scratch\nADD --keep-git-dir {repository.url} /\n").image)
+    assert kept["/.git/HEAD"].content.strip() == repository.git("rev-parse", "HEAD")
+
+
+def test_the_checksum_of_a_repository_is_its_commit(shop: Workshop, web: Web) -> None:
+    repository = web.repository("app", a="1")
+    commit = repository.git("rev-parse", "HEAD")
+    shop.build(f"FROM scratch\nADD --checksum={commit[:10]} {repository.url}#main /\n")
+    with pytest.raises(BuildtoolError, match="expected the commit 0123456789, got"):
+        shop.build(f"FROM scratch\nADD --checksum=0123456789 {repository.url}#main /\n")
+
+
+def test_submodules_come_along(shop: Workshop, web: Web) -> None:
+    part = web.repository("part", p="part")
+    repository = web.repository("app", a="1")
+    repository.git("submodule", "--quiet", "add", part.url, "vendor")
+    repository.commit()
+    with_it = shop.layer(shop.build(f"FROM scratch\nADD {repository.url} /\n").image)
+    assert (with_it["vendor/p"], "vendor/.git" in with_it) == ("part", False)
+    without = shop.layer(shop.build(f"FROM scratch\nADD {repository.url}?submodules=false /\n").image)
+    assert "vendor/p" not in without
+
+
+def test_git_failures_name_the_repository_and_the_remedy(shop: Workshop, web: Web) -> None:
+    repository: Repository = web.repository("app", a="1")
+    for source, words in (
+        (f"{repository.url}#nothing", "has no ref 'nothing'"),
+        (f"{repository.url}#:nothing", "no directory 'nothing'"),
+        (f"{web.url}/missing.git", "missing.git"),
+    ):
+        with pytest.raises(BuildtoolError, match=words):
+            shop.build(f"FROM scratch\nADD {source} /\n")
+    web.authorization = "basic eC1hY2Nlc3MtdG9rZW46dDBrZW4="
+    with pytest.raises(BuildtoolError) as failure:
+        shop.build(f"FROM scratch\nADD {repository.url} /\n")
+    assert "GIT_AUTH_TOKEN" in failure.value.hint
+    shop.build(f"FROM scratch\nADD {repository.url} /\n", secrets={"GIT_AUTH_TOKEN": b"t0ken"})
+    shop.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("COPY https://example.com/x /", "can't be a URL for COPY"),
+        ("COPY git@example.com:a/b /", "can't be a git ref for COPY"),
+        ("ADD --checksum=md5:00 https://example.com/x /", "this is no digest"),
+        ("ADD --checksum=sha256:00 https://example.com/x.git /", "this is no commit"),
+        ("ADD --keep-git-dir https://example.com/x /", "no git repository"),
+        ("ADD --checksum=sha256:00 a b /d/", "multiple sources"),
+        ("ADD https://example.com/x.git#-evil /", "invalid ref"),
+        ("ADD https://example.com/x.git?what=1 /", "unexpected query"),
+        ("ADD https://example.com/x.git#:../x /", "leads out"),
+    ],
+)
+def test_refusals_before_anything_is_fetched(shop: Workshop, line: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as failure:
+        shop.build(f"FROM scratch\n{line}\n")
+    assert failure.value.where is not None
