@@ -160,6 +160,9 @@ def _secret_words(project: Project, build: dict[str, Any]) -> list[str]:
     for use in build.get("secrets") or []:
         item = project.part("secrets")[use["source"]]
         name = use.get("target") or use["source"]
-        where = f"src={item['file']}" if item.get("file") else f"env={item.get('environment')}"
+        variable = item.get("environment") or ""
+        if variable in project.environment:
+            os.environ.setdefault(variable, project.environment[variable])  # it may come from .env
+        where = f"src={item['file']}" if item.get("file") else f"env={variable}"
         words += ["--secret", f"id={name},{where}"]
     return words

@@ -382,6 +382,24 @@ def test_build_sections_are_built_once_and_again_when_asked(stack: Stack) -> Non
     stack.cli("rmi", f"{stack.name}/b", f"{stack.name}:x")
 
 
+def test_builds_get_secrets_from_files_env_and_dot_env(stack: Stack) -> None:
+    (stack.folder / "token.txt").write_text("from a file")
+    (stack.folder / ".env").write_text("TOKEN_OF_TEST=from dot env")
+    (stack.folder / "Dockerfile").write_text(
+        "FROM busybox\nRUN --mount=type=secret,id=file --mount=type=secret,id=env,target=/env \\\n"
+        " cat /run/secrets/file /env > /seen\n"
+    )
+    stack.write(
+        """
+        services: {a: {build: {context: ., secrets: [file, {source: token, target: env}]}, command: LOOP}}
+        secrets: {file: {file: token.txt}, token: {environment: TOKEN_OF_TEST}}
+        """
+    )
+    stack("up", "-d")
+    assert stack("exec", "a", "cat", "/seen").stdout == "from a filefrom dot env"
+    stack("down", "--rmi", "local")
+
+
 def test_services_share_the_steps_of_their_builds(stack: Stack) -> None:
     inline = 'dockerfile_inline: "FROM busybox\\nRUN cat /proc/sys/kernel/random/uuid > /id\\n"'
     stack.write(f"services: {{a: {{build: {{{inline}}}, command: LOOP}}, b: {{build: {{{inline}}}, command: LOOP}}}}")

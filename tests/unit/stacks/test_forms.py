@@ -263,7 +263,7 @@ SERVICES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c1"]), SERVICES, min_size=1))
 def test_config_is_a_fixed_point(services: dict[str, Any]) -> None:
     """config(config(x)) == config(x), for every stack x."""
