@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -251,11 +253,12 @@ def test_a_client_that_dies_takes_its_build_along(
         assert process.stderr is not None
         while "begun" not in (line := process.stderr.readline()) or "0." not in line:
             assert line
+        name = step_of(mark)
         process.send_signal(number)
         process.wait(20)
         process.stderr.close()
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and (left := remains(daemon, mark)):
+        while time.monotonic() < deadline and (left := remains(daemon, mark, name)):
             time.sleep(0.1)
         assert not left, (number, left)
     cli(
@@ -268,13 +271,25 @@ def test_a_client_that_dies_takes_its_build_along(
     )
 
 
-def remains(daemon: Daemon, mark: str) -> list[str]:
+def step_of(mark: str) -> str:
+    """The name of the step's container: the one of its control groups."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True, text=True, check=False)
+        for pid in found.stdout.split():
+            with contextlib.suppress(OSError):
+                match = re.search(r"build-[0-9a-f]{16}", Path(f"/proc/{pid}/cgroup").read_text())
+                if match is not None:
+                    return match[0]
+    raise AssertionError("the step did not begin")
+
+
+def remains(daemon: Daemon, mark: str, name: str) -> list[str]:
     """What is left of a step."""
     left = subprocess.run(
         ["pgrep", "-f", f"sleep {mark}"], capture_output=True, text=True, check=False
     ).stdout.split()
     left += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(daemon.root) in line]
-    for place in (daemon.root, Path("/dev/shm")):
-        left += [str(path) for path in place.rglob("build-????????????????") if path.is_dir()]
-    left += [str(path) for path in Path("/sys/fs/cgroup").rglob("build-????????????????")]
+    for place in (daemon.root, Path("/dev/shm"), Path("/sys/fs/cgroup")):
+        left += [str(path) for path in place.rglob(name)]
     return left
