@@ -56,9 +56,12 @@ class Span:
         return f"{self.file}:{self.line}:{self.column}"
 
     def excerpt(self) -> str:
-        """The source line with a caret line below it; empty when the line is unknown."""
+        """The source line with a caret line below it, or all lines of a span that has several; empty when unknown."""
         if not self.line_text:
             return ""
+        if "\n" in self.line_text:
+            numbered = enumerate(self.line_text.split("\n"), self.line)
+            return "\n".join(f"{number:>3} | {text}" for number, text in numbered)
         gutter = f"{self.line:>3} | "
         pad = "".join("\t" if c == "\t" else " " for c in self.line_text[: self.column - 1])
         carets = "^" * max(1, min(self.length, len(self.line_text) - self.column + 1))

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
         def show(self, event: Mapping[str, Any]) -> None:
             """One event."""
 
+        def pause(self) -> None:
+            """Leave the terminal to somebody else."""
+
+        def resume(self) -> None:
+            """Have it again."""
+
         def finish(self, result: Mapping[str, Any] | None) -> None:
             """The build's result, None when it failed; nothing is shown after it."""
 
@@ -54,6 +60,12 @@ class PlainDisplay:
             place = f"{span['file']}:{span['line']}: " if span else ""
             self._line(f"WARNING: {place}{event['message']}")
         self._out.flush()
+
+    def pause(self) -> None:
+        """Leave the terminal to somebody else: nothing is drawn there."""
+
+    def resume(self) -> None:
+        """Have it again."""
 
     def finish(self, result: Mapping[str, Any] | None) -> None:
         """Print the end: the image and its names."""
@@ -126,6 +138,12 @@ class QuietDisplay:
     def show(self, event: Mapping[str, Any]) -> None:
         """Remember the event."""
         self._events.append(event)
+
+    def pause(self) -> None:
+        """Leave the terminal to somebody else: nothing is drawn there."""
+
+    def resume(self) -> None:
+        """Have it again."""
 
     def finish(self, result: Mapping[str, Any] | None) -> None:
         """Show everything if the build failed."""

@@ -51,6 +51,12 @@ class RawJsonDisplay:
         elif kind == "base_pull":
             self._line({"statuses": [{"id": event["message"], "timestamp": now}]})
 
+    def pause(self) -> None:
+        """Leave the terminal to somebody else: nothing is drawn there."""
+
+    def resume(self) -> None:
+        """Have it again."""
+
     def finish(self, result: Mapping[str, Any] | None) -> None:
         """Print the export as the last vertex."""
         if result is None:

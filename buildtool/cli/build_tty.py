@@ -52,7 +52,7 @@ class TtyDisplay:
         self._ended = 0
         self._fetching = ""
         self._begin = time.monotonic()
-        self._live = Live(console=self._console, refresh_per_second=10, transient=True, get_renderable=self.draw)
+        self._live = self._make_live()
         self._live.start()
 
     def show(self, event: Mapping[str, Any]) -> None:
@@ -80,6 +80,18 @@ class TtyDisplay:
             span = event.get("span")
             place = f"{span['file']}:{span['line']}: " if span else ""
             self._console.print(Text(f"WARNING: {place}{event['message']}", style="yellow"))
+
+    def _make_live(self) -> Live:
+        return Live(console=self._console, refresh_per_second=10, transient=True, get_renderable=self.draw)
+
+    def pause(self) -> None:
+        """Leave the terminal to somebody else."""
+        self._live.stop()
+
+    def resume(self) -> None:
+        """Have it again."""
+        self._live = self._make_live()
+        self._live.start()
 
     def finish(self, result: Mapping[str, Any] | None) -> None:
         """Stop drawing and print the end."""

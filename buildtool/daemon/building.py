@@ -29,7 +29,7 @@ class RunningBuild:
 
     async def __aenter__(self) -> RunningBuild:
         builder = await self._services.builder()
-        self._task = asyncio.create_task(builder.build(self._request, self._emit, self._begun))
+        self._task = asyncio.create_task(builder.build(self._request, self.tell, self._begun))
         self._task.add_done_callback(lambda _: self._events.put_nowait(None))
         return self
 
@@ -59,5 +59,6 @@ class RunningBuild:
     def _begun(self, id: str) -> None:
         self._id = id
 
-    def _emit(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """One more event; from any thread."""
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)

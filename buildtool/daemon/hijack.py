@@ -21,7 +21,7 @@ from aiohttp.web_protocol import RequestHandler
 
 _TARGET = re.compile(
     rb"POST /(?:v[0-9.]+/)?(?:containers/[^/ ?]+/attach|exec/[^/ ?]+/start|session|grpc"
-    rb"|buildtool/v1/sessions/[^ ?]+)[ ?]"
+    rb"|buildtool/v1/sessions/[^/ ?]+(?:/shells/[0-9]+)?)[ ?]"
 )
 _START = b"POST /"
 _LINE_LIMIT = 16 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from contextlib import AsyncExitStack
 from functools import partial
@@ -81,6 +82,8 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     entitlements: list[str] = []
     session: str = ""
     ssh: list[str] = []
+    debug: bool = False
+    debug_at: list[str] = []
 
 
 class BootstrapBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -116,7 +119,16 @@ async def build(call: Call) -> web.StreamResponse:
             place = body.context
             directory = None if place is None else await offload(_visible, place)
             key = str(directory or "")
-        running = await stack.enter_async_context(RunningBuild(call.services, _request(call, body, directory, key)))
+        request = _request(call, body, directory, key)
+        desk = None
+        if body.debug or body.debug_at:
+            from buildtool.solve.debugger import DebugOptions
+
+            desk = stack.enter_context(call.services.sessions.debugging(body.session))
+            request = dataclasses.replace(request, debug=DebugOptions(desk, body.debug, tuple(body.debug_at)))
+        running = await stack.enter_async_context(RunningBuild(call.services, request))
+        if desk is not None:
+            desk.tell = running.tell
         stream = Stream(call, NDJSON)
         await stream.open()
         await _tell(stream, running)
@@ -140,7 +152,7 @@ async def _tell(stream: Stream, running: RunningBuild) -> None:
 def _request(call: Call, body: BuildBody, directory: Path | None, key: str) -> BuildRequest:
     from buildtool.solve import BuildRequest
 
-    own = ("context", "session", "ssh")
+    own = ("context", "session", "ssh", "debug", "debug_at")
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name not in own}
     values["entitlements"] = build_policy.granted(call.services, body.entitlements, body.network_mode)
     values["agents"] = call.services.sessions.agents(body.session, body.ssh)

@@ -8,11 +8,13 @@ is data, `e` the end of one direction, `x` that the channel is gone. The client 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from buildtool.errors import Conflict, InvalidInput
+from buildtool.daemon.debugging import DebugDesk
+from buildtool.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from buildtool.daemon.hijack import RawConnection
@@ -119,11 +121,11 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._desks: dict[str, DebugDesk] = {}
 
     async def serve(self, id: str, raw: RawConnection) -> None:
         """Have a session until its client goes. Raises Conflict for an id that is taken, InvalidInput."""
-        if len(id) < 32:
-            raise InvalidInput("a session's id has at least 32 characters that nobody can guess")
+        _check_id(id)
         if id in self._sessions:
             raise Conflict("there is a session of this id")
         session = self._sessions[id] = Session(raw)
@@ -134,6 +136,25 @@ class Sessions:
             del self._sessions[id]
             raw.close()
 
+    @contextlib.contextmanager
+    def debugging(self, id: str) -> Iterator[DebugDesk]:
+        """A desk for one build's stops. Raises InvalidInput for a short id, Conflict for one in use."""
+        _check_id(id)
+        if id in self._desks:
+            raise Conflict("there is a build that is debugged with this id")
+        self._desks[id] = DebugDesk()
+        try:
+            yield self._desks[id]
+        finally:
+            del self._desks[id]
+
+    def desk(self, id: str) -> DebugDesk:
+        """The desk of this id. Raises NotFound."""
+        found = self._desks.get(id)
+        if found is None:
+            raise NotFound("there is no build that is debugged with this id")
+        return found
+
     def agents(self, id: str, names: Iterable[str]) -> dict[str, Dial]:
         """How to reach the ssh agents that a client has lent. Raises InvalidInput when there is no such session."""
         names = list(names)
@@ -143,6 +164,11 @@ class Sessions:
         if session is None:
             raise InvalidInput("ssh agents were named, but there is no session to reach them over")
         return {name: _dial(session, name) for name in names}
+
+
+def _check_id(id: str) -> None:
+    if len(id) < 32:
+        raise InvalidInput("a session's id has at least 32 characters that nobody can guess")
 
 
 def _dial(session: Session, name: str) -> Dial:

@@ -61,6 +61,16 @@ class StepDone:
 
 
 @dataclass(frozen=True, slots=True)
+class DebugShell:
+    """The build has stopped at a step, which failed or is about to begin: shell `number` can be had there."""
+
+    number: int
+    name: str
+    span: Span | None
+    reason: Literal["failed", "before"]
+
+
+@dataclass(frozen=True, slots=True)
 class StepFailed:
     """The step failed; the build ends with the error of the same message."""
 
@@ -87,7 +97,9 @@ class Built:
     tags: tuple[str, ...]
 
 
-Event: TypeAlias = BasePull | StepStarted | StepCached | StepOutput | StepDone | StepFailed | Warning | Built
+Event: TypeAlias = (
+    BasePull | DebugShell | StepStarted | StepCached | StepOutput | StepDone | StepFailed | Warning | Built
+)
 
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 

@@ -16,6 +16,7 @@ from buildtool.graph.contexts import (
     familiar,
 )
 from buildtool.images import Image
+from buildtool.solve.debugger import DebugOptions
 from buildtool.solve.explain import Difference
 from buildtool.solve.run_agent import Dial
 
@@ -79,6 +80,7 @@ class BuildRequest:
     secrets: dict[str, bytes] = field(default_factory=dict, repr=False)
     agents: dict[str, Dial] = field(default_factory=dict, repr=False)
     entitlements: frozenset[str] = frozenset()
+    debug: DebugOptions | None = field(default=None, repr=False)
     epoch: int | None = None
     context_epoch: int | None = None
     explain: bool = False

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -15,10 +13,13 @@ from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFou
 from buildtool.graph import Exec, Node
 from buildtool.networks import Sandbox
 from buildtool.runtime import ExitStatus, Task
+from buildtool.solve.debug import visit_failed
 from buildtool.solve.flights import Listener
 from buildtool.solve.request import BuildRequest
+from buildtool.solve.run_end import end
 from buildtool.solve.run_output import Tail, failure, follow, timed_out
 from buildtool.solve.run_room import Room, RunContext
+from buildtool.solve.source_lines import whole_span
 from buildtool.solve.threads import acquire, to_end
 
 _FIRST_MEASURE = 0.3
@@ -64,20 +65,42 @@ async def execute_run(
         try:
             for agent in room.agents:
                 await stack.enter_async_context(agent)
-            tail = Tail()
             try:
-                async with asyncio.timeout(step.execution.timeout / 1e9 or None):
-                    status, created = await _run(context, room, node, listener, sandbox, usage, tail)
-            except TimeoutError:
-                raise timed_out(node, tail) from None
-            if status.code != 0:
-                raise failure(node, status, tail, request.memory)
+                created = await _command(context, request, room, node, listener, sandbox, usage)
+            except StepFailed as error:
+                if error.where is not None:
+                    error.where = whole_span(request.dockerfile, error.where)
+                await visit_failed(context, request, node, room)
+                raise
             snapshot = await to_end(room.commit, created)
         except BaseException:
             await to_end(room.close)
             raise
         context.later(room.close)
         return snapshot
+
+
+async def _command(
+    context: RunContext,
+    request: BuildRequest,
+    room: Room,
+    node: Node,
+    listener: Listener,
+    sandbox: Sandbox | None,
+    usage: Usage | None,
+) -> list[str]:
+    """Run the command; the mount points that were made. Raises StepFailed."""
+    step = node.step
+    assert isinstance(step, Exec)
+    tail = Tail()
+    try:
+        async with asyncio.timeout(step.execution.timeout / 1e9 or None):
+            status, created = await _run(context, room, node, listener, sandbox, usage, tail)
+    except TimeoutError:
+        raise timed_out(node, tail) from None
+    if status.code != 0:
+        raise failure(node, status, tail, request.memory)
+    return created
 
 
 async def _run(
@@ -110,21 +133,4 @@ async def _run(
                     watch.cancel()
         return await task.wait(), task.created
     finally:
-        await _end(task)
-
-
-async def _end(task: Task) -> None:
-    """Kill what still runs and wait until it is gone, whatever happens to us meanwhile."""
-    ending = asyncio.create_task(_kill_and_delete(task))
-    try:
-        await asyncio.shield(ending)
-    except asyncio.CancelledError:
-        await asyncio.wait([ending])
-        raise
-
-
-async def _kill_and_delete(task: Task) -> None:
-    if task.exit is None:
-        with contextlib.suppress(BuildtoolError):
-            await task.signal(signal.SIGKILL, all=True)
-    await task.delete()
+        await end(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from buildtool.graph import Exec, Node
 from buildtool.networks import Sandbox
 from buildtool.runtime import Bundle, Rootfs, Runtime, SpecOptions, container_spec, resolve_user
 from buildtool.solve.cache_mounts import CacheMounts
+from buildtool.solve.debugger import ShellOptions
 from buildtool.solve.request import BuildRequest
 from buildtool.solve.run_agent import AgentSocket
 from buildtool.solve.run_devices import add_devices, all_devices
@@ -28,6 +30,8 @@ from buildtool.solve.run_mounts import (
     script_target,
 )
 from buildtool.solve.run_network import RunNetworks, gateway, namespace
+
+_SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Room:
         self.hidden: list[bytes] = []
         self.secret = False
         self.bundle: Bundle
+        self.tree: Tree
 
     @classmethod
     def open(
@@ -73,12 +78,27 @@ class Room:
         room.secret = secret
         try:
             _make_directory(room.directory)
+            room.tree = Tree([context.store.snapshots.fs(snapshot) for snapshot in chains[0]], immutable=True)
             files = room._files(context, request, node, chains, caches, sandbox)
             room.bundle = _bundle(context, request, node, files, room.draft, chains[0], name, sandbox)
         except BaseException:
             room.close()
             raise
         return room
+
+    def shell(self, options: ShellOptions) -> Bundle:
+        """A container with a shell in the tree as it is now, in place of the command's, which has ended."""
+        shutil.rmtree(self.bundle.directory, ignore_errors=True)
+        if (self.draft.work / "work" / "incompat").is_dir():
+            shutil.rmtree(self.draft.work / "work")
+        spec = copy.deepcopy(self.bundle.spec)
+        process = spec["process"]
+        process["args"] = [_shell(process["args"], self.tree)]
+        process["env"] += [f"TERM={options.term}"] if options.term else []
+        process["terminal"] = options.tty
+        if options.tty and options.rows and options.columns:
+            process["consoleSize"] = {"height": options.rows, "width": options.columns}
+        return replace(self.bundle, spec=spec, tty=options.tty, stdin=True, stdin_once=True)
 
     def commit(self, created: Sequence[str]) -> SnapshotId:
         """Make the draft a snapshot. `created` are mount points that had to be made in it."""
@@ -107,8 +127,7 @@ class Room:
         step = node.step
         assert isinstance(step, Exec)
         store = context.store
-        tree = Tree([store.snapshots.fs(snapshot) for snapshot in chains[0]], immutable=True)
-        files = RunFiles(store, node, self.directory, context.shared, tree, request.secrets)
+        files = RunFiles(store, node, self.directory, context.shared, self.tree, request.secrets)
         resolv = context.networks.resolv_conf(step.network, sandbox)
         files.add_names(resolv, step.extra_hosts, gateway(sandbox))
         if step.script is not None:
@@ -130,6 +149,12 @@ class Room:
                 files.add_tree(mount, chains[mount.input], scratch)
         add_devices(files, step)
         return files
+
+
+def _shell(args: Sequence[str], tree: Tree) -> str:
+    """The shell that runs the step's command, else the best that there is."""
+    own = [args[0]] if args and args[0].rpartition("/")[2] in _SHELLS else []
+    return next((path for path in (*own, "/bin/bash", "/bin/sh") if tree.exists(path)), "/bin/sh")
 
 
 def _make_directory(path: Path) -> None:

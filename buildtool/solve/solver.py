@@ -22,6 +22,7 @@ from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Remote, Source, Step
 from buildtool.images import Images
 from buildtool.oci import sha256
 from buildtool.solve.cache_mounts import cache_mount_name
+from buildtool.solve.debug import held_back, stops, visit_before
 from buildtool.solve.expiry import expired
 from buildtool.solve.explain import Difference
 from buildtool.solve.file_steps import (
@@ -78,11 +79,16 @@ class Solver:
         self.on_result: Callable[[StepId, StepResult], None] = lambda step, result: None
         self._bases: dict[str, asyncio.Task[list[SnapshotId]]] = {}
         self._ready: dict[StepId, asyncio.Event] = {}
+        self._stops: set[StepId] = set()
+        self._held: dict[StepId, StepResult] = {}
         self._reasons = Reasons(prepared, shared.records)
         self._share = shared.gate.share(prepared.request.jobs)
 
     async def solve(self) -> None:
         """Fill `results` for everything the target's image consists of. Raises the error of the first failed step."""
+        self._stops = stops(self.prepared.plan, self.prepared.request)
+        self._held = held_back(self.prepared.plan, self._stops, self.prepared.hits)
+        self.results.update(self._held)
         pending = self._demand()
         self._report_cached(pending)
         if not pending:
@@ -100,7 +106,7 @@ class Solver:
         """The steps to be executed or looked up by content, in the order of the graph."""
         plan, hits = self.prepared.plan, self.prepared.hits
         wanted: set[StepId] = set()
-        stack = [plan.target]
+        stack = [plan.target, *self._stops]
         while stack:
             step = stack.pop()
             if step in wanted:
@@ -149,6 +155,13 @@ class Solver:
         began = time.monotonic()
         try:
             chains = [await self._chain(needed) for needed in node.inputs]
+            if step in self._stops:
+                await visit_before(self.shared.run, self.prepared.request, node, chains)
+            if step in self._held:
+                self.ledger.cached(node, "definition", began)
+                self.prepared.sites.set(node.site, self.prepared.keys[step], self._held[step])
+                self._ready[step].set()
+                return
             async with self.shared.looks:
                 planned = await self._look(node, chains)
             result, hit, reasons = await to_end(self._second_chance, node, planned)
@@ -294,7 +307,7 @@ class Solver:
         urgency: float,
     ) -> StepResult:
         key = self.prepared.keys[node.id]
-        if self.prepared.request.no_cache:
+        if self.prepared.request.no_cache or self.prepared.request.debug is not None:
             key = f"{key} {id(self)}"  # must not be given what began before it was asked for
 
         def listen(stream: str, data: bytes) -> None:

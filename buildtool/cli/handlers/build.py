@@ -63,17 +63,22 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
 
             agents = stack.enter_context(Agents(call.client, call.texts("ssh")))
             more = {"session": agents.session, "ssh": agents.names}
+        if call.switch("debug") or call.texts("debug-at"):
+            from secrets import token_hex
+
+            more |= {"debug": call.switch("debug"), "debug_at": call.texts("debug-at")}
+            more.setdefault("session", token_hex(16))
         response = None if source.archive is not None else _ask(call, source, more)
         if response is None:
             return _classic(call, source, progress)
-        return _follow(call, response, _display(progress))
+        return _follow(call, response, _display(progress), more.get("session", ""))
 
 
 def _classic(call: Call, source: BuildInput, progress: str) -> str:
     from buildtool.cli.build_classic import build_classic
 
-    for flag in ("allow", "secret", "ssh"):
-        if call.texts(flag):
+    for flag in ("allow", "secret", "ssh", "debug", "debug-at"):
+        if call.given(flag):
             raise InvalidInput(
                 f"--{flag} is not possible with Docker's classic build call",
                 hint="name a directory as the context and build with buildtool's daemon",
@@ -129,7 +134,7 @@ def _display(progress: str) -> Display:
     return QuietDisplay() if progress == "quiet" else PlainDisplay()
 
 
-def _follow(call: Call, response: Response, display: Display) -> str:
+def _follow(call: Call, response: Response, display: Display, session: str = "") -> str:
     """Show the events of a build and return the image's id. Raises BuildFailed with the daemon's words."""
     result: dict[str, Any] | None = None
     try:
@@ -141,6 +146,12 @@ def _follow(call: Call, response: Response, display: Display) -> str:
                 raise BuildFailed(event["message"])
             if kind == "result":
                 result = event
+            elif kind == "debug_shell":
+                from buildtool.cli.build_debug import visit
+
+                display.pause()
+                visit(call.client, session, event)
+                display.resume()
             else:
                 display.show(event)
     except KeyboardInterrupt:

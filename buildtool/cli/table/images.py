@@ -68,6 +68,8 @@ COMMANDS = {
                 "list",
                 "Files that do not count when a RUN gave the same tree as before (pattern)",
             ),
+            Flag("debug", "", "bool", "Open a shell in the tree of a RUN that fails"),
+            Flag("debug-at", "", "list", "Open a shell before the step on this line, or the first of this stage"),
             Flag("explain", "", "bool", "Say for each step why the cache did not have it"),
             Flag("file", "f", "string", "The Buildfile (PATH/Buildfile, else PATH/Dockerfile; - for STDIN)"),
             Flag("force-rm", "", "bool", "Accepted for Docker's sake: nothing is left behind anyway", hidden=True),
