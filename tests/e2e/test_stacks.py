@@ -625,6 +625,12 @@ def plugin(daemon: Any, stack: Stack) -> Callable[..., subprocess.CompletedProce
     return call
 
 
+def hashes_alike(plugin: Callable[..., subprocess.CompletedProcess[str]]) -> bool:
+    """Whether this version computes the hash that we compute: older ones also hashed depends_on."""
+    major, minor = plugin("version", "--short").stdout.strip().lstrip("v").split(".")[:2]
+    return (int(major), int(minor)) >= (2, 40)
+
+
 @needs_plugin
 def test_docker_compose_brings_the_same_stack_up_and_sees_ours(
     stack: Stack, plugin: Callable[..., subprocess.CompletedProcess[str]]
@@ -633,13 +639,15 @@ def test_docker_compose_brings_the_same_stack_up_and_sees_ours(
     stack("up", "-d")
     ours = stack.ids()
     plugin("up", "-d")
-    assert stack.ids() == ours
+    assert set(stack.ids()) == set(ours)
+    assert stack.ids() == ours or not hashes_alike(plugin)
     plugin("down")
     assert stack.containers("-a") == {}
     plugin("up", "-d")
     theirs = stack.ids()
     stack("up", "-d")
-    assert stack.ids() == theirs
+    assert set(stack.ids()) == set(theirs)
+    assert stack.ids() == theirs or not hashes_alike(plugin)
 
 
 @needs_plugin
@@ -648,7 +656,8 @@ def test_docker_compose_prints_the_same_config(
 ) -> None:
     stack.write(THREE)
     assert stack("config").stdout == plugin("config").stdout
-    assert stack("config", "--hash", "*").stdout == plugin("config", "--hash", "*").stdout
+    hashes = stack("config", "--hash", "*").stdout, plugin("config", "--hash", "*").stdout
+    assert hashes[0] == hashes[1] or not hashes_alike(plugin)
     assert json.loads(stack("config", "--format", "json").stdout) == json.loads(
         plugin("config", "--format", "json").stdout
     )
