@@ -169,7 +169,7 @@ def _volume(state: StageState, instruction: Volume) -> None:
 def _signal(state: StageState, word: Word) -> str:
     text = state.scope.expand(word)
     name = text.upper().removeprefix("SIG")
-    known = name.isdigit() and 0 < int(name) < 65
+    known = name.isdigit() and int(name) > 0
     known = (
         known or bool(re.fullmatch(r"RTMIN(\+\d+)?|RTMAX(-\d+)?", name)) or f"SIG{name}" in signal.Signals.__members__
     )

@@ -82,8 +82,8 @@ class StageState:
 
 
 def begin(tip: StepId, base: BaseImage | None, globals_: dict[str, str], build_args: Any) -> StageState:
-    """The state right after FROM an image (None: scratch). PATH is always set, as in Docker."""
-    config = (base.config.config if base is not None else None) or ContainerConfig()
+    """The state right after FROM an image (None: scratch), with a PATH always, for scratch with a WORKDIR as well."""
+    config = (base.config.config if base is not None else ContainerConfig(working_dir="/")) or ContainerConfig()
     env: dict[str, str] = {}
     for entry in config.env or ():
         name, _, value = entry.partition("=")

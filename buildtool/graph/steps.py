@@ -18,7 +18,7 @@ from buildtool.oci import Digest, sha256
 
 StepId = NewType("StepId", str)
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 """Part of every key: raised when the meaning of a step changes, so that no old record is used for a new meaning."""
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from buildtool.cache import FullDisk, SnapshotId, Store, Tree
 from buildtool.errors import BuildtoolError, InvalidInput
 from buildtool.graph import Copy, Mkdir, Node, content_definition, digest_of
-from buildtool.runtime import resolve_user
 from buildtool.solve.archives import is_archive, unpack_archive
 from buildtool.solve.files import TreeFiles
 from buildtool.solve.keys import Preimage, content_preimage
@@ -38,7 +37,7 @@ class PlannedCopy:
     """A Copy looked at: what, where, whose. `preimage` is the content key's.
 
     With archives to be unpacked there is no content key: the result depends on whatever the tree has below. Without
-    a `placement` nothing is done at all: no source of a COPY --if-exists is there.
+    a `placement` nothing is done at all: no wildcard matches, no source of a COPY --if-exists is there.
     """
 
     node: Node
@@ -68,7 +67,7 @@ def plan_copy(
     tree = tree_of(store, chain)
     if selected is None:
         selected = select_files(TreeFiles(tree_of(store, source or ())), node, "the stage or image copied from")
-    if step.if_exists and not selected.selection.roots:
+    if not selected.selection.roots:
         nothing = content_preimage(node, selected.digest, {"nothing": True})
         return PlannedCopy(node, tuple(chain), tree, selected, None, None, (), nothing, "")
     try:
@@ -170,13 +169,14 @@ def plan_mkdir(store: Store, node: Node, chain: Sequence[SnapshotId]) -> Planned
     try:
         base = tree.resolve(step.path)
         placement = Placement(base, ancestors_of(tree, base))
-        user = resolve_user(step.user, tree.read_text("/etc/passwd"), tree.read_text("/etc/group"))
+        owner = resolve_owner(step.user, tree) if step.user else (0, 0)
     except OSError as error:
         raise InvalidInput(f"WORKDIR {step.path}: {error.strerror}", where=node.span) from error
     except BuildtoolError as error:
-        message = error.message.replace("cannot copy to non-directory", f"WORKDIR {step.path}: not a directory")
+        message = error.message.replace("--chown", f"WORKDIR {step.path}").replace(
+            "cannot copy to non-directory", f"WORKDIR {step.path}: not a directory"
+        )
         raise InvalidInput(message, where=node.span) from error
-    owner = (user.uid, user.gid)
     preimage = content_preimage(node, "", placement.facts(owner))
     return PlannedMkdir(node, tuple(chain), placement, owner, preimage)
 

@@ -33,14 +33,12 @@ class Ancestor:
 class Placement:
     """`base` is the directory the files go into (no symlink in it), `ancestors` the way there, itself included.
 
-    `rename` is the name of a single file. `takes_attributes` tells that `base` does not exist and becomes a copy of
-    the source directory, attributes included.
+    `rename` is the name of a single file: the last one, when a wildcard finds several for a destination that is none.
     """
 
     base: str
     ancestors: tuple[Ancestor, ...]
     rename: str | None = None
-    takes_attributes: bool = False
 
     def facts(self, owner: Owner | None) -> dict[str, Any]:
         """What of the tree below the result depends on, as JSON: part of the content key."""
@@ -51,7 +49,6 @@ class Placement:
                 for a in self.ancestors
             ],
             "rename": self.rename,
-            "takes_attributes": self.takes_attributes,
             "owner": owner,
         }
 
@@ -91,17 +88,15 @@ def place(tree: Tree, step: Copy, selection: Selection) -> Placement:
     status = _lstat(tree, base)
     exists_as_directory = base == "/" or (status is not None and stat.S_ISDIR(status.st_mode))
     roots = selection.roots
-    alone = roots[0] if len(roots) == 1 and not step.parents else None
     into = wanted.endswith("/") or exists_as_directory or step.parents or wanted == "/"
-    if alone is not None and not alone.is_directory and not into:
+    if not into and not any(root.is_directory for root in roots):
         parent, _, name = base.rpartition("/")
         return Placement(parent or "/", ancestors_of(tree, parent or "/"), rename=name)
-    if len(roots) > 1 and not into:
+    if not into and not roots[0].is_directory:
         raise InvalidInput(
             f"the sources match {len(roots)} files: the destination must be a directory and end with a /"
         )
-    takes = alone is not None and alone.is_directory and not into
-    placement = Placement(base, ancestors_of(tree, base), takes_attributes=takes)
+    placement = Placement(base, ancestors_of(tree, base))
     if exists_as_directory:
         for root in roots:
             _check(tree, base, root)

@@ -71,7 +71,7 @@ class Writer:
         fd = os.open(self._base, _DIRECTORY)
         hosts = _Hosts()
         try:
-            for entry in selection.roots:
+            for entry in selection.roots if placement.rename is None else selection.roots[-1:]:
                 if not entry.is_directory:
                     self._file(entry, placement.rename or entry.name, fd, hosts, None, "")
                 elif entry.name:
@@ -79,8 +79,6 @@ class Writer:
                 else:
                     before = None if self.previous is None else _open_or_none(str(self.previous.directory), None)
                     self._contents(entry, fd, before, "")
-                    if placement.takes_attributes:
-                        self._finish(fd, entry)
         finally:
             hosts.close()
             os.close(fd)

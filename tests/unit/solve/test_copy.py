@@ -41,11 +41,12 @@ def test_a_directory_gives_its_contents(shop: Workshop) -> None:
     }  # fmt: skip
 
 
-def test_a_new_directory_takes_the_sources_mode_unless_a_slash_asks_for_a_plain_one(shop: Workshop) -> None:
+def test_a_new_directory_is_a_plain_one_whatever_the_source(shop: Workshop) -> None:
     shop.write(d__a="1")
     (shop.context / "d").chmod(0o700)
-    tree = shop.tree(shop.build("FROM busybox\nCOPY d /x\nCOPY d /y/\nCOPY d /usr\n").image)
-    assert (tree["/x"].permissions, tree["/y"].permissions, tree["/usr"].permissions) == (0o700, 0o755, 0o755)
+    tree = shop.tree(shop.build("FROM busybox\nCOPY d /x\nCOPY --chown=5:6 d /y/\nCOPY d /usr\n").image)
+    assert [tree[path].permissions for path in ("/x", "/y", "/usr")] == [0o755] * 3
+    assert (tree["/y"].owner, tree["/y/a"].owner) == ((5, 6), (5, 6))
 
 
 def test_several_sources_need_a_directory(shop: Workshop) -> None:
@@ -55,8 +56,11 @@ def test_several_sources_need_a_directory(shop: Workshop) -> None:
     with pytest.raises(InvalidInput, match="more than one source file") as failure:
         shop.build("FROM busybox\nCOPY a b /x\n")
     assert failure.value.where is not None
+    assert built(shop, "COPY *.txt /x") == {"x": "4"}  # as in Docker: each over the one before
+    shop.write(e0__f="5", e1="6", cd__e="7")
+    assert built(shop, "COPY e* /x") == {"x": "", "x/f": "5", "x/e1": "6"}
     with pytest.raises(InvalidInput, match="match 2 files"):
-        shop.build("FROM busybox\nCOPY *.txt /x\n")
+        shop.build("FROM busybox\nCOPY c* /x\n")
 
 
 def test_wildcards_are_gos_and_an_unmatched_one_warns(shop: Workshop) -> None:
@@ -66,6 +70,7 @@ def test_wildcards_are_gos_and_an_unmatched_one_warns(shop: Workshop) -> None:
     }  # fmt: skip
     outcome = shop.build("FROM busybox\nCOPY nothing* a1 /x/\n")
     assert outcome.warnings == ["no file matches 'nothing*'"]
+    assert built(shop, "COPY nothing* /x/") == {}
 
 
 def test_sources_cannot_leave_the_context(shop: Workshop) -> None:
