@@ -208,7 +208,7 @@ def _source_stage(context: Context, flags: Flags) -> Word | None:
             where=word.span,
             hint="give the image a stage of its own (FROM $IMAGE AS name) and write --from=name",
         )
-    return word
+    return word if word is not None and word.text else None  # `--from=` is the build context, as in Docker
 
 
 def _workdir(context: Context) -> ast.Workdir:

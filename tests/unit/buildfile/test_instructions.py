@@ -177,6 +177,11 @@ def test_copy_if_exists() -> None:
     assert not one("COPY a b/", Copy).if_exists
 
 
+def test_an_empty_from_is_the_context() -> None:
+    assert one("COPY --from= a /b", Copy).from_ is None
+    assert one("COPY --from='' a /b", Copy).from_ is None
+
+
 def test_two_dashes_end_the_flags() -> None:
     assert one("RUN -- --x y", Run).command.shell == "--x y"
     assert texts(one("COPY --link -- --a /b", Copy).sources) == ["--a"]

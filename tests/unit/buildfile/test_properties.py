@@ -95,6 +95,7 @@ def test_parse_refuses_only_with_invalid_input_that_has_a_place(text: str) -> No
 @settings(max_examples=400, deadline=None)
 @example(b"FROM scratch\n# \xe9\xff\nLABEL a=b\n")
 @example(b"FROM scratch\nLABEL a=\xe9\n")
+@example(b"FROM scratch\nCOPY --from= a b\nRUN --mount=from=,target=/x y\n")
 @example(b"\xef\xbb\xbf# escape=`\nFROM a\n")
 def test_no_bytes_crash_and_each_rejection_has_a_place(data: bytes) -> None:
     """Bytes become a plan, or an error with a place: decoded, parsed, formatted, checked, planned."""
