@@ -143,12 +143,17 @@ def bench_records(root: Path, count: int = 1000) -> None:
 
 async def bench_growth(root: Path) -> None:
     """The cost of cached builds at ten times the size, and ten times that: about ten times, if it is linear."""
-    for label, sizes in (("files", (1_000, 10_000, 100_000)), ("steps", (10, 100, 1000))):
+    kinds = {
+        "files": (_grown_files, (1_000, 10_000, 100_000)),
+        "steps": (_grown_steps, (10, 100, 1000)),
+        "layers": (_grown_layers, (1, 10, 100)),
+    }
+    for label, (measure, sizes) in kinds.items():
         before: dict[str, float] = {}
         for size in sizes:
             folder = root / f"{label}-{size}"
             folder.mkdir()
-            found = await (_grown_files if label == "files" else _grown_steps)(folder, size)
+            found = await measure(folder, size)
             for what, milliseconds in found.items():
                 factor = f"  x {milliseconds / before[what]:.1f}" if what in before else ""
                 print(f"{f'{what}, {size} {label}':<52} {milliseconds:>9.1f} ms{factor}", flush=True)
@@ -196,6 +201,26 @@ async def _grown_steps(folder: Path, size: int) -> dict[str, float]:
         found["first"] = await timed(lambda: build(text), 1)
         found["unchanged"] = await timed(lambda: build(text), 3)
         found["other config"] = await timed(lambda: build(f"{text}ENV X=2\n"), 1)
+    return found
+
+
+async def _grown_layers(folder: Path, size: int) -> dict[str, float]:
+    """A base of so many layers: a COPY and a RUN on it."""
+    context = folder / "context"
+    context.mkdir()
+    (context / "a").write_text("a")
+    found: dict[str, float] = {}
+    base = "FROM busybox\n" + "".join(f"WORKDIR /d{n}\n" for n in range(size))
+    async with _builder(folder) as builder:
+
+        async def build(text: str, tag: str = "grown") -> None:
+            request = BuildRequest(dockerfile=text, context=context, tags=(tag,))
+            await builder.build(request, lambda event: None)
+
+        await build(base, "base")
+        await build("FROM base\nRUN true\n")
+        found["COPY and RUN on them"] = await timed(lambda: build("FROM base\nCOPY a /a\nRUN echo a > /b\n"), 1)
+        found["unchanged"] = await timed(lambda: build("FROM base\nCOPY a /a\nRUN echo a > /b\n"), 3)
     return found
 
 
