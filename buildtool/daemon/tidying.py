@@ -151,7 +151,8 @@ class Tidier:
         keeper = (await services.builder()).cache
 
         def work() -> None:
-            gone, report = keeper.prune(limits.policy(shutil.disk_usage(services.root).total), services.pins())
+            policy = limits.policy(shutil.disk_usage(services.root).total)
+            gone, report = keeper.prune(policy, services.pins(), sweep=False)
             if gone:
                 log.info("removed %d entries of the build cache, %d bytes", len(gone), report.bytes)
 

@@ -34,6 +34,7 @@ class CacheKeeper:
         self._mounts = mounts
         self._protected = store.state.documents(_PROTECTED)
         self._made_by = store.state.documents(MOUNTS)
+        self._sizes: dict[str, tuple[float, int]] = {}
 
     # Looking
 
@@ -108,7 +109,7 @@ class CacheKeeper:
                 id=directory.name[:_SHORT] + "".join(directory.name.partition(".")[1:]),
                 type="mount",
                 description=name,
-                size=tree_usage(directory),
+                size=self._size_of(directory, status.st_mtime),
                 created=min(status.st_mtime, (directory / "data").stat().st_ctime),
                 used=status.st_mtime,
                 hits=max(0, int(noted.get("uses", 0)) - 1),
@@ -117,6 +118,16 @@ class CacheKeeper:
                 protected=f"mount/{directory.name}" in protected,
                 keys=[directory.name],
             )
+
+    def _size_of(self, directory: Path, used: float) -> int:
+        """What a mount's directory takes; counted again only when it was used since."""
+        known = self._sizes.get(directory.name)
+        if known is not None and known[0] == used:
+            return known[1]
+        size = tree_usage(directory)
+        if not self._mounts.busy(directory.name):
+            self._sizes[directory.name] = (used, size)
+        return size
 
     # Protecting
 
@@ -154,8 +165,11 @@ class CacheKeeper:
 
     # Removing
 
-    def prune(self, policy: Policy, pins: Pins, *, dry_run: bool = False) -> tuple[list[CacheEntry], GcReport]:
-        """Remove what the policy says (with `dry_run` only tell), and then whatever nothing needs any more.
+    def prune(
+        self, policy: Policy, pins: Pins, *, dry_run: bool = False, sweep: bool = True
+    ) -> tuple[list[CacheEntry], GcReport]:
+        """Remove what the policy says (with `dry_run` only tell), and then whatever nothing needs any more (without
+        `sweep` only when something was removed).
 
         What a running build holds, or was used since the oldest of them began, stays.
         """
@@ -174,6 +188,8 @@ class CacheKeeper:
             return gone, GcReport(bytes=sum(entry.reclaimable for entry in gone))
         removed = [entry for entry in gone if self._remove(entry)]
         self._forget_aside(records, now)
+        if not removed and not sweep:
+            return [], GcReport()
         report = self._store.gc(pins, protected=self.protected_snapshots())
         report.bytes += sum(entry.size for entry in removed if entry.type == "mount")
         return removed, report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -45,3 +46,37 @@ def test_errors_name_the_file_and_the_key(tmp_path: Path, text: str, words: str)
         load_limits(tmp_path)
     assert words in str(refused.value)
     assert "daemon.json" in str(refused.value)
+
+
+def test_the_daemon_collects_within_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beyond the limits goes without being asked; a wrong file removes nothing."""
+    asyncio.run(_collect(tmp_path, monkeypatch))
+
+
+async def _collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from buildtool.daemon.services import Services
+    from buildtool.daemon.tidying import Tidier
+    from buildtool.solve import BuildRequest
+
+    monkeypatch.setenv("BUILDTOOL_CONFIG_DIR", str(tmp_path))
+    services = await Services.open(tmp_path / "data", tmp_path / "run")
+    try:
+        builder = await services.builder()
+        result = await builder.build(
+            BuildRequest(dockerfile="FROM scratch\nWORKDIR /a\nWORKDIR /b\n"), lambda _: None
+        )
+        services.images.delete(result.image.id, force=True)
+        await builder.close()
+        await asyncio.sleep(0.1)
+        for config, left in (
+            ('{"builder": {"gc": {"enabled": false, "defaultMaxUsedSpace": "0"}}}', 2),
+            ('{"builder": {"gc": {"defaultReservedSpace": "0", "defaultMaxUsedSpace": "0"}}}', 0),
+        ):
+            (tmp_path / "daemon.json").write_text(config)
+            await Tidier(services).tidy()
+            assert len(builder.cache.entries(services.pins())) == left
+        (tmp_path / "daemon.json").write_text("{")
+        with pytest.raises(InvalidInput):
+            await Tidier(services).tidy()
+    finally:
+        await services.close()
