@@ -168,6 +168,15 @@ def test_history_is_worded_as_buildkit_does(text: str, line: str | None) -> None
     assert planned(f"FROM busybox\n{text}\n").image.history[-1].created_by == line
 
 
+def test_scratch_has_a_path_and_a_workdir() -> None:
+    config = planned("FROM scratch\nSTOPSIGNAL 99\n").image.config
+    assert (config.working_dir, config.stop_signal) == ("/", "99")
+    assert config.env == ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    assert planned("FROM busybox\n").image.config.working_dir == ""
+    with pytest.raises(InvalidInput, match="STOPSIGNAL"):
+        planned("FROM scratch\nSTOPSIGNAL 0\n")
+
+
 @pytest.mark.parametrize(
     ("port", "exposed"),
     [

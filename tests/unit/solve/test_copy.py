@@ -341,6 +341,11 @@ def test_workdir_makes_directories_for_the_user(shop: Workshop) -> None:
     assert tree["/a"].owner == tree["/a/b/c"].owner == (1000, 1001)
     assert outcome.output == "/tmp\n"
     assert shop.layer(outcome.image, 3) == {}
+    numbers = shop.tree(shop.build("FROM busybox\nUSER 7\nWORKDIR /a\nUSER 7:8\nWORKDIR /b\n").image)
+    assert (numbers["/a"].owner, numbers["/b"].owner) == ((7, 7), (7, 8))
+    with pytest.raises(InvalidInput, match="WORKDIR /w: unable to find user nobody-knows") as failure:
+        shop.build("FROM busybox\nUSER nobody-knows\nWORKDIR /w\n")
+    assert failure.value.where is not None and failure.value.where.line == 3
     with pytest.raises(InvalidInput, match=r"(?i)not a directory"):
         shop.build("FROM busybox\nWORKDIR /etc/passwd/x\n")
     with pytest.raises(InvalidInput, match=r"(?i)not a directory"):
