@@ -17,7 +17,10 @@ routes = Routes()
 @routes.add("POST", "/buildtool/v1/sessions/{id}", stream=True)
 async def session(call: Call) -> web.StreamResponse:
     """Be a session until the client closes it."""
-    await call.services.sessions.serve(call.names["id"], call.hijack())
+    raw = call.hijack()
+    if not raw.upgrade:
+        raise InvalidInput("a session takes over its connection: send Connection: Upgrade, Upgrade: tcp")
+    await call.services.sessions.serve(call.names["id"], raw)
     return Hijacked()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from buildtool.cache import SnapshotId
 from buildtool.errors import StepFailed
@@ -37,7 +38,8 @@ async def execute_tries(
     number = 1
     while True:
         try:
-            return await execute_run(context, request, node, chains, listener, usage)
+            looked_into = request if number == tries else replace(request, debug=None)  # a shell at the last try only
+            return await execute_run(context, looked_into, node, chains, listener, usage)
         except StepFailed as error:
             if number == tries or error.exit_code_of_step is None:
                 if number > 1:

@@ -60,6 +60,14 @@ def test_a_shell_where_a_step_failed(cli: Program, daemon: Daemon, context: Path
     assert clean(daemon)
 
 
+def test_a_step_that_is_tried_again_has_a_shell_at_the_last_try(
+    cli: Program, context: Path, busybox_image: str
+) -> None:
+    (context / "Buildfile").write_text(f"FROM {busybox_image}\nRUN --retry=1 false\n")
+    done = cli(*FLAGS, "--debug", context, input="echo here\n", check=False)
+    assert done.stdout == "here\n" and done.stderr.count("This step failed") == 1
+
+
 def test_a_shell_on_a_terminal(
     cli: Program, daemon: Daemon, context: Path, terminal: Callable[..., Terminal]
 ) -> None:
