@@ -40,9 +40,9 @@ def build_classic(call: Call, source: BuildInput, *, quiet: bool) -> str:
         from io import StringIO as Buffer
 
         out = Buffer()
-    body, dockerfile = _body(source)
+    body, dockerfile = _body(source) if not source.elsewhere or source.archive else (iter(()), source.given)
     headers = {"Content-Type": "application/x-tar"} | config_headers()
-    response = call.client.call("POST", "/build", _query(call, dockerfile), body=body, headers=headers)
+    response = call.client.call("POST", "/build", _query(call, source, dockerfile), body=body, headers=headers)
     try:
         aux = show_json_stream(response, out)
     except EngineError as error:
@@ -75,9 +75,10 @@ def _archive(source: BuildInput) -> Iterator[bytes]:
     yield from read_parts(source.archive)
 
 
-def _query(call: Call, dockerfile: str) -> dict[str, Any]:
+def _query(call: Call, source: BuildInput, dockerfile: str) -> dict[str, Any]:
     query: dict[str, Any] = {
         "dockerfile": dockerfile or None,
+        "remote": source.remote or None,
         "t": call.texts("tag"),
         "buildargs": build_arguments(call.texts("build-arg")) or None,
         "labels": key_value_map(call.texts("label")) or None,

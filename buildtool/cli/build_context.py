@@ -23,6 +23,12 @@ _BLOCK = 512
 def headed_tar(document: dict[str, Any], source: BuildInput) -> Iterator[bytes]:
     """The request's line of JSON, then the context's tar (an empty one when there is no context)."""
     yield json.dumps(document | {"context": None}).encode() + b"\n"
+    if source.archive is not None:
+        from buildtool.cli.archives import read_parts
+
+        yield source.begun
+        yield from read_parts(source.archive)
+        return
     yield from context_tar(source)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from buildtool.encoding import decode_file
-from buildtool.errors import InvalidInput, NotFound, Unavailable
+from buildtool.errors import InvalidInput, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,18 +18,33 @@ _TAR_MAGIC = slice(257, 262)
 
 
 class BuildInput:
-    """One build's input. Either `directory` is the context, or `archive` is a tar stream of it, or there is none.
+    """One build's input. Either `directory` is the context, `archive` is a tar stream of it, `remote` its URL, or
+    there is none. `elsewhere` tells that the Buildfile is in the archive or behind the URL: the daemon reads it.
 
     `text` is the Buildfile's, `name` how errors name it, `path` where it lies ("" when it came by STDIN), `given`
     what `-f` said. `ignore` is the text of the ignore file or None, `ignore_name` where it lies.
     """
 
-    __slots__ = ("archive", "begun", "directory", "given", "ignore", "ignore_name", "name", "path", "text")
+    __slots__ = (
+        "archive",
+        "begun",
+        "directory",
+        "elsewhere",
+        "given",
+        "ignore",
+        "ignore_name",
+        "name",
+        "path",
+        "remote",
+        "text",
+    )
 
     def __init__(self) -> None:
         self.directory = ""
         self.archive: BinaryIO | None = None
         self.begun = b""
+        self.remote = ""
+        self.elsewhere = False
         self.text = ""
         self.name = "Buildfile"
         self.path = ""
@@ -46,17 +61,55 @@ def read_input(context: str, file: str) -> BuildInput:
         if file == "-":
             raise InvalidInput("invalid argument: can't use stdin for both build context and Buildfile")
         return _read_stdin(source)
-    if "://" in context or context.startswith(("git@", "github.com/")):
-        raise Unavailable(
-            f"cannot build from {context}: remote contexts are not supported yet",
-            hint="Fetch it first: git clone … && buildtool build DIRECTORY, or pipe a tar in: buildtool build -",
-        )
+    if _is_remote(context):
+        return _remote(source, context, file)
+    if os.path.isfile(context):
+        return _read_archive(source, context)
     if not os.path.isdir(context):
         problem = "is not a directory" if os.path.exists(context) else "not found"
         raise NotFound(f"unable to prepare context: path {context!r} {problem}")
     source.directory = os.path.abspath(context)
     _read_file(source, context, file)
     _read_ignore(source)
+    return source
+
+
+def _is_remote(context: str) -> bool:
+    if "://" not in context and "@" not in context and not context.startswith("github.com/"):
+        return False
+    if os.path.isdir(context):
+        return False
+    from buildtool.buildfile.remotes import is_remote
+
+    if "://" in context and not is_remote(context):
+        raise InvalidInput(
+            f"unable to prepare context: {context} is of no kind that is known",
+            hint="There are directories, tar files, git URLs and http(s) URLs of a tar or a Buildfile.",
+        )
+    return is_remote(context)
+
+
+def _remote(source: BuildInput, context: str, file: str) -> BuildInput:
+    """The daemon fetches the context, and reads the Buildfile in it unless that comes by STDIN."""
+    source.remote = context
+    if file == "-":
+        _read_file(source, "", file)
+        return source
+    source.elsewhere = True
+    return source
+
+
+def _read_archive(source: BuildInput, path: str) -> BuildInput:
+    """A tar file on this machine."""
+    opened = open(path, "rb")  # noqa: SIM115 - it is read while it is sent
+    begin = opened.read(512)
+    if not begin.startswith(_ARCHIVE_MARKS) and begin[_TAR_MAGIC] != b"ustar":
+        opened.close()
+        raise NotFound(
+            f"unable to prepare context: path {path!r} is not a directory, nor a tar archive",
+            hint="Name a Buildfile with -f FILE, and its directory as the context.",
+        )
+    source.archive, source.begun, source.elsewhere = opened, begin, True
     return source
 
 
@@ -67,7 +120,7 @@ def _read_stdin(source: BuildInput) -> BuildInput:
         print("Reading the Buildfile from STDIN; end it with Ctrl-D", file=sys.stderr)
     begin = stdin.read(512)
     if begin.startswith(_ARCHIVE_MARKS) or begin[_TAR_MAGIC] == b"ustar":
-        source.archive, source.begun = stdin, begin
+        source.archive, source.begun, source.elsewhere = stdin, begin, True
         return source
     source.text = decode_file(begin + stdin.read(), "<stdin>")
     source.name = "<stdin>"

@@ -37,7 +37,7 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
     """The JSON object; `context` is the directory with its device and inode, or null."""
     document: dict[str, Any] = {
         "context": _context(source.directory) if source.directory else None,
-        "dockerfile": source.text,
+        "dockerfile": None if source.elsewhere else source.text,
         "dockerfile_name": source.name,
         "ignore": source.ignore,
         "tags": call.texts("tag"),
@@ -52,6 +52,17 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         "epoch": source_date_epoch(),
         "explain": call.switch("explain"),
     }
+    if source.remote:
+        document["remote"] = source.remote
+    if source.elsewhere:
+        from buildtool.cli.preprocessing import template_variables
+
+        document["dockerfile_path"] = source.given
+        document["variables"] = template_variables(call, document["build_args"])
+    if call.texts("build-context"):
+        from buildtool.cli.build_named import named_contexts
+
+        document["contexts"] = named_contexts(call.texts("build-context"))
     if call.texts("cutoff-ignore"):
         document["cutoff_ignore"] = call.texts("cutoff-ignore")
     if call.texts("allow"):

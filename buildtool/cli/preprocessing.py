@@ -24,6 +24,8 @@ def make_plain(call: Call, source: BuildInput) -> None:
 
     `source.path` is emptied then: the file in the context is not the text to build.
     """
+    if source.elsewhere:
+        return
     from buildtool.cli.build_request import build_arguments
 
     variables = template_variables(call, build_arguments(call.texts("build-arg")))

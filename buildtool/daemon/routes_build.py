@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
 from buildtool.aio import offload
 from buildtool.daemon import build_policy
 from buildtool.daemon.answers import Stream, error_line, json_lines
+from buildtool.daemon.build_contexts import DOCKERS_NAMES, Given, read_ignore, remote_context
 from buildtool.daemon.build_text import ClassicText
 from buildtool.daemon.building import RunningBuild
 from buildtool.daemon.call import Call
@@ -29,16 +31,21 @@ routes = Routes()
 
 _COMMAND = re.compile(r'process "(.*)" did not complete successfully', re.DOTALL)
 UPLOADED = "uploaded"
-_FILE_NAMES = ("Dockerfile", "dockerfile", "Buildfile")
 
 
 @routes.add("POST", "/build", stream=True)
 async def build(call: Call) -> web.StreamResponse:
     """Build an image from the context in the body."""
     _check(call)
-    with build_directory(call.services.root) as directory:
-        await in_own_thread(partial(unpack, body_file(call.request), directory), "context")
-        request = await offload(_request, call, directory)
+    with ExitStack() as stack:
+        if remote := call.text("remote"):
+            lease = stack.enter_context(call.services.store.leases.hold(f"context {remote}"))
+            given = await remote_context(call.services, remote, _build_args(call), {}, lease)
+        else:
+            given = Given(stack.enter_context(build_directory(call.services.root)), UPLOADED)
+            work = partial(unpack, body_file(call.request), cast(Path, given.directory))
+            await in_own_thread(work, "context")
+        request = await offload(_request, call, given)
         async with json_lines(call) as stream, RunningBuild(call.services, request) as running:
             await _tell(stream, running, quiet=call.flag("q"))
         return stream.response
@@ -81,11 +88,6 @@ def _in_dockers_words(error: StepFailed) -> dict[str, Any]:
 
 
 def _check(call: Call) -> None:
-    if call.text("remote"):
-        raise Unavailable(
-            f"cannot build from {call.text('remote')}: remote contexts are not supported",
-            hint="Fetch it and build from the directory.",
-        )
     if call.text("version") == "2":
         raise Unavailable("BuildKit is not supported by this daemon: use the classic builder (DOCKER_BUILDKIT=0)")
     if call.flag("squash"):
@@ -94,19 +96,23 @@ def _check(call: Call) -> None:
         raise InvalidInput("outputs are not supported by the classic builder")
 
 
-def _request(call: Call, directory: Path) -> BuildRequest:
+def _request(call: Call, given: Given) -> BuildRequest:
     from buildtool.solve import BuildRequest
 
-    name, text = _read_buildfile(directory, call.text("dockerfile"))
-    ignore = directory / ".dockerignore"
+    name, text, ignore = call.text("remote"), given.text, None
+    if text is None:
+        assert given.directory is not None
+        name, text = _read_buildfile(given.directory, call.text("dockerfile"))
+        ignore = read_ignore(given.directory)
     request = BuildRequest(
         dockerfile=text,
         dockerfile_name=name,
-        context=directory,
-        context_key=UPLOADED,
-        ignore=_read(ignore) if ignore.is_file() and not ignore.is_symlink() else None,
+        context=given.directory,
+        context_key=given.key,
+        context_epoch=given.epoch,
+        ignore=ignore,
         tags=tuple(call.texts("t")),
-        build_args=_strings(call, "buildargs", nullable=True),
+        build_args=_build_args(call),
         labels=_strings(call, "labels"),
         target=call.text("target"),
         no_cache=call.flag("nocache"),
@@ -134,7 +140,7 @@ def _request(call: Call, directory: Path) -> BuildRequest:
 def _read_buildfile(directory: Path, wanted: str) -> tuple[str, str]:
     """The build file's name and text: the wanted one, else the first of the usual names. Never from outside the
     context."""
-    names = [wanted] if wanted and wanted != _FILE_NAMES[0] else list(_FILE_NAMES)
+    names = [wanted] if wanted and wanted != DOCKERS_NAMES[0] else list(DOCKERS_NAMES)
     root = os.path.realpath(directory)
     for name in names:
         path = os.path.realpath(f"{root}/{name}")
@@ -143,13 +149,17 @@ def _read_buildfile(directory: Path, wanted: str) -> tuple[str, str]:
         if Path(path).is_file():
             return name, _read(Path(path))
     raise InvalidInput(
-        f"Cannot locate specified Dockerfile: {wanted or _FILE_NAMES[0]}",
+        f"Cannot locate specified Dockerfile: {wanted or DOCKERS_NAMES[0]}",
         hint="Name the file with -f, and see that it is not excluded from the context.",
     )
 
 
 def _read(path: Path) -> str:
     return decode_file(path.read_bytes(), path.name)
+
+
+def _build_args(call: Call) -> dict[str, str | None]:
+    return _strings(call, "buildargs", nullable=True)
 
 
 def _strings(call: Call, name: str, *, nullable: bool = False) -> dict[str, Any]:

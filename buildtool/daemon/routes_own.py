@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -15,6 +13,17 @@ from aiohttp import web
 from buildtool.aio import offload
 from buildtool.daemon import build_policy, usage
 from buildtool.daemon.answers import NDJSON, Stream, json_answer, json_lines, message_of
+from buildtool.daemon.build_contexts import (
+    OWN_NAMES,
+    ContextPlace,
+    Given,
+    NamedPlace,
+    named_contexts,
+    read_ignore,
+    read_text,
+    remote_context,
+    visible,
+)
 from buildtool.daemon.build_text import TextDecoder
 from buildtool.daemon.building import RunningBuild
 from buildtool.daemon.call import JSON_LIMIT, Call
@@ -22,7 +31,7 @@ from buildtool.daemon.context import build_directory, unpack
 from buildtool.daemon.routes_build import UPLOADED
 from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import body_file, in_own_thread, iterate
-from buildtool.errors import BuildtoolError, Conflict, InvalidInput, StepFailed
+from buildtool.errors import BuildtoolError, InvalidInput, StepFailed
 
 if TYPE_CHECKING:
     from buildtool.solve import BuildRequest, BuildResult
@@ -32,25 +41,19 @@ routes = Routes()
 TAR = "application/vnd.buildtool.build+tar"
 
 
-class ContextNotVisible(Conflict):
-    """The daemon does not see the client's directory: the client sends its content instead."""
-
-    code = "context-not-visible"
-
-
-class ContextPlace(msgspec.Struct, forbid_unknown_fields=True):
-    """A directory, as the client sees it."""
-
-    path: str
-    dev: int
-    ino: int
-
-
 class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The request's JSON. Names are those of BuildRequest, which has the meanings."""
+    """The request's JSON. Names are those of BuildRequest, which has the meanings.
 
-    dockerfile: str
+    `remote` is the URL of a context. Without `dockerfile` the Buildfile is read from the context (remote or tar):
+    the file `dockerfile_path`, with `variables` when it is a template.
+    """
+
+    dockerfile: str | None = None
+    dockerfile_path: str = ""
+    variables: dict[str, Any] = {}
     context: ContextPlace | None = None
+    remote: str = ""
+    contexts: dict[str, NamedPlace] = {}
     dockerfile_name: str = "Buildfile"
     ignore: str | None = None
     ignore_name: str = ".dockerignore"
@@ -105,21 +108,25 @@ class GcBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 @routes.add("POST", "/buildtool/v1/build", stream=True)
 async def build(call: Call) -> web.StreamResponse:
-    """Build from a directory of this machine, or from a tar after the options."""
-    directory: Path | None
+    """Build from a directory of this machine, from a URL, or from a tar after the options."""
     async with AsyncExitStack() as stack:
+        given = Given()
         if call.request.headers.get("Content-Type", "").startswith(TAR):
             line, rest = await _first_line(call)
             body = _decode(line, BuildBody)
             uploaded = stack.enter_context(build_directory(call.services.root))
             await in_own_thread(partial(unpack, body_file(call.request, rest), uploaded), "context")
-            directory, key = uploaded, UPLOADED
+            given = Given(uploaded, UPLOADED)
         else:
             body = _decode(await call.body(), BuildBody)
-            place = body.context
-            directory = None if place is None else await offload(_visible, place)
-            key = str(directory or "")
-        request = _request(call, body, directory, key)
+            if body.context is not None:
+                directory = await offload(visible, body.context)
+                given = Given(directory, str(directory))
+            elif body.remote:
+                lease = stack.enter_context(call.services.store.leases.hold(f"context {body.remote}"))
+                given = await remote_context(call.services, body.remote, body.build_args, body.secrets, lease)
+        more = await offload(_from_contexts, call, body, given)
+        request = _request(call, body, given, more)
         desk = None
         if body.debug or body.debug_at:
             from buildtool.solve.debugger import DebugOptions
@@ -131,6 +138,8 @@ async def build(call: Call) -> web.StreamResponse:
             desk.tell = running.tell
         stream = Stream(call, NDJSON)
         await stream.open()
+        for said in given.said:
+            await stream.line({"event": "base_pull", "message": said})
         await _tell(stream, running)
     return stream.response
 
@@ -149,10 +158,10 @@ async def _tell(stream: Stream, running: RunningBuild) -> None:
         await stream.line(_success(result, tags))
 
 
-def _request(call: Call, body: BuildBody, directory: Path | None, key: str) -> BuildRequest:
+def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) -> BuildRequest:
     from buildtool.solve import BuildRequest
 
-    own = ("context", "session", "ssh", "debug", "debug_at")
+    own = ("context", "contexts", "debug", "debug_at", "dockerfile_path", "remote", "session", "ssh", "variables")
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name not in own}
     values["entitlements"] = build_policy.granted(call.services, body.entitlements, body.network_mode)
     values["agents"] = call.services.sessions.agents(body.session, body.ssh)
@@ -161,23 +170,24 @@ def _request(call: Call, body: BuildBody, directory: Path | None, key: str) -> B
         values[name] = tuple(values[name])
     values["platform"] = body.platform or ""
     values["registry_auth"] = call.encoded_header("X-Registry-Config") or {}
-    return BuildRequest(context=directory, context_key=key, **values)
+    values |= {"context_epoch": given.epoch} | more
+    return BuildRequest(context=given.directory, context_key=given.key, **values)
 
 
-def _visible(place: ContextPlace) -> Path:
-    """The directory, when it is the one the client sees and can be read. Raises ContextNotVisible."""
-    path = Path(place.path)
-    if not path.is_absolute():
-        raise InvalidInput(f"the context's path must be absolute: {place.path}")
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ContextNotVisible(f"the daemon cannot see {path}: {error.strerror}") from None
-    if (found.st_dev, found.st_ino) != (place.dev, place.ino):
-        raise ContextNotVisible(f"the daemon sees another directory at {path} than the client")
-    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
-        raise ContextNotVisible(f"the daemon cannot read the directory {path}")
-    return path
+def _from_contexts(call: Call, body: BuildBody, given: Given) -> dict[str, Any]:
+    """What of the request has to be read: the named contexts, a Buildfile that lies in the context. Blocking."""
+    values: dict[str, Any] = {"contexts": named_contexts(call.services, body.contexts, body.platform or "")}
+    if body.dockerfile is None and given.text is not None:
+        values |= {"dockerfile": given.text, "dockerfile_name": body.remote}
+    elif body.dockerfile is None:
+        if given.directory is None:
+            raise InvalidInput("invalid request: there is neither a dockerfile nor a context to read it from")
+        found = read_text(given.directory, body.dockerfile_path, OWN_NAMES, body.variables)
+        values |= {"dockerfile": found.text, "dockerfile_name": found.name}
+        values |= {"ignore": found.ignore, "ignore_name": found.ignore_name}
+    elif body.remote and given.directory is not None and body.ignore is None:
+        values["ignore"] = read_ignore(given.directory)
+    return values
 
 
 async def _first_line(call: Call) -> tuple[bytes, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from buildtool.errors import Span
 from buildtool.graph.contexts import (
@@ -31,6 +31,9 @@ class LocalContext:
     ignore_name: str = ".dockerignore"
 
 
+NamedContext: TypeAlias = LocalContext | ImageContext | StageContext | RemoteContext
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build. Only `dockerfile` is needed.
@@ -55,7 +58,7 @@ class BuildRequest:
     context: Path | None = None
     context_key: str = ""
     context_mode: str = ""
-    contexts: dict[str, LocalContext | ImageContext | StageContext | RemoteContext] = field(default_factory=dict)
+    contexts: dict[str, NamedContext] = field(default_factory=dict)
     ignore: str | None = None
     ignore_name: str = ".dockerignore"
     tags: tuple[str, ...] = ()

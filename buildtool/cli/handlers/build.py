@@ -58,7 +58,8 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
     make_plain(call, source)
     with ExitStack() as stack:
         more: dict[str, Any] = {}
-        if call.texts("ssh") and source.archive is None:
+        own = source.archive is None or _is_ours(call)
+        if call.texts("ssh") and own:
             from buildtool.cli.build_agents import Agents
 
             agents = stack.enter_context(Agents(call.client, call.texts("ssh")))
@@ -68,7 +69,7 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
 
             more |= {"debug": call.switch("debug"), "debug_at": call.texts("debug-at")}
             more.setdefault("session", token_hex(16))
-        response = None if source.archive is not None else _ask(call, source, more)
+        response = _ask(call, source, more) if own else None
         if response is None:
             return _classic(call, source, progress)
         return _follow(call, response, _display(progress), more.get("session", ""))
@@ -77,7 +78,7 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
 def _classic(call: Call, source: BuildInput, progress: str) -> str:
     from buildtool.cli.build_classic import build_classic
 
-    for flag in ("allow", "secret", "ssh", "debug", "debug-at"):
+    for flag in ("allow", "build-context", "secret", "ssh", "debug", "debug-at"):
         if call.given(flag):
             raise InvalidInput(
                 f"--{flag} is not possible with Docker's classic build call",
@@ -92,7 +93,7 @@ def _ask(call: Call, source: BuildInput, more: dict[str, Any]) -> Response | Non
     A context that the daemon cannot see under the same path is sent as a tar.
     """
     document, logins = request_document(call, source) | more, config_headers()
-    if call.client.address.path:
+    if source.archive is None and (call.client.address.path or not source.directory):
         try:
             return call.client.call("POST", _PATH, document=document, headers=logins)
         except EngineError as error:
@@ -110,6 +111,12 @@ def _ask(call: Call, source: BuildInput, more: dict[str, Any]) -> Response | Non
         if _is_unknown_path(error):
             return None
         raise
+
+
+def _is_ours(call: Call) -> bool:
+    """Whether the engine is this program's daemon: a stream can be sent once only, so it is asked before."""
+    platform = call.client.get("/version").get("Platform") or {}
+    return bool(platform.get("Name") == "buildtool")
 
 
 def _is_unknown_path(error: EngineError) -> bool:

@@ -43,10 +43,10 @@ def build(call: Call) -> int:
 
     source = read_input(call.arguments[0], call.text("file"))
     make_plain(call, source)
-    if source.archive is not None:
+    if source.elsewhere:
         raise Unavailable(
-            f"--call={options.method} does not look into a tar on STDIN",
-            hint="Unpack it and name the directory, or give the Buildfile alone: build --check - < Buildfile",
+            f"--call={options.method} does not look into {source.remote or 'a tar'}",
+            hint="Fetch it and name the directory, or give the Buildfile alone: build --check - < Buildfile",
         )
     answer = {"check": _check, "outline": _outline, "targets": _targets}[options.method]
     return answer(call, source, options)

@@ -17,7 +17,6 @@ def _absent(name: str, short: str, what: str) -> Flag:
 _ABSENT_FROM_BUILD = (
     _absent("annotation", "", "images get labels only"),
     _absent("attest", "", "no attestations are made"),
-    _absent("build-context", "", "a build has one context"),
     _absent("builder", "", "the daemon itself is the only builder"),
     _absent("cache-from", "", "the cache is the daemon's own"),
     _absent("cache-to", "", "the cache is the daemon's own"),
@@ -33,11 +32,17 @@ _ABSENT_FROM_BUILD = (
 COMMANDS = {
     "build": Command(
         "build_call:build",
-        "[OPTIONS] PATH | -",
+        "[OPTIONS] PATH | URL | -",
         "Build an image from a Buildfile",
         (
             Flag("add-host", "", "list", "Add a line to /etc/hosts of the RUN steps (host:ip)"),
             Flag("allow", "", "list", "Allow RUN steps more (security.insecure|network.host|device|device=NAME)"),
+            Flag(
+                "build-context",
+                "",
+                "list",
+                "A further context (NAME=PATH|URL|docker-image://IMAGE|oci-layout://PATH|target:STAGE)",
+            ),
             Flag("build-arg", "", "list", "Value of an ARG (NAME=value, or NAME to pass this environment's on)"),
             Flag(
                 "call",

@@ -52,7 +52,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("cp a:/x b:/y", 1, "buildtool: copying between containers is not supported", None),
         ("inspect --type cat x", 1, 'buildtool: "cat" is not a valid value for --type', None),
         ("push x@sha256:0", 1, "buildtool: cannot push a digest reference", None),
-        ("build https://example.com/x.git", 1, "buildtool: cannot build from https://example.com/x.git", None),
+        ("build ftp://example.com/x", 1, "buildtool: unable to prepare context: ftp://example.com/x", None),
     ],
 )
 def test_errors_look_like_dockers(
