@@ -19,6 +19,7 @@ from buildtool.runtime.process import Identity, StartError
 def exec_init(
     process: dict[str, Any],
     init: int,
+    pid: int,
     spec: dict[str, Any],
     seccomp: bytes,
     channel: socket.socket,
@@ -26,15 +27,19 @@ def exec_init(
     cgroup: Cgroup,
     identity: Identity,
 ) -> None:
-    """Join the container of `init` (a pidfd) and become `process`. Returns only by raising."""
+    """Join the container of the process `init` (a pidfd, and `pid`) and become `process`. Returns only by raising."""
     flags = 0
     for kind in namespaces(spec):
         flags |= NAMESPACE_FLAGS[kind]
     program.reset_signals()
     os.setsid()
     cgroup.join()
+    root = _root_of(pid)
     try:
         sc.setns(init, flags & ~sc.CLONE_NEWPID)
+        if root is not None:
+            os.fchdir(root)
+            os.chroot(".")
     except OSError as error:
         raise StartError(program.OTHER, f"cannot join the container's namespaces: {error.strerror}") from error
     uid = (process.get("user") or {}).get("uid", 0)
@@ -49,3 +54,15 @@ def exec_init(
     sc.close_all_but(channel.fileno())
     program.set_limits(process, identity)
     program.run(process, identity, seccomp, lambda: wait_for_start(channel), prepare_directory=False)
+
+
+def _root_of(pid: int) -> int | None:
+    """The container's root directory; None when its program may not be looked into.
+
+    Joining a mount namespace leads to the root of that namespace, which is the container's only where the daemon is
+    not itself in a changed root (chroot).
+    """
+    try:
+        return os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None

@@ -138,7 +138,17 @@ class Operations:
         stdio = Stdio(tty=bool(process.get("terminal")), stdin=bool(request.get("stdin")))
 
         def become(channel: socket.socket) -> None:
-            exec_init(process, shim.init, shim.spec, shim.seccomp, channel, stdio.inner, shim.cgroup, shim.identity)
+            exec_init(
+                process,
+                shim.init,
+                shim.main.pid,
+                shim.spec,
+                shim.seccomp,
+                channel,
+                stdio.inner,
+                shim.cgroup,
+                shim.identity,
+            )
 
         child = Child.fork(shim.loop, name, become, stdio, None)
         child.creator = control

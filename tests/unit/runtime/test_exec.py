@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +34,23 @@ async def run(task: Task, *args: str, tty: bool = False, **options: object) -> t
         await one.start()
         data = await read_all(stream)
     return (await one.wait()).code, data if tty else demultiplex(data)[0]
+
+
+def test_exec_stays_in_the_container_when_the_daemon_is_in_a_changed_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    test = f"{Path(__file__)}::test_exec_shares_the_namespaces_and_has_its_own_exit_code"
+    pytest_in_it = (
+        f"{sys.executable} -m pytest -q -p no:cacheprovider -p no:xdist --basetemp /tmp/in-{root.parent.name} {test}"
+    )
+    script = (
+        f"mount --rbind / {root} && mount --make-rprivate {root} && cd {root} && exec chroot {root} {pytest_in_it}"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    shutil.rmtree(f"/tmp/in-{root.parent.name}", ignore_errors=True)
+    assert done.returncode == 0, done.stdout
 
 
 async def test_exec_shares_the_namespaces_and_has_its_own_exit_code(lab: Lab) -> None:
