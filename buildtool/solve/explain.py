@@ -12,7 +12,10 @@ import msgspec
 
 from buildtool.solve.keys import SCRATCH_KEY, Preimage
 
+_FILES_AND_INPUTS = ("file", "files", "step", "base")
 _SHOWN = 3
+_FILES_AT_MOST = 5000
+"""More differences are only counted: records of builds are kept."""
 REMOTE_KEYS = ("http:", "git:")
 """How the keys of fetched sources begin."""
 NO_RECORD = "it was not built before"
@@ -58,13 +61,13 @@ def differences(
 
 def summary(found: Sequence[Difference]) -> str:
     """One line: the first few files, everything else."""
-    reasons = [_in_words(each) for each in found if each.kind not in ("file", "step", "base")]
+    reasons = [_in_words(each) for each in found if each.kind not in _FILES_AND_INPUTS]
     changed = [each for each in found if each.kind == "file"]
     if changed:
         shown = ", ".join(f"{each.name or '.'} ({each.change})" for each in changed[:_SHOWN])
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         reasons.append(f"{len(changed)} file{'s' if len(changed) > 1 else ''} changed: {shown}{more}")
-    reasons += [_in_words(each) for each in found if each.kind in ("step", "base")]
+    reasons += [_in_words(each) for kind in _FILES_AND_INPUTS[1:] for each in found if each.kind == kind]
     return "; ".join(reasons)
 
 
@@ -159,6 +162,9 @@ def _file_changes(files: tuple[Sequence[str], Sequence[str]] | None) -> list[Dif
         for path in sorted({*before, *now})
         if before.get(path) != now.get(path)
     ]
+    if len(found) > _FILES_AT_MOST:
+        more = len(found) - _FILES_AT_MOST
+        found[_FILES_AT_MOST:] = [Difference("files", f"{more} more files changed")]
     return found or [Difference("files", "the order of the files changed")]
 
 

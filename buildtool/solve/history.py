@@ -27,6 +27,8 @@ _KIND = "builds"
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 KEEP_BUILDS = 1000
 """How many finished builds are remembered; older ones go with their logs."""
+KEEP_BYTES = 4 << 30
+"""How much their logs may take together; the newest build's is kept in any case."""
 
 
 class BuildRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -125,10 +127,11 @@ class Recording:
 class BuildHistory:
     """All builds of one store. Thread-safe."""
 
-    def __init__(self, store: Store, keep: int = KEEP_BUILDS) -> None:
+    def __init__(self, store: Store, keep: int = KEEP_BUILDS, keep_bytes: int = KEEP_BYTES) -> None:
         self.directory = store.root / "builds"
         self._documents = store.state.documents(_KIND)
         self._keep = keep
+        self._keep_bytes = keep_bytes
         self._running: dict[str, Recording] = {}
         self._recover()
 
@@ -157,8 +160,19 @@ class BuildHistory:
         except StoreFull:
             return
         self._running.pop(record.id, None)
-        for old in self._documents.keys()[: -self._keep]:
+        for old in self._beyond():
             self._delete(old)
+
+    def _beyond(self) -> list[str]:
+        """The oldest builds that are too many or whose logs are too much."""
+        names = self._documents.keys()
+        sizes = {path.stem: path.stat().st_size for path in self.directory.glob("*.log")}
+        gone, left = names[: -self._keep], names[-self._keep :]
+        total = sum(sizes.get(name, 0) for name in left)
+        while len(left) > 1 and total > self._keep_bytes:
+            total -= sizes.get(left[0], 0)
+            gone.append(left.pop(0))
+        return gone
 
     def all(self) -> list[BuildRecord]:
         """Every build, the newest first."""

@@ -168,3 +168,26 @@ def test_explain_tells_the_files_that_a_mount_shows(shop: Workshop) -> None:
     shop.build(text)
     shop.put("a", "2")
     assert shop.build(text).reason(1) == "1 file changed: a (content)"
+
+
+def test_logs_take_no_more_room_than_they_may(shop: Workshop) -> None:
+    shop.builder.history = BuildHistory(shop.store, keep_bytes=20_000)
+    ids = [shop.build(f"FROM busybox\nRUN seq 1 1500; echo {n}\n").result.id for n in range(4)]
+    shop.run(shop.builder.close())
+    kept = [record.id for record in shop.builder.history.all()]
+    assert kept[0] == ids[-1]
+    assert 1 <= len(kept) < 4
+
+
+def test_thousands_of_changed_files_are_counted(shop: Workshop) -> None:
+    from buildtool.solve.explain import differences, summary
+
+    before = [f"f{n:05}\x00100644 old" for n in range(6000)]
+    now = [f"f{n:05}\x00100644 new" for n in range(6000)]
+    preimage = {"step": {"op": "copy"}, "inputs": [], "content": "1"}
+    found = differences(preimage, {**preimage, "content": "2"}, [], lambda: (before, now))
+    assert len(found) == 5001
+    assert summary(found) == (
+        "5000 files changed: f00000 (content), f00001 (content), f00002 (content) and 4997 more; "
+        "1000 more files changed"
+    )
