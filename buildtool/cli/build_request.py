@@ -73,6 +73,10 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         document["secrets"] = read_secrets(call.texts("secret"))
     if call.given("platform"):
         document["platform"] = call.text("platform")
+    if call.texts("resource"):
+        from buildtool.cli.build_resources import read_resources
+
+        document |= read_resources(call.texts("resource"))
     document |= {field: call.number(flag) for field, flag in _NUMBERS if call.given(flag)}
     return document | {field: call.text(flag) for field, flag in _TEXTS if call.given(flag)}
 

@@ -106,6 +106,7 @@ COMMANDS = {
                 hidden=True,
                 default=True,
             ),
+            Flag("resource", "", "list", "Limits as buildx names them (memory=1g,cpu-quota=50000,cpuset-cpus=0-1)"),
             Flag("secret", "", "list", "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])"),
             Flag("shm-size", "", "bytes", "Size of /dev/shm of the RUN steps"),
             Flag("ssh", "", "list", "Agent for RUN --mount=type=ssh (default, NAME=SOCKET or NAME=KEY[,KEY])"),

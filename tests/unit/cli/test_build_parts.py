@@ -15,6 +15,8 @@ from buildtool.cli.build_context import context_tar, headed_tar
 from buildtool.cli.build_input import BuildInput, read_input
 from buildtool.cli.build_progress import PlainDisplay, QuietDisplay
 from buildtool.cli.build_request import request_document
+from buildtool.cli.build_resources import read_resources
+from buildtool.cli.parse import UsageError
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 
 from .calls import make_call
@@ -240,3 +242,12 @@ def test_tty_progress_draws_and_leaves_the_results(
     shown = capsys.readouterr().err
     for text in ("FROM busybox CACHED", "RUN a 0.3s", "RUN b ERROR", "other", "Built sha256:1", "as a:1"):
         assert text in shown
+
+
+def test_resources_as_buildx_names_them() -> None:
+    given = ["memory=1g,memswap=-1", "cpuset-cpus=0,2-3,cpu-shares=5"]
+    expected = {"memory": 1 << 30, "memory_swap": -1, "cpuset_cpus": "0,2-3", "cpu_shares": 5}
+    assert read_resources(given) == expected
+    for wrong in ("memory", "memory=much", "memroy=1g"):
+        with pytest.raises(UsageError):
+            read_resources([wrong])
