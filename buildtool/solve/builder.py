@@ -13,7 +13,7 @@ from typing import Any
 from buildtool.aio import offload
 from buildtool.cache import Lease, Store
 from buildtool.cache.memory_files import let_go, remembered
-from buildtool.errors import BuildtoolError, NotFound
+from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.graph import Node, Remote
 from buildtool.images import Image, Images
 from buildtool.networks import Networks
@@ -102,6 +102,8 @@ class Builder:
         """
         tags = [_tag(name) for name in request.tags]
         self._networks.check(request.network_mode)
+        if request.jobs < 0:
+            raise InvalidInput(f"invalid number of jobs: {request.jobs}", hint="0 or none is no limit.")
         recording = self.history.begin(request, [tag.familiar for tag in tags])
         begun(recording.record.id)
 

@@ -25,6 +25,10 @@ _PATH = "/buildtool/v1/build"
 _WITH_TAR = "application/vnd.buildtool.build+tar"
 
 
+_NOT_CLASSIC = ("allow", "build-context", "secret", "ssh", "debug", "debug-at")
+_OURS = ("graph", "explain", "jobs", "context-mode", "cutoff-ignore")
+
+
 class BuildFailed(BuildtoolError):
     """The build's own failure, as the daemon tells it."""
 
@@ -78,7 +82,7 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
 def _classic(call: Call, source: BuildInput, progress: str) -> str:
     from buildtool.cli.build_classic import build_classic
 
-    for flag in ("allow", "build-context", "secret", "ssh", "debug", "debug-at"):
+    for flag in (*_NOT_CLASSIC, *_OURS):
         if call.given(flag):
             raise InvalidInput(
                 f"--{flag} is not possible with Docker's classic build call",

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
+from buildtool.errors import InvalidInput
 from buildtool.solve.gate import Gate, Share, weight_of
 from tests.unit.solve.conftest import Workshop
 
@@ -162,3 +165,8 @@ def test_the_use_of_processors_is_remembered(shop: Workshop) -> None:
     assert busy.result.steps[2].cpu < 0.2
     again = shop.builder.history.find(busy.result.id)
     assert again.steps[1].cpu == busy.result.steps[1].cpu
+
+
+def test_a_negative_number_of_jobs_is_refused(shop: Workshop) -> None:
+    with pytest.raises(InvalidInput, match="invalid number of jobs"):
+        shop.build("FROM busybox\n", jobs=-1)
