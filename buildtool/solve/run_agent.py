@@ -50,10 +50,12 @@ class AgentSocket:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._socket.close()
 
     def close(self) -> None:
-        """Remove it."""
-        self._socket.close()
+        """Remove it, from any thread. While it is entered the loop watches the socket: leaving closes that."""
+        if self._accepting is None:
+            self._socket.close()
         self.path.unlink(missing_ok=True)
 
     async def _accept(self) -> None:

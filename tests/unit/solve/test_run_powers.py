@@ -221,6 +221,31 @@ RUN --mount=type=ssh,id=other,target=/agent test -S /agent && echo $SSH_AUTH_SOC
         shop.build("FROM busybox\nRUN --mount=type=ssh,required true\n")
 
 
+def test_an_agents_socket_is_let_go_when_the_build_is_cancelled(shop: Workshop) -> None:
+    """Its descriptor is closed only when the event loop watches it no more: the next one has the same number."""
+
+    async def dial() -> Echo:
+        return Echo()
+
+    async def scene(number: int) -> str:
+        text = f"FROM busybox\nRUN --mount=type=ssh sleep 66.{number}\n"
+        build = asyncio.create_task(shop.abuild(text, agents={"default": dial}))
+        while not (sockets := list((shop.root / "run" / "builds").glob("build-*/ssh.0"))):
+            await asyncio.sleep(0.02)
+        reader, writer = await asyncio.open_unix_connection(str(sockets[0]))
+        writer.write(b"hello")
+        assert await reader.read(100) == b"you said hello"
+        build.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await build
+        assert await reader.read(100) == b""
+        writer.close()
+        return str(sockets[0])
+
+    for number in range(3):
+        assert not Path(shop.run(scene(number))).exists()
+
+
 def test_insecure_steps_have_every_power(shop: Workshop) -> None:
     text = "FROM busybox\nRUN --security={} grep CapEff /proc/self/status; mount -t tmpfs x /mnt && echo mounted\n"
     text = text.replace("mount -t", "mkdir -p /mnt; mount -t")
