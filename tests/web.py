@@ -28,6 +28,8 @@ class Web:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     authorization: str = ""
+    dumb: bool = False
+    """Serve repositories as plain files."""
 
     def repository(self, name: str, **files: str) -> Repository:
         """A repository with one commit of these files (`__` in a name is a slash), at `<url>/<name>.git`."""
@@ -130,6 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
                 body += self.rfile.read(size)
                 self.rfile.readline()
         name, _, rest = path.partition(".git/")
+        if self.web.dumb:
+            file = self.web.repositories / f"{name.strip('/')}.git/.git" / rest
+            self._answer(*((200, file.read_bytes()) if file.is_file() else (404, b"")))
+            return
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": "/nonexistent",

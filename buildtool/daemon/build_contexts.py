@@ -16,6 +16,7 @@ from buildtool.encoding import decode_file
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput
 
 if TYPE_CHECKING:
+    from buildtool.solve.remotes import Access
     from buildtool.solve.request import NamedContext
 
 OWN_NAMES = ("Buildfile", "Dockerfile", "dockerfile")
@@ -74,8 +75,7 @@ class BuildText:
 async def remote_context(
     services: Services,
     url: str,
-    build_args: Mapping[str, str | None],
-    secrets: Mapping[str, bytes],
+    access: Access,
     lease: Lease,
 ) -> Given:
     """Fetch the context that a URL names. Raises InvalidInput for what is no URL, FetchFailed."""
@@ -83,12 +83,11 @@ async def remote_context(
     from buildtool.buildfile.remotes import is_http, parse_git
     from buildtool.graph import Remote
     from buildtool.graph.downloads import git_step
-    from buildtool.solve.remotes import Access
 
     given = Given(key=url)
     git = parse_git(url)
     if git is not None:
-        keep = (build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") or "").lower() in ("1", "true")
+        keep = (access.variables.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") or "").lower() in ("1", "true")
         step = git_step(git, keep_git_dir=keep)
     elif is_http(url):
         step = Remote("http", url.partition("#")[0], name="context", unpack=True)
@@ -98,7 +97,7 @@ async def remote_context(
             hint="git repositories: https://….git, ssh://…, git@HOST:PATH; archives and Buildfiles: http(s)://…",
         )
     builder = await services.builder()
-    fetched = await builder.remotes.fetch(step, Access(secrets, build_args), lease, given.said.append)
+    fetched = await builder.remotes.fetch(step, access, lease, given.said.append)
     files = services.store.snapshots.fs(fetched.snapshot)
     given.epoch = fetched.epoch
     if step.kind == "http" and not fetched.archive:

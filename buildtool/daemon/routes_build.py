@@ -39,8 +39,11 @@ async def build(call: Call) -> web.StreamResponse:
     _check(call)
     with ExitStack() as stack:
         if remote := call.text("remote"):
+            from buildtool.solve.remotes import Access
+
             lease = stack.enter_context(call.services.store.leases.hold(f"context {remote}"))
-            given = await remote_context(call.services, remote, _build_args(call), {}, lease)
+            access = Access(variables=_build_args(call))
+            given = await remote_context(call.services, remote, access, lease)
         else:
             given = Given(stack.enter_context(build_directory(call.services.root)), UPLOADED)
             work = partial(unpack, body_file(call.request), cast(Path, given.directory))

@@ -110,21 +110,7 @@ class GcBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 async def build(call: Call) -> web.StreamResponse:
     """Build from a directory of this machine, from a URL, or from a tar after the options."""
     async with AsyncExitStack() as stack:
-        given = Given()
-        if call.request.headers.get("Content-Type", "").startswith(TAR):
-            line, rest = await _first_line(call)
-            body = _decode(line, BuildBody)
-            uploaded = stack.enter_context(build_directory(call.services.root))
-            await in_own_thread(partial(unpack, body_file(call.request, rest), uploaded), "context")
-            given = Given(uploaded, UPLOADED)
-        else:
-            body = _decode(await call.body(), BuildBody)
-            if body.context is not None:
-                directory = await offload(visible, body.context)
-                given = Given(directory, str(directory))
-            elif body.remote:
-                lease = stack.enter_context(call.services.store.leases.hold(f"context {body.remote}"))
-                given = await remote_context(call.services, body.remote, body.build_args, body.secrets, lease)
+        body, given = await _context(call, stack)
         more = await offload(_from_contexts, call, body, given)
         request = _request(call, body, given, more)
         desk = None
@@ -142,6 +128,37 @@ async def build(call: Call) -> web.StreamResponse:
             await stream.line({"event": "base_pull", "message": said})
         await _tell(stream, running)
     return stream.response
+
+
+async def _context(call: Call, stack: AsyncExitStack) -> tuple[BuildBody, Given]:
+    """The request and its context, which is there as long as the stack is."""
+    if call.request.headers.get("Content-Type", "").startswith(TAR):
+        line, rest = await _first_line(call)
+        body = _decode(line, BuildBody)
+        uploaded = stack.enter_context(build_directory(call.services.root))
+        await in_own_thread(partial(unpack, body_file(call.request, rest), uploaded), "context")
+        return body, Given(uploaded, UPLOADED)
+    body = _decode(await call.body(), BuildBody)
+    if body.context is not None:
+        directory = await offload(visible, body.context)
+        return body, Given(directory, str(directory))
+    if not body.remote:
+        return body, Given()
+    from buildtool.solve.remotes import Access
+
+    lease = stack.enter_context(call.services.store.leases.hold(f"context {body.remote}"))
+    access = Access(body.secrets, body.build_args, call.services.sessions.agents(body.session, body.ssh))
+    return body, await remote_context(call.services, body.remote, access, lease)
+
+
+@routes.add("POST", "/buildtool/v1/buildfile")
+async def buildfile(call: Call) -> web.StreamResponse:
+    """The plain Buildfile of a context that the client cannot read: the request is that of a build."""
+    async with AsyncExitStack() as stack:
+        body, given = await _context(call, stack)
+        found = await offload(_from_contexts, call, body, given)
+    names = ("dockerfile", "dockerfile_name", "ignore", "ignore_name")
+    return json_answer({name: found.get(name) for name in names})
 
 
 async def _tell(stream: Stream, running: RunningBuild) -> None:

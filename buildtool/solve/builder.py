@@ -196,7 +196,7 @@ class Builder:
         self, nodes: list[Node], request: BuildRequest, lease: Lease, emit: Callable[[Event], None]
     ) -> dict[Remote, Fetched]:
         """Bring what lies elsewhere, all at once. Raises the first error, at its place in the Buildfile."""
-        access = Access(request.secrets, request.build_args)
+        access = Access(request.secrets, request.build_args, request.agents)
         tasks: dict[Remote, asyncio.Task[Fetched]] = {}
         try:
             async with asyncio.TaskGroup() as group:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from buildtool.cache import Lease, SnapshotId, Store
+from buildtool.cache import Lease, SnapshotId, Store, remove_tree
 from buildtool.oci import Digest, sha256
 from buildtool.solve.keys import Preimage, generation_pointer
 from buildtool.solve.trees import Layers
@@ -250,11 +250,16 @@ class Copied(msgspec.Struct, array_like=True):
 
 
 def forget_old_files(root: Path) -> None:
-    """Remove indexes of contexts that were not built for a month, and what a killed process left half-written."""
+    """Remove indexes of contexts that were not built for a month, fetched repositories that were not used for one,
+    and what a killed process left half-written.
+    """
+    limit = time.time() - _FORGET_FILES_AFTER
+    for repository in (root / "git").glob("*/"):
+        if repository.stat().st_mtime < limit:
+            remove_tree(repository)
     directory = root / "build-index"
     if not directory.is_dir():
         return
-    limit = time.time() - _FORGET_FILES_AFTER
     for path in directory.iterdir():
         if path.name.startswith(".") or path.stat().st_mtime < limit:
             path.unlink(missing_ok=True)

@@ -12,7 +12,9 @@ import os
 import re
 import shutil
 import signal
-from contextlib import suppress
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ from buildtool.cache import Draft, FullDisk, Lease, Store
 from buildtool.graph import Remote, digest_of
 from buildtool.oci import Digest
 from buildtool.solve.remotes import Access, Fetched, FetchFailed, Tell, known, remember
+from buildtool.solve.run_agent import AgentSocket
 from buildtool.solve.threads import to_end
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -33,7 +36,29 @@ async def fetch_git(store: Store, step: Remote, access: Access, lease: Lease, te
     """The files of a commit: times are the commit's, modes 644 and 755. Raises FetchFailed."""
     if shutil.which("git") is None:
         raise FetchFailed(f"{without_secrets(step.url)}: there is no git here", hint="install git for the daemon")
-    git = _Git(step, access, store.root / "git")
+    async with _agent(access) as agent:
+        git = _Git(step, access, store.root / "git", agent)
+        return await _fetch(git, store, lease, tell)
+
+
+@asynccontextmanager
+async def _agent(access: Access) -> AsyncIterator[dict[str, str]]:
+    """The build's ssh agent, as an environment that names its socket."""
+    dial = access.agents.get("default")
+    if dial is None:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="git-agent-") as directory:
+        socket = AgentSocket(Path(directory) / "agent", dial)
+        try:
+            async with socket:
+                yield {"SSH_AUTH_SOCK": str(socket.path)}
+        finally:
+            socket.close()
+
+
+async def _fetch(git: _Git, store: Store, lease: Lease, tell: Tell) -> Fetched:
+    step = git.step
     commit, ref = await git.resolve()
     if step.checksum and not commit.startswith(step.checksum):
         raise FetchFailed(
@@ -61,12 +86,12 @@ def _noted(store: Store, key: Digest, fetched: Fetched) -> Fetched:
 
 
 class _Git:
-    def __init__(self, step: Remote, access: Access, directory: Path) -> None:
+    def __init__(self, step: Remote, access: Access, directory: Path, agent: dict[str, str]) -> None:
         self.step = step
         self.shown = without_secrets(step.url)
         self._directory = directory
         self._bare = directory / digest_of({"url": step.url})[7:39]
-        self._environment = _environment(step.url, access, directory)
+        self._environment = _environment(step.url, access, directory) | agent
 
     async def resolve(self) -> tuple[str, str]:
         """The commit, and the full name of the ref it has (the commit itself when the ref is one)."""
@@ -90,7 +115,9 @@ class _Git:
     async def fetch(self, commit: str, ref: str) -> None:
         """Bring the commit into the bare repository: alone when the server can do that, else with everything."""
         bare = f"--git-dir={self._bare}"
-        if not (self._bare / "HEAD").exists():
+        if (self._bare / "HEAD").exists():
+            os.utime(self._bare)
+        else:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             await self._run("init", "--quiet", "--bare", "--template=", str(self._bare))
             await self._run(bare, "config", "uploadpack.allowAnySHA1InWant", "true")
@@ -185,7 +212,9 @@ class _Git:
     def _failure(self, text: str) -> FetchFailed:
         lines = [line.strip() for line in text.replace(self.step.url, self.shown).splitlines() if line.strip()]
         lines = [line for line in lines if not line.startswith(("hint:", "warning:"))]
-        line = next((line for line in lines if line.startswith(("fatal:", "error:", "remote:"))), "")
+        told = [line for line in lines if line.startswith("ssh:") or "Permission denied" in line]
+        told += [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
+        line = told[0] if told else ""
         words = (line or (lines[-1] if lines else "git failed")).removeprefix("fatal: ").removeprefix("error: ")
         hint = ""
         if "terminal prompts disabled" in text or "Authentication failed" in text or "could not read" in text:

@@ -17,6 +17,7 @@ from buildtool.cache import Lease, SnapshotId, Store
 from buildtool.errors import BuildtoolError
 from buildtool.graph import Remote
 from buildtool.oci import Digest
+from buildtool.solve.run_agent import Dial
 
 Tell = Callable[[str], None]
 
@@ -41,10 +42,11 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach other hosts: the build's secrets (by name) and its proxy variables."""
+    """How to reach other hosts: the build's secrets (by name), its proxy variables, its ssh agents (by id)."""
 
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     variables: Mapping[str, str | None] = field(default_factory=dict)
+    agents: Mapping[str, Dial] = field(default_factory=dict, repr=False)
 
     def secret(self, *names: str) -> str:
         """The first of these secrets that there is, "" for none."""

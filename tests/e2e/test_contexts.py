@@ -164,6 +164,14 @@ def test_a_private_repository_takes_the_token_of_a_secret(
     assert content(cli, "/c/a") == "1"
 
 
+def test_checks_look_into_remote_contexts_and_archives(cli: Program, repository: Repository, tmp_path: Path) -> None:
+    checked = cli("build", "--check", repository.url)
+    assert "no warnings found" in checked.stdout
+    (tmp_path / "c.tar").write_bytes(tar_of({"Dockerfile": "FROM scratch as x\n"}))
+    assert "FromAsCasing" in cli("build", "--check", tmp_path / "c.tar", check=False).stdout
+    assert "TARGET" in cli("build", "--call=targets", tmp_path / "c.tar").stdout
+
+
 # Named contexts
 
 

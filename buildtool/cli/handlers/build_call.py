@@ -1,6 +1,7 @@
 """`build` with --check or --call: what the Buildfile says, instead of building it.
 
-Nothing here needs a daemon. One that runs already is asked for what it knows of base images.
+Nothing here needs a daemon, unless the Buildfile is in a remote context or an archive. One that runs already is asked
+for what it knows of base images.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from buildtool.cli.parse import UsageError
-from buildtool.errors import BuildtoolError, Unavailable
+from buildtool.errors import BuildtoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,12 +45,25 @@ def build(call: Call) -> int:
     source = read_input(call.arguments[0], call.text("file"))
     make_plain(call, source)
     if source.elsewhere:
-        raise Unavailable(
-            f"--call={options.method} does not look into {source.remote or 'a tar'}",
-            hint="Fetch it and name the directory, or give the Buildfile alone: build --check - < Buildfile",
-        )
+        _fetch_text(call, source)
     answer = {"check": _check, "outline": _outline, "targets": _targets}[options.method]
     return answer(call, source, options)
+
+
+def _fetch_text(call: Call, source: BuildInput) -> None:
+    """Let the daemon look into a remote context or an archive."""
+    from buildtool.cli.build_context import headed_tar
+    from buildtool.cli.build_request import request_document
+
+    document = request_document(call, source)
+    path = "/buildtool/v1/buildfile"
+    if source.archive is not None:
+        headers = {"Content-Type": "application/vnd.buildtool.build+tar"}
+        answer = call.client.call("POST", path, body=headed_tar(document, source), headers=headers).json()
+    else:
+        answer = call.client.call("POST", path, document=document).json()
+    source.text, source.name = answer["dockerfile"], answer["dockerfile_name"]
+    source.ignore, source.ignore_name = answer["ignore"], answer["ignore_name"] or ""
 
 
 def call_options(call: Call) -> CallOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from buildtool.errors import BuildtoolError, InvalidInput
+from buildtool.solve.records import forget_old_files
+from buildtool.solve.run_agent import Channel
 from tests.unit.solve.conftest import Workshop
 from tests.web import MODIFIED_EPOCH, Repository, Web, web_server
 
@@ -216,6 +219,48 @@ def test_git_failures_name_the_repository_and_the_remedy(shop: Workshop, web: We
     assert "GIT_AUTH_TOKEN" in failure.value.hint
     shop.build(f"FROM scratch\nADD {repository.url} /\n", secrets={"GIT_AUTH_TOKEN": b"t0ken"})
     shop.assert_clean()
+
+
+def test_a_server_of_plain_files_gives_whole_histories(shop: Workshop, web: Web) -> None:
+    repository = web.repository("app", a="1")
+    old = repository.git("rev-parse", "HEAD")
+    repository.commit(a="2")
+    repository.git("update-server-info")
+    web.dumb = True
+    assert shop.layer(shop.build(f"FROM scratch\nADD {repository.url}#main /\n").image) == {"a": "2"}
+    assert shop.layer(shop.build(f"FROM scratch\nADD {repository.url}#{old} /\n").image) == {"a": "1"}
+
+
+def test_ssh_goes_by_the_agent_of_the_build(
+    shop: Workshop, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The `ssh` of this test runs the command here when it sees an agent's socket."""
+    repository = web.repository("app", a="1")
+    (tmp_path / "bin").mkdir()
+    ssh = tmp_path / "bin/ssh"
+    ssh.write_text('#!/bin/sh\ntest -S "$SSH_AUTH_SOCK" || { echo Permission denied >&2; exit 255; }\n'
+                   'for last; do :; done\nexec sh -c "$last"\n')  # fmt: skip
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    text = f"FROM scratch\nADD ssh://git@host.invalid{repository.path}/.git /\n"
+
+    async def dial() -> Channel:
+        raise ConnectionError
+
+    with pytest.raises(BuildtoolError, match="Permission denied") as failure:
+        shop.build(text)
+    assert "--ssh" in failure.value.hint
+    assert shop.layer(shop.build(text, agents={"default": dial}).image) == {"a": "1"}
+
+
+def test_a_repository_that_was_not_used_for_a_month_is_forgotten(shop: Workshop, web: Web) -> None:
+    shop.build(f"FROM scratch\nADD {web.repository('app', a='1').url} /\n")
+    (bare,) = (shop.root / "data/git").glob("*/")
+    forget_old_files(shop.root / "data")
+    assert bare.exists()
+    os.utime(bare, (1, 1))
+    forget_old_files(shop.root / "data")
+    assert not bare.exists()
 
 
 @pytest.mark.parametrize(
