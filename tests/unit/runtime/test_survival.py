@@ -141,10 +141,18 @@ def waiting_shims(lab: Lab) -> list[int]:
     return found
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def in_groups(shim: int) -> bool:
+    return any(groups_of(init) for init in children_of(shim))
+
+
 async def until_waiting(lab: Lab, count: int = 3) -> list[int]:
     for _ in range(500):
         shims = waiting_shims(lab)
-        if len(shims) == count and all(Path(f"/proc/{pid}/task/{pid}/children").read_text() for pid in shims):
+        if len(shims) == count and all(in_groups(pid) for pid in shims):
             return shims
         await asyncio.sleep(0.01)
     raise AssertionError(f"{waiting_shims(lab)} wait")
@@ -172,7 +180,7 @@ async def test_waiting_shims_that_are_killed_are_replaced_and_no_container_notic
 
 async def test_a_container_takes_a_waiting_shim_and_its_groups(lab: Lab) -> None:
     shims = await until_waiting(lab)
-    children = {int(Path(f"/proc/{pid}/task/{pid}/children").read_text()) for pid in shims}
+    children = {child for pid in shims for child in children_of(pid)}
     task = await lab.start(["sleep", "1000"])
     assert task.pid in children
     lines = Path(f"/proc/{task.pid}/cgroup").read_text().splitlines()
