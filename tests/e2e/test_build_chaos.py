@@ -45,7 +45,7 @@ def expected(version: int, number: int, content: str, mark: str) -> str:
     return f"{mark} {version // 3}\n{content}\nr\n{number} {version}\n"
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("BUILDTOOL_STORMS", "2"))))
 def test_a_storm_of_builds_cancellations_and_kills(victim: Daemon, tmp_path: Path, seed: int) -> None:
     """Given builds of overlapping graphs, when clients go away and the daemon is killed -9 in between, then every
     image has what a build alone gives, the check finds nothing, and no mount is left.
