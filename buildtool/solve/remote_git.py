@@ -120,7 +120,9 @@ class _Git:
         else:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             await self._run("init", "--quiet", "--bare", "--template=", str(self._bare))
-            await self._run(bare, "config", "uploadpack.allowAnySHA1InWant", "true")
+        for lock in self._bare.rglob("*.lock"):  # of a git that was killed: nobody else works here
+            await offload(lock.unlink, missing_ok=True)
+        await self._run(bare, "config", "uploadpack.allowAnySHA1InWant", "true")
         if await self._has(commit):
             return
         shallow = (bare, "fetch", "--quiet", "--force", "--no-tags", "--depth=1", "--", self.step.url)

@@ -253,6 +253,16 @@ def test_ssh_goes_by_the_agent_of_the_build(
     assert shop.layer(shop.build(text, agents={"default": dial}).image) == {"a": "1"}
 
 
+def test_locks_of_a_killed_git_are_in_nobodys_way(shop: Workshop, web: Web) -> None:
+    repository = web.repository("app", a="1")
+    shop.build(f"FROM scratch\nADD {repository.url} /\n")
+    (bare,) = (shop.root / "data/git").glob("*/")
+    repository.commit(a="2")
+    for name in ("config.lock", "shallow.lock", "refs/fetched/x.lock"):
+        (bare / name).touch()
+    assert shop.layer(shop.build(f"FROM scratch\nADD {repository.url} /\n").image) == {"a": "2"}
+
+
 def test_a_repository_that_was_not_used_for_a_month_is_forgotten(shop: Workshop, web: Web) -> None:
     shop.build(f"FROM scratch\nADD {web.repository('app', a='1').url} /\n")
     (bare,) = (shop.root / "data/git").glob("*/")
