@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from buildtool.buildfile.remotes import parse_git
 from buildtool.errors import BuildtoolError, InvalidInput
+from buildtool.graph.contexts import RemoteContext
+from buildtool.graph.downloads import git_step
 from buildtool.solve.records import forget_old_files
 from buildtool.solve.run_agent import Channel
 from tests.unit.solve.conftest import Workshop
@@ -251,6 +254,35 @@ def test_ssh_goes_by_the_agent_of_the_build(
         shop.build(text)
     assert "--ssh" in failure.value.hint
     assert shop.layer(shop.build(text, agents={"default": dial}).image) == {"a": "1"}
+
+
+def test_flags_of_add_hold_for_fetched_sources(shop: Workshop, web: Web) -> None:
+    web.files["/f"] = b"1"
+    repository = web.repository("app", a="1", b__c="2", d="3")
+    lines = f"ADD --link {web.url}/f /l/\nADD --exclude=b --exclude=d --chown=5:6 --chmod=600 {repository.url} /g/\n"
+    text = f"FROM scratch\nARG SUM={digest(b'1')}\n{lines}ADD --checksum=$SUM {web.url}/f /s\n"
+    tree = shop.tree(shop.build(text, no_cache=True).image)
+    assert {path for path in tree if not path.endswith("/")} >= {"/l/f", "/g/a", "/s"}
+    assert "/g/b" not in tree and "/g/d" not in tree
+    assert (tree["/g/a"].owner, tree["/g/a"].permissions) == ((5, 6), 0o600)
+    assert all(shop.build(text).cached)
+
+
+def test_a_repository_as_a_stage_and_a_mount(shop: Workshop, web: Web) -> None:
+    repository = web.repository("app", a="1")
+    git = parse_git(repository.url)
+    assert git is not None
+    contexts = {"src": RemoteContext(git_step(git))}
+    staged = shop.build("FROM src AS x\nFROM x\nCOPY --from=x a /again\n", contexts=contexts)
+    assert {path for path in shop.tree(staged.image) if len(path) > 1} == {"/a", "/again"}
+    mounted = shop.build("FROM busybox\nRUN --mount=from=src,target=/m cp /m/a /copy\n", contexts=contexts)
+    assert shop.layer(mounted.image) == {"copy": "1"}
+
+
+def test_a_trigger_of_the_base_fetches_too(shop: Workshop, web: Web) -> None:
+    web.files["/f"] = b"1"
+    shop.build(f"FROM busybox\nONBUILD ADD {web.url}/f /f\n", tags=("base",))
+    assert shop.layer(shop.build("FROM base\n").image) == {"f": "1"}
 
 
 def test_locks_of_a_killed_git_are_in_nobodys_way(shop: Workshop, web: Web) -> None:
