@@ -5,8 +5,6 @@ Source: Docker Engine API, "Create a container"; docker CLI 28.2 for what each f
 
 from __future__ import annotations
 
-import json
-
 from buildtool.cli import ports, values
 from buildtool.cli.container_networks import endpoints, network_name
 from buildtool.cli.container_resources import host_resources, restart_policy
@@ -177,6 +175,8 @@ def _security(options: list[str]) -> dict[str, Any]:
         if name == "systempaths" and value == "unconfined":
             more |= {"MaskedPaths": [], "ReadonlyPaths": []}
         elif name == "seccomp" and value not in ("unconfined", "builtin"):
+            import json
+
             try:
                 with open(value, encoding="utf-8") as file:
                     profile = json.load(file)

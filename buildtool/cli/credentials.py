@@ -5,9 +5,9 @@ The folder is DOCKER_CONFIG, else ~/.docker: logins made with docker work here a
 
 from __future__ import annotations
 
-import json
 import os
 
+from buildtool.client.quickjson import dumps, loads
 from buildtool.errors import BuildtoolError, InvalidInput
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def read_config() -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     try:
-        document = json.loads(text) if text.strip() else {}
+        document = loads(text) if text.strip() else {}
     except ValueError as error:
         raise InvalidInput(f"{path}: not a JSON document: {error}") from None
     if not isinstance(document, dict):
@@ -45,6 +45,8 @@ def read_config() -> dict[str, Any]:
 
 def write_config(document: dict[str, Any]) -> None:
     """Replace config.json as a whole, readable by its owner only; a symlink stays one."""
+    import json
+
     path = os.path.realpath(config_path())
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -111,7 +113,7 @@ def store(server: str, auth: Auth) -> bool:
     auths = config.setdefault("auths", {})
     if helper:
         secret = {"ServerURL": key, "Username": "<token>" if token else username}
-        _run_helper(helper, "store", json.dumps(secret | {"Secret": token or auth.get("password", "")}))
+        _run_helper(helper, "store", dumps(secret | {"Secret": token or auth.get("password", "")}))
         auths[key] = {}
     else:
         from base64 import b64encode
@@ -155,7 +157,7 @@ def encode_header(document: object) -> str:
     """JSON in base64 with the URL alphabet."""
     from base64 import urlsafe_b64encode
 
-    return urlsafe_b64encode(json.dumps(document).encode()).decode()
+    return urlsafe_b64encode(dumps(document).encode()).decode()
 
 
 def _helper(config: dict[str, Any], key: str) -> str:
@@ -198,7 +200,7 @@ def _run_helper(helper: str, verb: str, text: str) -> dict[str, Any]:
             return {}
         raise BuildtoolError(f"error of {program} {verb}: {output or done.stderr.strip()}")
     try:
-        document = json.loads(output) if output else {}
+        document = loads(output) if output else {}
     except ValueError:
         document = {}
     return document if isinstance(document, dict) else {}

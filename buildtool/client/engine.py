@@ -5,11 +5,11 @@ Paths are sent without an API version: every engine serves those with its newest
 
 from __future__ import annotations
 
-import json
 import os
 
 from buildtool.client.address import Address
 from buildtool.client.http import Connection, ConnectionLost, Response, unreachable
+from buildtool.client.quickjson import dumps, loads
 from buildtool.client.streams import RawStream
 from buildtool.errors import BuildtoolError
 
@@ -59,7 +59,7 @@ def encode_query(query: Query) -> str:
         if isinstance(value, list):
             parts += [f"{key}={quote(str(item))}" for item in value]
         elif isinstance(value, dict):
-            parts.append(f"{key}={quote(json.dumps(value))}")
+            parts.append(f"{key}={quote(dumps(value))}")
         else:
             parts.append(f"{key}={'1' if value is True else quote(str(value))}")
     return "?" + "&".join(parts) if parts else ""
@@ -115,7 +115,7 @@ class Client:
         """
         sent_headers = dict(headers or {})
         if document is not None:
-            body = json.dumps(document).encode()
+            body = dumps(document).encode()
             sent_headers.setdefault("Content-Type", "application/json")
         target = path + encode_query(query or {})
         response = self._exchange(method, target, sent_headers, body, dedicated)
@@ -202,7 +202,7 @@ def _refusal(response: Response) -> EngineError:
     data = response.read()
     response.connection.close()
     try:
-        document = json.loads(data)
+        document = loads(data)
     except ValueError:
         document = None
     if isinstance(document, dict) and isinstance(document.get("message"), str):

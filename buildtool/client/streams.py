@@ -6,7 +6,7 @@ Source: Docker Engine API, "Attach to a container", "Stream format".
 
 from __future__ import annotations
 
-import socket
+import _socket
 
 from buildtool.client.http import Response
 from buildtool.errors import Corrupt
@@ -48,7 +48,7 @@ class RawStream:
     def send_some(self, data: bytes) -> int:
         """Send what fits without waiting; how much that was, or -1 when the other side takes no input any more."""
         try:
-            return self._sock.send(data, socket.MSG_DONTWAIT)
+            return self._sock.send(data, _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
         except (BrokenPipeError, ConnectionResetError):
@@ -57,7 +57,7 @@ class RawStream:
     def end_input(self) -> None:
         """Half-close: the process sees the end of its stdin, its output goes on."""
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            self._sock.shutdown(_socket.SHUT_WR)
         except OSError:
             pass  # it is gone already: there is no input to end
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
 
 from buildtool.cli.build_input import BuildInput, read_input
 from buildtool.cli.build_request import request_document
@@ -60,23 +59,27 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
     source = read_input(call.arguments[0], call.text("file"))
     source.name = shown or source.name
     make_plain(call, source)
-    with ExitStack() as stack:
-        more: dict[str, Any] = {}
-        own = source.archive is None or _is_ours(call)
-        if call.texts("ssh") and own:
-            from buildtool.cli.build_agents import Agents
+    if not (source.archive is None or _is_ours(call)):
+        return _classic(call, source, progress)
+    if not call.texts("ssh"):
+        return _build(call, source, progress, {})
+    from buildtool.cli.build_agents import Agents
 
-            agents = stack.enter_context(Agents(call.client, call.texts("ssh")))
-            more = {"session": agents.session, "ssh": agents.names}
-        if call.switch("debug") or call.texts("debug-at"):
-            from secrets import token_hex
+    with Agents(call.client, call.texts("ssh")) as agents:
+        return _build(call, source, progress, {"session": agents.session, "ssh": agents.names})
 
-            more |= {"debug": call.switch("debug"), "debug_at": call.texts("debug-at")}
-            more.setdefault("session", token_hex(16))
-        response = _ask(call, source, more) if own else None
-        if response is None:
-            return _classic(call, source, progress)
-        return _follow(call, response, _display(progress), more.get("session", ""))
+
+def _build(call: Call, source: BuildInput, progress: str, more: dict[str, Any]) -> str:
+    """Build by our own endpoint, or by Docker's where there is none."""
+    if call.switch("debug") or call.texts("debug-at"):
+        from secrets import token_hex
+
+        more |= {"debug": call.switch("debug"), "debug_at": call.texts("debug-at")}
+        more.setdefault("session", token_hex(16))
+    response = _ask(call, source, more)
+    if response is None:
+        return _classic(call, source, progress)
+    return _follow(call, response, _display(progress), more.get("session", ""))
 
 
 def _classic(call: Call, source: BuildInput, progress: str) -> str:
