@@ -40,21 +40,6 @@ def namespaces(spec: Spec) -> dict[str, str]:
     return {one["type"]: one.get("path") or "" for one in (spec.get("linux") or {}).get("namespaces") or []}
 
 
-def container_init(
-    spec: Spec,
-    rootfs: Spec,
-    seccomp: bytes,
-    channel: socket.socket,
-    stdio: tuple[int, int, int] | None,
-    cgroup: Cgroup,
-    hierarchies: Hierarchies,
-    identity: Identity,
-) -> None:
-    """Set the container up and become its program. Returns only by raising; StartError is for the user."""
-    enter_group(cgroup)
-    become_container(spec, rootfs, seccomp, channel, stdio, cgroup, hierarchies, identity, {})
-
-
 def enter_group(cgroup: Cgroup) -> None:
     """What the init process does whatever the container will be."""
     program.reset_signals()
@@ -74,7 +59,10 @@ def become_container(
     identity: Identity,
     before: dict[str, int],
 ) -> None:
-    """The rest of `container_init`, by a process in its control groups. `before` is what `leave_namespaces` gave."""
+    """Set the container up and become its program. Returns only by raising; StartError is for the user.
+
+    The process is in its control groups (`enter_group`); `before` is what `leave_namespaces` gave, or nothing.
+    """
     process = spec["process"]
     _enter_namespaces(spec, before)
     created: list[str] = []

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from buildtool.runtime import syscalls as sc
 from buildtool.runtime.cgroups import DEFAULT_PARENT, Cgroup, Hierarchies
 from buildtool.runtime.child import Child, Stdio
-from buildtool.runtime.init import container_init, namespaces
+from buildtool.runtime.init import become_container, enter_group, namespaces
 from buildtool.runtime.jsonlog import JsonLog
 from buildtool.runtime.loop import IN, Loop
 from buildtool.runtime.operations import Operations
@@ -131,7 +131,8 @@ class Shim:
         os.makedirs(request["rootfs"]["target"], 0o700, exist_ok=True)
 
         def become(channel: socket.socket) -> None:
-            container_init(
+            enter_group(self.cgroup)
+            become_container(
                 self.spec,
                 request["rootfs"],
                 self.seccomp,
@@ -140,6 +141,7 @@ class Shim:
                 self.cgroup,
                 self.hierarchies,
                 self.identity,
+                {},
             )
 
         if self._warm:
