@@ -45,7 +45,7 @@ def remembered(directory: Path) -> list[Path]:
 
 
 def _twin(directory: Path) -> Path:
-    return _SHM / f"buildtool-{os.geteuid()}-{sha256(str(directory).encode())[7:23]}"
+    return _SHM / f"buildtool-{sha256(str(directory).encode())[7:39]}"
 
 
 def _is_tmpfs(path: Path) -> bool:
