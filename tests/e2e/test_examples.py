@@ -105,6 +105,7 @@ def fetch(port: int, path: str, data: bytes | None = None) -> dict[str, object]:
         return document
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a stack has networks of its own, which need root")
 def test_stack_of_web_database_and_cache_keeps_its_data(cli: Cli, debian: str, port: int, unique: str) -> None:
     def compose(*words: str, **env: str) -> CompletedProcess[str]:
         command = ["compose", "-p", unique, *words]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from tests.conftest import Program, docker_compose
 
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="stacks have networks of their own, which need root")
 PLUGIN = docker_compose()
 LOOP = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,7 @@ async def run(task: Task, *args: str, tty: bool = False, **options: object) -> t
     return (await one.wait()).code, data if tty else demultiplex(data)[0]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_exec_stays_in_the_container_when_the_daemon_is_in_a_changed_root(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
