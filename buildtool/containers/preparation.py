@@ -19,11 +19,10 @@ from buildtool.containers.connections import ANNOTATION
 from buildtool.containers.container import Container
 from buildtool.containers.model import DeviceMapping, Record
 from buildtool.containers.registry import Registry
-from buildtool.errors import Conflict, InvalidInput, NotFound, Unavailable
+from buildtool.errors import Conflict, InvalidInput, NotFound
 from buildtool.images import Images
 from buildtool.runtime import Bundle, LogConfig, ResolvedUser, Rootfs, SpecOptions, container_spec, resolve_user
 
-INIT = "/sbin/docker-init"
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}"
     for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
@@ -59,8 +58,6 @@ class Preparer:
             if shared is None:
                 etcfiles.write(record, directory)
             points = mounts.runtime_mounts(record, shared or directory, self._layers)
-            if record.host.init:
-                points.append(_init_mount())
             _clear_volatile(directory / "work")
         user = self.user(container, record.config.user, base)
         spec = container_spec(_options(record, user, points, namespaces))
@@ -80,6 +77,7 @@ class Preparer:
             tty=record.config.tty,
             stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
+            init=bool(record.host.init),
         )
 
     def user(self, container: Container, text: str, base: Base | None = None) -> ResolvedUser:
@@ -143,7 +141,7 @@ def _options(
     height, width = host.console_size
     return SpecOptions(
         id=record.id,
-        args=[*([INIT, "--"] if host.init else []), record.path, *record.args],
+        args=[record.path, *record.args],
         env=environment(record, user.home),
         cwd=config.working_dir or "/",
         user=user,
@@ -267,14 +265,6 @@ def _clear_volatile(work: Path) -> None:
     """A volatile overlay leaves a mark that forbids its next mount; the layer is ours, and as good as it is."""
     if (work / "work" / "incompat").is_dir():
         shutil.rmtree(work / "work")
-
-
-def _init_mount() -> dict[str, Any]:
-    for name in ("docker-init", "tini-static", "tini"):
-        found = shutil.which(name)
-        if found is not None:
-            return {"destination": INIT, "type": "bind", "source": found, "options": ["bind", "rprivate", "ro"]}
-    raise Unavailable("--init needs docker-init or tini on the daemon's machine", hint="install the package tini")
 
 
 def _text(tree: Tree, path: str) -> str:

@@ -41,7 +41,7 @@ class Bundle:
 
     `directory` belongs to the runtime: config.json, shim.sock and exit.json are written there. A container that is
     not `detached` is killed when the daemon that created it goes away (build steps); a detached one lives on once
-    it is started.
+    it is started. With `init` the first process is one of ours that passes signals on and reaps.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Bundle:
     stdin: bool = False
     stdin_once: bool = False
     detached: bool = True
+    init: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,7 @@ class Runtime:
             "stdin": bundle.stdin,
             "stdin_once": bundle.stdin_once,
             "detached": bundle.detached,
+            "init": bundle.init,
         }
 
     def _filter(self, seccomp: dict[str, Any] | None) -> str:

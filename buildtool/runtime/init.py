@@ -22,6 +22,7 @@ from buildtool.runtime import process as program
 from buildtool.runtime import syscalls as sc
 from buildtool.runtime.cgroups import Cgroup, Hierarchies
 from buildtool.runtime.process import Identity, StartError
+from buildtool.runtime.reaper import fork_program
 from buildtool.runtime.rootpath import open_in_root
 
 Spec = dict[str, Any]
@@ -58,8 +59,12 @@ def become_container(
     hierarchies: Hierarchies,
     identity: Identity,
     before: dict[str, int],
+    *,
+    reaper: bool = False,
 ) -> None:
-    """Set the container up and become its program. Returns only by raising; StartError is for the user.
+    """Set the container up and become its program, or with `reaper` the init that runs it below itself.
+
+    Returns only by raising; StartError is for the user.
 
     The process is in its control groups (`enter_group`); `before` is what `leave_namespaces` gave, or nothing.
     """
@@ -82,7 +87,14 @@ def become_container(
         report(channel, {"created": created})
     sc.close_all_but(channel.fileno())
     program.set_limits(process, identity)
-    program.run(process, identity, seccomp, lambda: wait_for_start(channel), prepare_directory=True)
+    program.run(
+        process,
+        identity,
+        seccomp,
+        lambda: wait_for_start(channel),
+        prepare_directory=True,
+        before_exec=(lambda arguments: fork_program(channel.fileno(), arguments)) if reaper else None,
+    )
 
 
 def report(channel: socket.socket, message: Spec, fd: int = -1) -> None:

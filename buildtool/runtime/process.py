@@ -102,11 +102,12 @@ def run(
     *,
     prepare_directory: bool,
     parent_signal: bool = True,
+    before_exec: Callable[[list[bytes]], None] | None = None,
 ) -> None:
     """Become the program; returns only by raising StartError.
 
     The identity is taken, the command looked up as its user; then `wait_for_start` blocks; then the system call
-    filter is loaded and the program executed.
+    filter is loaded and the program executed (after `before_exec`, which may leave that to a child).
     """
     user = process.get("user") or {}
     wanted = process.get("capabilities") or {}
@@ -142,6 +143,8 @@ def run(
         sc.capset(effective, permitted, inheritable)
         if seccomp:
             sc.seccomp_filter(seccomp)
+    if before_exec is not None:
+        before_exec(arguments)
     try:
         os.execve(path, arguments, environment)
     except OSError as error:

@@ -142,6 +142,7 @@ class Shim:
                 self.hierarchies,
                 self.identity,
                 {},
+                reaper=bool(request.get("init")),
             )
 
         if self._warm:

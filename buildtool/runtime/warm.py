@@ -96,7 +96,16 @@ def _wait_as_init(channel: socket.socket, cgroup: Cgroup, hierarchies: Hierarchi
     stdio = (fds[1], fds[2], fds[3]) if len(fds) == _MOST_FDS else None
     seccomp = bytes.fromhex(request.get("seccomp") or "")
     become_container(
-        request["spec"], request["rootfs"], seccomp, channel, stdio, cgroup, hierarchies, identity, before
+        request["spec"],
+        request["rootfs"],
+        seccomp,
+        channel,
+        stdio,
+        cgroup,
+        hierarchies,
+        identity,
+        before,
+        reaper=bool(request.get("init")),
     )
 
 

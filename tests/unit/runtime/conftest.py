@@ -59,6 +59,7 @@ class Lab:
         work.mkdir()
         tty = options.setdefault("tty", False)
         stdin, stdin_once = options.pop("stdin", False), options.pop("stdin_once", False)
+        init = options.pop("init", False)
         rootfs = options.pop("rootfs", None) or Rootfs([self.tree], upper, work)
         log = options.pop("log", None) or LogConfig("json-file", place / "log")
         options.setdefault("env", ["PATH=/bin"])
@@ -73,6 +74,7 @@ class Lab:
             stdin=stdin,
             stdin_once=stdin_once,
             detached=detached,
+            init=init,
         )
 
     async def create(self, args: list[str], **options: Any) -> Task:
