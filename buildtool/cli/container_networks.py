@@ -24,6 +24,8 @@ def endpoints(call: Call, specs: list[str], mode: str) -> dict[str, Any]:
     user_defined = bool(specs) and mode not in _SHARED and not mode.startswith("container:")
     if flags.get("Aliases") and not user_defined:
         raise InvalidInput("network-scoped alias is supported only for containers in user defined networks")
+    if user_defined and call.texts("link"):
+        flags["Links"] = call.texts("link")
     found: dict[str, Any] = {}
     for number, spec in enumerate(specs):
         name, settings = _parse(spec)

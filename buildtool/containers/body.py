@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildtool.containers import limits, ports
+from buildtool.containers import limits, links, ports
 from buildtool.containers.model import Config, HostConfig, PortBinding, decode
 from buildtool.containers.restart import check_policy
 from buildtool.errors import InvalidInput, Unavailable
@@ -181,8 +181,8 @@ def _check_host(config: Config, host: HostConfig) -> None:
             kind = host.log_config.type or "json-file"
             raise InvalidInput(f"unknown log opt '{option}' for {kind} log driver")
     limits.parse_size(host.log_config.config.get("max-size", "0"), "max-size")
-    if host.links:
-        raise Unavailable("links are not supported: containers on a network of their own find each other by name")
+    for link in host.links or ():
+        links.parse(link)
     if host.device_requests:
         raise Unavailable('could not select device driver "" with capabilities: [[gpu]]')
     if host.isolation not in ("", "default"):

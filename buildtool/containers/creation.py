@@ -12,7 +12,7 @@ from typing import Any
 from buildtool.aio import offload
 from buildtool.cache.disk import FullDisk
 from buildtool.containers import body as bodies
-from buildtool.containers import limits, mounts, mountspec, names, times
+from buildtool.containers import limits, links, mounts, mountspec, names, times
 from buildtool.containers.base import Base, Bases
 from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
@@ -46,6 +46,7 @@ class Creator:
         asked = request.host.network_mode
         warnings += self._settle(request)
         points = await self._points(request)
+        linked = links.resolve(self._registry, request.host.links, request.host.network_mode)
         identity = names.new_id()
         private_hostname = asked != "host" and request.host.uts_mode != "host"
         if not request.config.hostname:
@@ -66,6 +67,7 @@ class Creator:
             host=request.host,
             mounts=points,
             networks=request.endpoints,
+            links=linked,
             private_hostname=private_hostname,
         )
         container = Container(record, self._registry.directory_of(identity))

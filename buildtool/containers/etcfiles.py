@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from buildtool.containers.model import Record
@@ -19,10 +20,10 @@ ff02::2\tip6-allrouters
 """
 
 
-def write(record: Record, directory: Path) -> None:
-    """Write the three files anew for a start."""
+def write(record: Record, directory: Path, linked: Sequence[str] = ()) -> None:
+    """Write the three files anew for a start; `linked` are lines about the containers it is linked to."""
     _overwrite(directory / "hostname", f"{record.config.hostname}\n")
-    _overwrite(directory / "hosts", hosts(record, _read("/etc/hosts")))
+    _overwrite(directory / "hosts", hosts(record, _read("/etc/hosts"), linked))
     write_resolv_conf(record, directory)
 
 
@@ -31,8 +32,8 @@ def write_resolv_conf(record: Record, directory: Path) -> None:
     _overwrite(directory / "resolv.conf", resolv_conf(record, ResolvConf.of_host()))
 
 
-def hosts(record: Record, host_file: str) -> str:
-    """The host's own file in the host's network, otherwise localhost's names; then the extra hosts."""
+def hosts(record: Record, host_file: str, linked: Sequence[str] = ()) -> str:
+    """The host's own file in the host's network, otherwise localhost's names; then the extra hosts and the links."""
     shared = record.host.network_mode == "host"
     text = host_file if shared and host_file else _HOSTS
     if not text.endswith("\n"):
@@ -43,6 +44,7 @@ def hosts(record: Record, host_file: str) -> str:
         if address == "host-gateway":
             address = _host_gateway(record)
         text += f"{address}\t{host}\n"
+    text += "".join(linked)
     if record.sandbox is not None:
         return text + "".join(_own_lines(record, endpoint) for endpoint in record.sandbox.endpoints)
     if record.private_hostname and record.config.hostname:
@@ -54,6 +56,13 @@ def add_address(record: Record, directory: Path, endpoint: Endpoint) -> None:
     """It is in one more network. The file is changed, not replaced: it is bound into the container."""
     path = directory / "hosts"
     _overwrite(path, _read(str(path)) + _own_lines(record, endpoint))
+
+
+def replace_line(directory: Path, name: str, line: str) -> None:
+    """A linked container has another address now: change the line whose first name is this."""
+    path = directory / "hosts"
+    lines = _read(str(path)).splitlines(keepends=True)
+    _overwrite(path, "".join(line if one.split()[1:2] == [name] else one for one in lines))
 
 
 def remove_address(directory: Path, endpoint: Endpoint) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from buildtool.aio import offload
-from buildtool.containers import announce, present, times
+from buildtool.containers import announce, etcfiles, links, present, times
 from buildtool.containers.attach import Attachment
 from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
@@ -104,6 +104,14 @@ class Lifecycle:
         announce.started(self._events, container.record)
         self.publish(container, "start")
         self.watch(container, task)
+        await self._tell_parents(container)
+
+    async def _tell_parents(self, container: Container) -> None:
+        """Those that run with a link to it learn its address."""
+        address = links.address_of(container.record)
+        for parent, alias in links.parents(self._registry, container) if address else ():
+            line = links.hosts_line(alias, address, container.record)
+            await offload(etcfiles.replace_line, parent.directory, alias, line)
 
     def watch(self, container: Container, task: Task) -> None:
         """Look after a running process: its end, its health."""

@@ -311,6 +311,10 @@ class Record(msgspec.Struct, rename="pascal", kw_only=True):
     private_hostname: bool = True
     sandbox: Sandbox | None = None
     """What it has in its bridge networks while it runs."""
+    links: dict[str, str] = _field(default_factory=dict)
+    """The ids of the containers it is linked to on the default bridge, by alias."""
+    link_environment: list[str] = _field(default_factory=list)
+    """The variables that its links gave it at its last start."""
 
 
 def decode(raw: Any, kind: type[T], what: str) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 from buildtool.aio import offload
 from buildtool.cache.disk import FullDisk
 from buildtool.cache.trees import Tree
-from buildtool.containers import body, etcfiles, limits, mounts
+from buildtool.containers import body, etcfiles, limits, links, mounts
 from buildtool.containers.base import Base, Bases
 from buildtool.containers.connections import ANNOTATION
 from buildtool.containers.container import Container
@@ -40,7 +41,9 @@ class Preparer:
         """The bundle for the next start. Raises InvalidInput (user, mounts, devices), Conflict (joined container)."""
         namespaces = self._namespaces(container.record)
         shared = self._share_network_files(container.record)
-        return await offload(self._prepare, container, namespaces, shared)
+        linked = links.gather(self._registry, container.record)
+        container.record.link_environment = list(linked.environment)
+        return await offload(self._prepare, container, namespaces, shared, linked.hosts)
 
     def _share_network_files(self, record: Record) -> Path | None:
         """A container in another's network has the other's host name and files."""
@@ -51,12 +54,14 @@ class Preparer:
         record.config.hostname, record.config.domainname = other.config.hostname, other.config.domainname
         return other.directory
 
-    def _prepare(self, container: Container, namespaces: dict[str, str], shared: Path | None) -> Bundle:
+    def _prepare(
+        self, container: Container, namespaces: dict[str, str], shared: Path | None, linked: Sequence[str]
+    ) -> Bundle:
         record, directory = container.record, container.directory
         base = self._bases.get(record.snapshots)
         with FullDisk(directory):
             if shared is None:
-                etcfiles.write(record, directory)
+                etcfiles.write(record, directory, linked)
             points = mounts.runtime_mounts(record, shared or directory, self._layers)
             _clear_volatile(directory / "work")
         user = self.user(container, record.config.user, base)
@@ -111,11 +116,11 @@ class Preparer:
 
 
 def environment(record: Record, home: str = "") -> list[str]:
-    """PATH, HOSTNAME, TERM with a terminal, then the container's own (without `=`: unset); HOME unless given."""
+    """PATH, HOSTNAME, TERM with a terminal, its links', then its own (without `=`: unset); HOME unless given."""
     values = {"PATH": DEFAULT_PATH, "HOSTNAME": record.config.hostname}
     if record.config.tty:
         values["TERM"] = "xterm"
-    return merge_environment(values, record.config.env or [], home)
+    return merge_environment(values, [*record.link_environment, *(record.config.env or ())], home)
 
 
 def merge_environment(values: dict[str, str], entries: list[str], home: str) -> list[str]:

@@ -34,7 +34,7 @@ from buildtool.containers.tarwalk import tar_merged
 from buildtool.containers.views import Views
 from buildtool.containers.volumes import Volumes
 from buildtool.containers.waiters import WaitResult, check_condition
-from buildtool.errors import BuildtoolError, Conflict, InvalidInput, Unavailable
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound, Unavailable
 from buildtool.images import Images
 from buildtool.networks import Networks
 from buildtool.oci import parse_platform
@@ -140,6 +140,16 @@ class Containers:
     async def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
         """DELETE /containers/{id}. Raises Conflict."""
         await self._lifecycle.remove(self.get(reference), force=force, volumes=volumes)
+
+    async def remove_link(self, reference: str) -> None:
+        """DELETE /containers/{id}?link=1: `reference` is `container/alias`. Raises InvalidInput, NotFound."""
+        parent, _, alias = reference.strip("/").rpartition("/")
+        if not parent:
+            raise InvalidInput(f"Cannot remove link {reference}: write CONTAINER/ALIAS")
+        container = self.get(parent)
+        if container.record.links.pop(alias, None) is None:
+            raise NotFound(f"No such link: {reference}")
+        self._registry.changed(container)
 
     async def rename(self, reference: str, name: str) -> None:
         """POST /containers/{id}/rename. Raises InvalidInput, Conflict."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from buildtool.aio import offload
-from buildtool.containers import listing, present
+from buildtool.containers import links, listing, present
 from buildtool.containers.base import Bases
 from buildtool.containers.container import Container
 from buildtool.containers.registry import Registry
@@ -42,6 +42,7 @@ class Views:
         running = [exec.id for exec in container.execs.values() if exec.running]
         lower = self._bases.lower(container.record.snapshots)
         document = present.inspect(container.record, container.directory, running, lower)
+        document["HostConfig"]["Links"] = links.shown(self._registry, container.record)
         if size:
             document |= await offload(self._sizes, container)
         return document

@@ -11,7 +11,7 @@ from buildtool.daemon import attach as attaching
 from buildtool.daemon.answers import MULTIPLEXED, RAW, Stream, byte_stream, json_answer, message_of, nothing
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
-from buildtool.errors import InvalidInput
+from buildtool.errors import InvalidInput, NotFound
 
 routes = Routes()
 
@@ -221,6 +221,15 @@ async def _attach(call: Call) -> Any:
 async def remove(call: Call) -> web.StreamResponse:
     """Remove it; a running one only with `force`."""
     if call.flag("link"):
-        raise InvalidInput("links are not supported")
+        return await remove_link(call)
     await call.services.containers.remove(call.names["id"], force=call.flag("force"), volumes=call.flag("v"))
+    return nothing()
+
+
+@routes.add("DELETE", "/containers/{id:path}")
+async def remove_link(call: Call) -> web.StreamResponse:
+    """Remove a link, named as `container/alias`."""
+    if not call.flag("link"):
+        raise NotFound(f"No such container: {call.names['id']}")
+    await call.services.containers.remove_link(call.names["id"])
     return nothing()

@@ -82,6 +82,7 @@ def test_malformed_configs_are_refused(config: dict[str, Any], text: str) -> Non
         ({"SecurityOpt": ["nonsense"]}, 'invalid --security-opt: "nonsense"'),
         ({"SecurityOpt": ["seccomp={"]}, "decoding seccomp profile failed"),
         ({"Ulimits": [{"Name": "nofile", "Soft": 9, "Hard": 1}]}, "ulimit soft limit must be less than or equal"),
+        ({"Links": ["a:b:c"]}, "bad format for links: a:b:c"),
         ({"OomScoreAdj": 5000}, "range for oom score adj is"),
         ({"IpcMode": "telepathy"}, "invalid IPC mode: telepathy"),
         ({"Runtime": "nope"}, "unknown or invalid runtime name: nope"),
@@ -94,8 +95,8 @@ def test_malformed_host_configs_are_refused(host: dict[str, Any], text: str) -> 
 
 
 def test_what_is_not_there_says_so() -> None:
-    with pytest.raises(Unavailable, match="links are not supported"):
-        _decode({"Links": ["db:db"]})
+    with pytest.raises(Unavailable, match="could not select device driver"):
+        _decode({"DeviceRequests": [{"Capabilities": [["gpu"]]}]})
 
 
 IMAGE = ContainerConfig(
