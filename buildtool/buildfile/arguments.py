@@ -87,10 +87,13 @@ class Arguments:
         return (_piece(children[0]) if children and isinstance(children[0], Token) else None), flags
 
     def check(self) -> tuple[Piece | None, Piece | None, Flags]:
-        """HEALTHCHECK's: the word, the rest, the flags."""
-        children, flags = self._parse("check")
+        """HEALTHCHECK's: the word, the rest, the flags (none are read with NONE)."""
+        children, flags = self._split("check")
         pieces = [_piece(token) for token in children if isinstance(token, Token)]
-        return pieces[0] if pieces else None, pieces[1] if len(pieces) > 1 else None, flags
+        if pieces and pieces[0].text.upper() == "NONE":
+            flags = []
+        read = Flags(self.line, self.keyword, flags)
+        return pieces[0] if pieces else None, pieces[1] if len(pieces) > 1 else None, read
 
     def pairs(self) -> list[tuple[Piece, Piece]]:
         """`name=value …`, or the legacy `name value`; sets `is_legacy`."""
@@ -177,6 +180,10 @@ class Arguments:
             raise self._syntax_error(start, error.pos_in_stream) from None
 
     def _parse(self, start: str) -> tuple[list[Tree[Token] | Token], Flags]:
+        children, flags = self._split(start)
+        return children, Flags(self.line, self.keyword, flags)
+
+    def _split(self, start: str) -> tuple[list[Tree[Token] | Token], list[Flag]]:
         tree = self._tree(start)
         children: list[Tree[Token] | Token] = []
         flags: list[Flag] = []
@@ -185,7 +192,7 @@ class Arguments:
                 self._add_flag(flags, node)
             else:
                 children.append(node)
-        return children, Flags(self.line, self.keyword, flags)
+        return children, flags
 
     def _add_flag(self, flags: list[Flag], token: Token) -> None:
         begin = token.start_pos or 0

@@ -36,6 +36,9 @@ FLAGS: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 
+UNREAD = ("ARG", "STOPSIGNAL")
+"""BuildKit takes flags of these off and never looks at them; so does a HEALTHCHECK NONE."""
+
 
 class Flag:
     """One flag as written: `text[start:end]` is all of it; `value` is None when there is no `=`."""
@@ -70,7 +73,7 @@ class Flags:
         self.line = line
         self._flags: dict[str, list[Flag]] = {}
         table = FLAGS.get(keyword, {})
-        for flag in flags:
+        for flag in flags if keyword not in UNREAD else ():
             self._add(flag, keyword, table)
 
     def _add(self, flag: Flag, keyword: str, table: dict[str, str]) -> None:

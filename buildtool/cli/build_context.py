@@ -20,16 +20,61 @@ _READ = 1 << 20
 _BLOCK = 512
 
 
-def headed_tar(document: dict[str, Any], source: BuildInput) -> Iterator[bytes]:
-    """The request's line of JSON, then the context's tar (an empty one when there is no context)."""
-    yield json.dumps(document | {"context": None}).encode() + b"\n"
-    if source.archive is not None:
-        from buildtool.cli.archives import read_parts
+def upload(document: dict[str, Any], source: BuildInput) -> tuple[Iterator[bytes], str]:
+    """A build request with its contexts in it, and its media type: a line of JSON, then the context's tar (an empty
+    one when there is no context), then one for each named context that is a directory (docs/api.md).
+    """
+    named = {name: each for name, each in document.get("contexts", {}).items() if each.get("place")}
+    if not named:
+        return _headed(document, _context(source)), "application/vnd.buildtool.build+tar"
+    document = document | {"contexts": document["contexts"] | {name: _sent(each) for name, each in named.items()}}
 
-        yield source.begun
-        yield from read_parts(source.archive)
+    def parts() -> Iterator[bytes]:
+        yield from _framed(_context(source))
+        for name, each in document["contexts"].items():
+            if name in named:
+                yield from _framed(_named_tar(named[name]["place"]["path"], each["ignore"]))
+
+    return _headed(document, parts()), "application/vnd.buildtool.build+tars"
+
+
+def _headed(document: dict[str, Any], body: Iterator[bytes]) -> Iterator[bytes]:
+    yield json.dumps(document | {"context": None}).encode() + b"\n"
+    yield from body
+
+
+def _sent(context: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in context.items() if name != "place"}
+    return {"ignore": None} | rest | {"sent": True}
+
+
+def _context(source: BuildInput) -> Iterator[bytes]:
+    if source.archive is None:
+        yield from context_tar(source)
         return
-    yield from context_tar(source)
+    from buildtool.cli.archives import read_parts
+
+    yield source.begun
+    yield from read_parts(source.archive)
+
+
+def _named_tar(directory: str, ignore: str | None) -> Iterator[bytes]:
+    yield from _directory(directory, "", IgnoreRules.parse(ignore or "", ".dockerignore"), frozenset())
+    yield bytes(2 * _BLOCK)
+
+
+def _framed(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The parts, put together to larger ones, each behind its length; a length of 0 is the end."""
+    held: list[bytes] = []
+    size = 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if size >= _READ:
+            yield b"".join((size.to_bytes(4, "big"), *held))
+            held, size = [], 0
+    last = (size.to_bytes(4, "big"), *held) if size else ()
+    yield b"".join((*last, bytes(4)))
 
 
 def context_tar(source: BuildInput, *, extra: dict[str, bytes] | None = None) -> Iterator[bytes]:

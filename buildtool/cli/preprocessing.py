@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from buildtool.cli.build_input import BuildInput
     from buildtool.cli.call import Call
 
-_LARGEST = 4 << 20
-_SECONDS = 30
-
 
 def make_plain(call: Call, source: BuildInput) -> None:
     """Put a plain Buildfile in the place of one with a template or includes.
@@ -81,21 +78,18 @@ class _Loader:
 
     def load(self, path: str, includer: str) -> Included:
         from buildtool.buildfile.preprocess import included
+        from buildtool.documents import is_document_url, read_document
 
-        if _is_url(path) or _is_url(includer):
+        if is_document_url(path) or is_document_url(includer):
             from urllib.parse import urljoin
 
-            identity = name = urljoin(includer, path) if _is_url(includer) else path
-            data = _fetch(identity)
+            identity = name = urljoin(includer, path) if is_document_url(includer) else path
+            data = read_document(identity)
         else:
             joined = os.path.join(os.path.dirname(includer), path)
             identity, name = os.path.realpath(joined), os.path.relpath(joined)
             data = _read(joined, name)
         return included(name, identity, data, decode_file(data, name), self._variables)
-
-
-def _is_url(path: str) -> bool:
-    return path.startswith(("https://", "http://"))
 
 
 def _read(path: str, name: str) -> bytes:
@@ -106,20 +100,3 @@ def _read(path: str, name: str) -> bytes:
         raise NotFound(f"{name}: no such file", hint="the path is relative to the file that includes it") from None
     except OSError as error:
         raise BuildtoolError(f"{name}: {os.strerror(error.errno or 0).lower()}") from None
-
-
-def _fetch(url: str) -> bytes:
-    """The document at a URL. Redirects are followed, but only to http(s)."""
-    from http.client import HTTPException
-    from urllib.request import urlopen
-
-    try:
-        with urlopen(url, timeout=_SECONDS) as answer:
-            if not _is_url(answer.geturl()):
-                raise InvalidInput(f"{url} leads away from http(s)")
-            data: bytes = answer.read(_LARGEST + 1)
-    except (OSError, HTTPException, ValueError) as error:
-        raise BuildtoolError(f"{url}: {error}") from None
-    if len(data) > _LARGEST:
-        raise InvalidInput(f"{url} is larger than {_LARGEST >> 20} MiB")
-    return data

@@ -40,11 +40,13 @@ class ContextPlace(msgspec.Struct, forbid_unknown_fields=True):
 class NamedPlace(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A named context: a URL (`url`: git, http(s), docker-image://, target:), or a directory of this machine.
 
-    With `layout` the directory is an OCI layout, of which `tag` or `digest` names the image.
+    With `layout` the directory is an OCI layout, of which `tag` or `digest` names the image. `sent` tells that the
+    directory comes with the request, as a tar.
     """
 
     url: str = ""
     place: ContextPlace | None = None
+    sent: bool = False
     ignore: str | None = None
     layout: bool = False
     tag: str = ""
@@ -53,13 +55,17 @@ class NamedPlace(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 @dataclass
 class Given:
-    """The context of a build. `text` is the Buildfile, when the remote context is nothing else than one."""
+    """The context of a build. `text` is the Buildfile, when the remote context is nothing else than one: then the
+    context is that file, called `context`, as in BuildKit.
+    """
 
     directory: Path | None = None
     key: str = ""
     epoch: int | None = None
     text: str | None = None
     said: list[str] = field(default_factory=list)
+    sent: dict[str, Path] = field(default_factory=dict)
+    """The directories of named contexts that came with the request."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,9 @@ async def remote_context(
     fetched = await builder.remotes.fetch(step, access, lease, given.said.append)
     files = services.store.snapshots.fs(fetched.snapshot)
     given.epoch = fetched.epoch
+    given.directory = files
     if step.kind == "http" and not fetched.archive:
         given.text = decode_file(await offload((files / "context").read_bytes), url)
-    else:
-        given.directory = files
     return given
 
 
@@ -142,12 +147,17 @@ def _is_file(root: str, name: str) -> bool:
 
 
 def _plain(root: str, name: str, text: str, variables: Mapping[str, object]) -> str:
+    from urllib.parse import urljoin
+
     from buildtool.buildfile.include import Included
     from buildtool.buildfile.preprocess import included, preprocess
+    from buildtool.documents import is_document_url, read_document
 
     def load(path: str, includer: str) -> Included:
-        if "://" in path:
-            raise InvalidInput(f"{path}: a Buildfile of this context cannot include URLs")
+        if is_document_url(path) or is_document_url(includer):
+            url = urljoin(includer, path) if is_document_url(includer) else path
+            data = read_document(url)
+            return included(url, url, data, decode_file(data, url), variables)
         joined = os.path.normpath(Path(includer).parent / path)
         inside = _inside(root, joined)
         try:
@@ -175,22 +185,24 @@ def visible(place: ContextPlace) -> Path:
     return path
 
 
-def named_contexts(services: Services, places: Mapping[str, NamedPlace], platform: str) -> dict[str, NamedContext]:
-    """The named contexts of a request. Raises InvalidInput, naming the context."""
+def named_contexts(
+    services: Services, places: Mapping[str, NamedPlace], sent: Mapping[str, Path], platform: str
+) -> dict[str, NamedContext]:
+    """The named contexts of a request; `sent` are the directories that came with it.
+
+    Raises InvalidInput, naming the context, and ContextNotVisible: then the client sends its directories.
+    """
     found: dict[str, Any] = {}
     for name, place in places.items():
         try:
-            found[name] = _named(services, name, place, platform)
-        except ContextNotVisible as error:
-            hint = "a named context that is a directory needs the daemon on the same machine"
-            raise InvalidInput(f"the context {name}: {error.message}", hint=hint) from None
+            found[name] = _named(services, name, place, sent.get(name), platform)
         except BuildtoolError as error:
             error.message = f"the context {name}: {error.message}"
             raise
     return found
 
 
-def _named(services: Services, name: str, place: NamedPlace, platform: str) -> NamedContext:
+def _named(services: Services, name: str, place: NamedPlace, sent: Path | None, platform: str) -> NamedContext:
     from buildtool.buildfile.remotes import file_name, is_http, parse_git
     from buildtool.graph import Remote
     from buildtool.graph.contexts import ImageContext, RemoteContext, StageContext
@@ -198,10 +210,10 @@ def _named(services: Services, name: str, place: NamedPlace, platform: str) -> N
     from buildtool.oci import parse_platform, parse_reference
     from buildtool.solve.request import LocalContext
 
-    if place.place is not None:
-        directory = visible(place.place)
+    directory = visible(place.place) if place.place is not None else sent
+    if directory is not None:
         if not place.layout:
-            return LocalContext(name, directory, place.ignore)
+            return LocalContext(name, directory, place.ignore, key=f"{name} sent" if place.place is None else "")
         from buildtool.daemon.layout_context import load_layout
 
         wanted = parse_platform(platform) if platform else None

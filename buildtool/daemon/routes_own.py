@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from buildtool.daemon.build_contexts import (
     visible,
 )
 from buildtool.daemon.build_text import TextDecoder
+from buildtool.daemon.build_uploads import TAR, TARS, unpack_all
 from buildtool.daemon.building import RunningBuild
 from buildtool.daemon.call import JSON_LIMIT, Call
 from buildtool.daemon.context import build_directory, unpack
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from buildtool.solve import BuildRequest, BuildResult
 
 routes = Routes()
-
-TAR = "application/vnd.buildtool.build+tar"
 
 
 class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -132,23 +132,34 @@ async def build(call: Call) -> web.StreamResponse:
 
 async def _context(call: Call, stack: AsyncExitStack) -> tuple[BuildBody, Given]:
     """The request and its context, which is there as long as the stack is."""
-    if call.request.headers.get("Content-Type", "").startswith(TAR):
+    kind = call.request.headers.get("Content-Type", "")
+    if kind in (TAR, TARS):
         line, rest = await _first_line(call)
         body = _decode(line, BuildBody)
         uploaded = stack.enter_context(build_directory(call.services.root))
-        await in_own_thread(partial(unpack, body_file(call.request, rest), uploaded), "context")
-        return body, Given(uploaded, UPLOADED)
+        sent: dict[str, Path] = {}
+        work = partial(unpack, body_file(call.request, rest), uploaded)
+        if kind == TARS:
+            names = [name for name, place in body.contexts.items() if place.sent]
+            sent = {name: stack.enter_context(build_directory(call.services.root)) for name in names}
+            work = partial(unpack_all, body_file(call.request, rest), [uploaded, *sent.values()])
+        await in_own_thread(work, "context")
+        given = await _remote(call, body, stack) if body.remote else Given(uploaded, UPLOADED)
+        given.sent = sent
+        return body, given
     body = _decode(await call.body(), BuildBody)
     if body.context is not None:
         directory = await offload(visible, body.context)
         return body, Given(directory, str(directory))
-    if not body.remote:
-        return body, Given()
+    return body, await _remote(call, body, stack) if body.remote else Given()
+
+
+async def _remote(call: Call, body: BuildBody, stack: AsyncExitStack) -> Given:
     from buildtool.solve.remotes import Access
 
     lease = stack.enter_context(call.services.store.leases.hold(f"context {body.remote}"))
     access = Access(body.secrets, body.build_args, call.services.sessions.agents(body.session, body.ssh))
-    return body, await remote_context(call.services, body.remote, access, lease)
+    return await remote_context(call.services, body.remote, access, lease)
 
 
 @routes.add("POST", "/buildtool/v1/buildfile")
@@ -193,7 +204,9 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
 
 def _from_contexts(call: Call, body: BuildBody, given: Given) -> dict[str, Any]:
     """What of the request has to be read: the named contexts, a Buildfile that lies in the context. Blocking."""
-    values: dict[str, Any] = {"contexts": named_contexts(call.services, body.contexts, body.platform or "")}
+    values: dict[str, Any] = {
+        "contexts": named_contexts(call.services, body.contexts, given.sent, body.platform or "")
+    }
     if body.dockerfile is None and given.text is not None:
         values |= {"dockerfile": given.text, "dockerfile_name": body.remote}
     elif body.dockerfile is None:

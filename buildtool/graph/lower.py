@@ -24,6 +24,7 @@ from buildtool.graph.steps import (
     Mkdir,
     MountType,
     Remote,
+    Squash,
     Step,
     StepId,
     StepMount,
@@ -210,18 +211,23 @@ class Lowering:
             for source, remote, word in zip(sources, remotes, instruction.sources, strict=True)
         ]
         parts = _parts(places, remotes, inline)
-        for here, files, remote in parts:
-            step = replace(plain, sources=tuple(name for name, _ in here), inline=files)
+        below: tuple[StepId, ...] = () if link else (state.tip,)
+        added = state.tip
+        for number, (here, files, remote) in enumerate(parts):
+            step = replace(plain, sources=tuple(name for name, _ in here), inline=files, link=link and not number)
             tree: tuple[StepId, ...] = ()
             if remote is not None:
                 step = replace(step, from_context=False, unpack=instruction.unpack or False)
                 tree = (self._add(remote, (), instruction, places=((remote.url, here[0][1]),), hidden=True),)
             elif instruction.from_ is not None:
                 tree = (self._tree_of(instruction.from_.text, instruction.from_.span),)
-            added = self._add(step, (*(() if link else (state.tip,)), *tree), instruction, places=tuple(here))
-            if link:
-                added = self._add(Merge(), (state.tip, added), instruction, hidden=True)
-            self._advance(state, added)
+            onto = (added,) if number else below
+            added = self._add(step, (*onto, *tree), instruction, places=tuple(here), hidden=bool(number))
+        if len(parts) > 1:
+            added = self._add(Squash(len(parts)), (*below, added), instruction, hidden=True)
+        if link:
+            added = self._add(Merge(), (state.tip, added), instruction, hidden=True)
+        self._advance(state, added)
         flags = "".join(
             f" --{name}{value}"
             for name, value in (
@@ -235,8 +241,7 @@ class Lowering:
         shown = [*sources, *(f"<<{file.name}" for file in inline)]
         target = scope.expand(instruction.destination, view)
         made_by = f"{instruction.keyword}{flags} {' '.join(shown)} {target}"
-        for _ in parts:
-            state.note(made_by, layer=True, optional=instruction.if_exists)
+        state.note(made_by, layer=True, optional=instruction.if_exists)
 
     def _advance(self, state: StageState, step: StepId) -> None:
         state.tip = step

@@ -156,7 +156,17 @@ class Merge:
     """COPY --link: the layer of input 1, which was made from nothing, on top of the tree of input 0."""
 
 
-Step: TypeAlias = Source | Remote | Copy | Mkdir | Exec | Merge
+@dataclass(frozen=True, slots=True)
+class Squash:
+    """The last `layers` layers of the last input as one, on the tree of input 0 (with one input: on nothing).
+
+    An ADD that takes from several places is several Copy steps, and yet one layer.
+    """
+
+    layers: int
+
+
+Step: TypeAlias = Source | Remote | Copy | Mkdir | Exec | Merge | Squash
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +190,9 @@ class Node:
     @property
     def parent(self) -> StepId | None:
         """The step whose tree this one's layer lies on; None for a Source and for what is made from nothing."""
-        if self.is_source or (isinstance(self.step, Copy) and self.step.link):
+        if self.is_source or not self.inputs or (isinstance(self.step, Copy) and self.step.link):
             return None
-        return self.inputs[0]
+        return None if isinstance(self.step, Squash) and len(self.inputs) == 1 else self.inputs[0]
 
     @property
     def has_layer(self) -> bool:

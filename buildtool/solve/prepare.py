@@ -122,7 +122,8 @@ def _ignored_copies(planned: Plan, context: ContextFiles) -> Iterator[Warning]:
     """CopyIgnoredFile: what the needed stages copy out of the context, and the ignore file excludes."""
     for step in planned.graph:
         node = planned.node(step)
-        if isinstance(node.step, Copy) and node.step.from_context and node.name and not node.step.context:
+        added = isinstance(node.step, Copy) and (bool(node.name) or node.step.unpack is not False)
+        if added and isinstance(node.step, Copy) and node.step.from_context and not node.step.context:
             keyword = "COPY" if node.step.unpack is False else "ADD"
             yield from copies_ignored(keyword, node.places, context.rules)
 
@@ -157,7 +158,8 @@ def _context(request: BuildRequest, images: Images) -> ContextFiles | None:
 
 def _named_context(context: LocalContext, images: Images) -> ContextFiles:
     rules = IgnoreRules.parse(context.ignore or "", context.ignore_name)
-    index = FileIndex(images.store.root / "build-index", f"{context.name}={context.directory}", context.directory)
+    key = context.key or f"{context.name}={context.directory}"
+    index = FileIndex(images.store.root / "build-index", key, context.directory)
     return ContextFiles(context.directory, rules, index)
 
 

@@ -23,12 +23,16 @@ from buildtool.solve.run_agent import Dial
 
 @dataclass(frozen=True, slots=True)
 class LocalContext:
-    """A named context that is a directory of this machine, with the ignore file that applies to it."""
+    """A named context that is a directory of this machine, with the ignore file that applies to it.
+
+    `key` names it over time, as a request's `context_key` does (empty: its name and path).
+    """
 
     name: str
     directory: Path
     ignore: str | None = None
     ignore_name: str = ".dockerignore"
+    key: str = ""
 
 
 NamedContext: TypeAlias = LocalContext | ImageContext | StageContext | RemoteContext

@@ -18,7 +18,7 @@ from buildtool.buildfile import IgnoreRules
 from buildtool.buildfile.instructions import Execution
 from buildtool.cache import SnapshotId, Store
 from buildtool.errors import BuildtoolError, NotFound, StepFailed
-from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Remote, Source, Step, StepId
+from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Remote, Source, Squash, Step, StepId
 from buildtool.images import Images
 from buildtool.oci import sha256
 from buildtool.solve.cache_mounts import cache_mount_name
@@ -44,6 +44,7 @@ from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import Copied, Origin, Records, StepResult
 from buildtool.solve.run import Usage
 from buildtool.solve.run_room import RunContext
+from buildtool.solve.squash import execute_squash
 from buildtool.solve.threads import to_end
 from buildtool.solve.trees import Layers, same_tree, without_empty
 from buildtool.solve.tries import execute_tries
@@ -349,6 +350,8 @@ class Solver:
             return await to_end(execute_mkdir, store, planned)
         if isinstance(node.step, Merge):
             return await to_end(execute_merge, store, chains[0], chains[1][-1])
+        if isinstance(node.step, Squash):
+            return await to_end(execute_squash, store, chains[-1], node.step.layers)
         return await execute_tries(self.shared.run, self.prepared.request, node, chains, tell, usage)
 
     async def _copy(self, planned: PlannedCopy) -> SnapshotId:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import socket
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Daemon, Program
+from tests.conftest import BUILDTOOL, Daemon, Program
 from tests.web import MODIFIED_EPOCH, Repository, Web, web_server
 
 
@@ -97,10 +98,12 @@ def test_the_ignore_file_of_a_remote_context_counts(cli: Program, web: Web) -> N
 def test_a_buildfile_from_a_url_and_one_from_stdin_for_a_remote_context(
     cli: Program, web: Web, repository: Repository
 ) -> None:
-    web.files["/plain"] = f"FROM scratch\nADD {web.url}/f /f\n".encode()
+    web.files["/plain"] = f"FROM scratch\nADD {web.url}/f /f\nCOPY . /all/\n".encode()
     web.files["/f"] = b"file"
     build(cli, f"{web.url}/plain")
     assert content(cli, "/f") == "file"
+    build(cli, f"{web.url}/plain", "-f", "has-no-meaning-then")
+    assert content(cli, "/all/context") == web.files["/plain"].decode()  # BuildKit's name for it
     cli("build", "-q", "-t", "ctx:1", "-f", "-", repository.url, input="FROM scratch\nCOPY sub/b /z\n")
     assert content(cli, "/z") == "2"
 
@@ -124,6 +127,17 @@ def test_templates_and_includes_of_a_remote_context(cli: Program, web: Web) -> N
     web.files["/u.tar"] = tar_of({"Buildfile": "FROM scratch\nINCLUDE ../../etc/passwd\n"})
     refused = cli("build", f"{web.url}/u.tar", check=False)
     assert "Buildfile:2:9: INCLUDE: forbidden path outside the build context" in refused.stderr
+
+
+def test_a_remote_context_includes_urls_which_include_what_lies_beside_them(cli: Program, web: Web) -> None:
+    web.files["/lib/first"] = b"COPY a /first\nINCLUDE ../other\n"
+    web.files["/other"] = b"COPY a /second\n"
+    web.files["/t.tar"] = tar_of({"Buildfile": f"FROM scratch\nINCLUDE {web.url}/lib/first\n", "a": "1"})
+    build(cli, f"{web.url}/t.tar")
+    assert content(cli, "/second") == "1"
+    del web.files["/other"]
+    refused = cli("build", f"{web.url}/t.tar", check=False)
+    assert f"{web.url}/lib/first:2:9: INCLUDE: {web.url}/other: HTTP Error 404" in refused.stderr
 
 
 def test_a_local_tar_file_and_one_from_stdin(cli: Program, tmp_path: Path) -> None:
@@ -196,6 +210,61 @@ def test_a_directory_as_stage_source_and_mount_with_its_own_ignore_file(
     (main / "Buildfile").write_text("FROM src\nCOPY --from=src f /again\n")
     build(cli, "--build-context", f"src={other}", main)
     assert content(cli, "/f") == "changed"
+
+
+@pytest.fixture
+def far() -> Iterator[Program]:
+    """A client that reaches its daemon by TCP: it takes for granted that the daemon does not see its files."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    daemon = Daemon()
+    daemon.flags = ("-H", daemon.host, "-H", address)
+    try:
+        daemon.start()
+        yield Program(BUILDTOOL, {**daemon.environment, "BUILDTOOL_HOST": address})
+    finally:
+        daemon.close()
+
+
+def test_named_directories_are_sent_to_a_daemon_that_does_not_see_them(
+    far: Program, web: Web, tmp_path: Path
+) -> None:
+    files = {
+        "main/m": "main",
+        "other/f": "1",
+        "other/hidden": "no",
+        "other/.dockerignore": "hidden\n",
+        "third/f": "3",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    text = "FROM scratch\nCOPY m /m\nCOPY --from=other . /o\nCOPY --from=third f /t\n"
+    (tmp_path / "main/Buildfile").write_text(text)
+    named = [f"--build-context={name}={tmp_path}/{name}" for name in ("third", "other")]
+    build(far, *named, tmp_path / "main")
+    assert content(far, "/t") == "3"
+    assert "all cached" in build(far, *named, tmp_path / "main")
+    (tmp_path / "other/f").write_text("changed")
+    build(far, *named, tmp_path / "main")
+    assert content(far, "/o/f") == "changed"
+    archive = gzip.compress(tar_of({"Buildfile": text, "m": "of the archive"}))
+    far("build", "-q", "-t", "ctx:1", *named, "-", input=archive, text=False)
+    assert content(far, "/m") == "of the archive"
+    web.files["/c.tar"] = tar_of({"Buildfile": text, "m": "of the url"})
+    build(far, *named, f"{web.url}/c.tar")
+    assert content(far, "/m") == "of the url"
+    assert "hidden" in far("build", *named, "-f", "-", tmp_path / "main", check=False,
+                           input="FROM scratch\nCOPY --from=other hidden /\n").stderr  # fmt: skip
+
+
+def test_a_sent_context_that_breaks_off_is_refused(daemon: Daemon) -> None:
+    line = b'{"dockerfile": "FROM scratch", "contexts": {"x": {"sent": true}}}\n'
+    for body, words in ((b"", "before all contexts"), (b"\0\0\0\x05abc", "the middle"), (b"\xff" * 8, "no framed")):
+        kind = {"Content-Type": "application/vnd.buildtool.build+tars"}
+        status, answer = daemon.raw("POST", "/buildtool/v1/build", line + body, kind)
+        assert status == 400 and words in answer.decode()
 
 
 def test_an_image_instead_of_a_base_and_a_stage(cli: Program, busybox_image: str, tmp_path: Path) -> None:

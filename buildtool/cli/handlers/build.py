@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from buildtool.client import Response
 
 _PATH = "/buildtool/v1/build"
-_WITH_TAR = "application/vnd.buildtool.build+tar"
-
 
 _NOT_CLASSIC = ("allow", "build-context", "secret", "ssh", "debug", "debug-at")
 _OURS = ("graph", "explain", "jobs", "context-mode", "cutoff-ignore")
@@ -97,7 +95,7 @@ def _classic(call: Call, source: BuildInput, progress: str) -> str:
 def _ask(call: Call, source: BuildInput, more: dict[str, Any]) -> Response | None:
     """The answer of our own build call; None when this daemon is another engine and has only Docker's.
 
-    A context that the daemon cannot see under the same path is sent as a tar.
+    When the daemon cannot see a context under the same path, all that are directories are sent as tars.
     """
     document, logins = request_document(call, source) | more, config_headers()
     if source.archive is None and (call.client.address.path or not source.directory):
@@ -108,12 +106,11 @@ def _ask(call: Call, source: BuildInput, more: dict[str, Any]) -> Response | Non
                 return None
             if error.document.get("code") != "context-not-visible":
                 raise
-    from buildtool.cli.build_context import headed_tar
+    from buildtool.cli.build_context import upload
 
+    body, kind = upload(document, source)
     try:
-        return call.client.call(
-            "POST", _PATH, body=headed_tar(document, source), headers={"Content-Type": _WITH_TAR} | logins
-        )
+        return call.client.call("POST", _PATH, body=body, headers={"Content-Type": kind} | logins)
     except EngineError as error:
         if _is_unknown_path(error):
             return None

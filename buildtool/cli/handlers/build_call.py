@@ -52,14 +52,14 @@ def build(call: Call) -> int:
 
 def _fetch_text(call: Call, source: BuildInput) -> None:
     """Let the daemon look into a remote context or an archive."""
-    from buildtool.cli.build_context import headed_tar
+    from buildtool.cli.build_context import upload
     from buildtool.cli.build_request import request_document
 
     document = request_document(call, source)
     path = "/buildtool/v1/buildfile"
     if source.archive is not None:
-        headers = {"Content-Type": "application/vnd.buildtool.build+tar"}
-        answer = call.client.call("POST", path, body=headed_tar(document, source), headers=headers).json()
+        body, kind = upload(document, source)
+        answer = call.client.call("POST", path, body=body, headers={"Content-Type": kind}).json()
     else:
         answer = call.client.call("POST", path, document=document).json()
     source.text, source.name = answer["dockerfile"], answer["dockerfile_name"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from buildtool.cli.build_context import context_tar, headed_tar
+from buildtool.cli.build_context import context_tar, upload
 from buildtool.cli.build_input import BuildInput, read_input
 from buildtool.cli.build_progress import PlainDisplay, QuietDisplay
 from buildtool.cli.build_request import request_document
@@ -169,11 +169,11 @@ def test_contexts_are_sent_without_what_is_ignored(tmp_path: Path) -> None:
 
 def test_our_tar_form_begins_with_the_request(tmp_path: Path) -> None:
     context(tmp_path, Buildfile="FROM x\n")
-    data = b"".join(headed_tar({"dockerfile": "FROM x\n", "context": {"path": "/"}}, read_input(str(tmp_path), "")))
+    data = b"".join(upload({"dockerfile": "FROM x\n", "context": {"path": "/"}}, read_input(str(tmp_path), ""))[0])
     line, _, rest = data.partition(b"\n")
     assert json.loads(line) == {"dockerfile": "FROM x\n", "context": None}
     assert set(names_in(rest)) == {"Buildfile"}
-    nothing = b"".join(headed_tar({}, BuildInput()))
+    nothing = b"".join(upload({}, BuildInput())[0])
     assert set(names_in(nothing.partition(b"\n")[2])) == set()
 
 

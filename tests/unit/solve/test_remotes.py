@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import socket
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ from buildtool.buildfile.remotes import parse_git
 from buildtool.errors import BuildtoolError, InvalidInput
 from buildtool.graph.contexts import RemoteContext
 from buildtool.graph.downloads import git_step
+from buildtool.solve import remote_http
 from buildtool.solve.records import forget_old_files
+from buildtool.solve.remotes import FetchFailed
 from buildtool.solve.run_agent import Channel
 from tests.unit.solve.conftest import Workshop
 from tests.web import MODIFIED_EPOCH, Repository, Web, web_server
@@ -135,13 +138,63 @@ def test_redirects_secrets_and_proxies(shop: Workshop, web: Web) -> None:
     assert shop.layer(proxied.image)["p"] == "2"
 
 
+def test_no_proxy_and_the_daemons_own_proxies(shop: Workshop, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    web.files |= {"/p": b"direct", "/proxied/p": b"proxied"}
+    text = f"FROM scratch\nADD {web.url}/p /p\n"
+
+    def built(**args: str) -> str:
+        return shop.layer(shop.build(text, build_args=args).image)["p"]
+
+    assert built(http_proxy=web.url) == "proxied"
+    assert built(HTTP_PROXY=web.url, NO_PROXY="localhost,127.0.0.1") == "direct"
+    assert built(ALL_PROXY=web.url) == "proxied"
+    monkeypatch.setenv("http_proxy", web.url)
+    assert built() == "proxied"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert built() == "direct"
+    assert built(no_proxy="elsewhere") == "proxied"
+
+
+def test_limits_of_a_download(shop: Workshop, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    web.files["/big"] = b"x" * 4096
+    web.redirects["/circle"] = f"{web.url}/circle"
+    monkeypatch.setattr(remote_http, "_LARGEST", 4095)
+    monkeypatch.setattr(remote_http, "_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(remote_http, "_CONNECT_SECONDS", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        port = silent.getsockname()[1]
+        for url, words in (
+            (f"{web.url}/big", "it is larger than"),
+            (f"{web.url}/circle", "redirected more than 10 times"),
+            (f"http://127.0.0.1:{port}/x", "the server does not answer in time"),
+        ):
+            with pytest.raises(FetchFailed, match=words) as failure:
+                shop.build(f"FROM scratch\nADD {url} /f\n")
+            assert str(failure.value).startswith("Buildfile:2:5:")
+    shop.assert_clean()
+
+
 def test_local_and_remote_sources_in_one_add(shop: Workshop, web: Web) -> None:
     web.files["/r"] = b"remote"
     shop.write(a="1", b="2")
-    image = shop.build(f"FROM scratch\nADD a {web.url}/r b /d/\n").image
-    assert {path: e.content for path, e in shop.tree(image).items() if path.startswith("/d/")} == {
-        "/d/a": "1", "/d/b": "2", "/d/r": "remote",
-    }  # fmt: skip
+    text = f"FROM scratch\nADD a {web.url}/r b <<here {{flags}} /d/\ninline\nhere\n"
+    for flags in ("", "--link "):
+        image = shop.build(text.replace("ADD ", f"ADD {flags}").replace("{flags} ", "")).image
+        assert shop.layer(image) == {"d": "", "d/a": "1", "d/b": "2", "d/r": "remote", "d/here": "inline\n"}
+        assert len(image.layers) == 1
+    shop.write(b="changed")
+    assert shop.layer(shop.build(text.replace("{flags} ", "")).image)["d/b"] == "changed"
+
+
+def test_of_the_sources_of_one_add_the_last_counts(shop: Workshop, web: Web) -> None:
+    web.files |= {"/x": b"far", "/y": b"file"}
+    shop.write(x="near", y__in="directory", z__f="1")
+    image = shop.build(f"FROM scratch\nADD x {web.url}/x z {web.url}/y /d/\n").image
+    assert shop.layer(image) == {"d": "", "d/x": "far", "d/f": "1", "d/y": "file"}
+    image = shop.build(f"FROM scratch\nADD {web.url}/x x /d/\n").image
+    assert shop.layer(image)["d/x"] == "near"
 
 
 # git
