@@ -22,6 +22,9 @@ from buildtool.errors import Corrupt, InvalidInput
 from buildtool.oci.digest import Digest, sha256
 from buildtool.oci.image import Descriptor
 
+_ALONE = "alone"
+"""The `base` of a snapshot whose layer was unpacked without what it takes from those below."""
+
 
 class LayerStore:
     """Layers of one store. Thread-safe; the same layer asked for twice at once is unpacked once."""
@@ -41,23 +44,28 @@ class LayerStore:
         compression: str = "auto",
         parents: Sequence[SnapshotId] = (),
         expected_diff_id: Digest | None = None,
+        alone: bool = False,
     ) -> SnapshotId:
         """Unpack a layer (a blob or a stream) into a snapshot and verify its diff_id in the same pass.
 
         `parents` are the snapshots below it, bottom first: directories that the layer contains without mentioning
-        them take their attributes from there. A snapshot of the same layer is reused, and the stream then not read.
+        them take their attributes from there. With `alone` those are not here: one that misses them is never found
+        for a stack of layers, only for looking into this one. A snapshot of the same layer is reused, and the stream
+        then not read.
         Raises InvalidInput for a malformed or hostile archive, Corrupt for another diff_id, StoreFull; nothing stays
         then.
         """
         with self._flight(expected_diff_id):
             if expected_diff_id is not None:
                 known = self._find_for(expected_diff_id, parents)
+                if known is None and alone:
+                    known = self.find(expected_diff_id, _ALONE)
                 if known is not None:
                     return known
             if isinstance(source, str):
                 with self._blobs.open(source) as file:
-                    return self._unpack(file, source, compression, parents, expected_diff_id)
-            return self._unpack(source, expected_diff_id, compression, parents, expected_diff_id)
+                    return self._unpack(file, source, compression, parents, expected_diff_id, alone)
+            return self._unpack(source, expected_diff_id, compression, parents, expected_diff_id, alone)
 
     def _unpack(
         self,
@@ -66,6 +74,7 @@ class LayerStore:
         compression: str,
         parents: Sequence[SnapshotId],
         expected: Digest | None,
+        alone: bool,
     ) -> SnapshotId:
         hasher = hashlib.sha256()
         tree = Tree([self._snapshots.fs(parent) for parent in parents]) if parents else None
@@ -84,7 +93,7 @@ class LayerStore:
             known = self._find_for(diff_id, parents) if expected is None else None
             if known is not None:
                 return known
-            base = self.base(parents) if unpacker.borrowed else ""
+            base = self.base(parents) if unpacker.borrowed else _ALONE if alone and unpacker.invented else ""
             with FullDisk(draft.directory):
                 return draft.commit(base=base, diff_id=diff_id)
 

@@ -58,7 +58,8 @@ class Unpacker:
 
     With `layer`, OCI whiteouts become overlay's (char device 0:0, opaque xattr). `parents` is the tree below the
     layer: a directory that the archive does not mention takes its attributes, a hard link to a file only there takes
-    its content. `borrowed` tells afterwards whether anything was taken from it.
+    its content. `borrowed` tells afterwards whether anything was taken from it, `invented` whether a directory had to
+    be made up that neither has.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Unpacker:
         ] = {}  # host path of a directory → mode and mtime_ns, set at the end
         self._implicit: set[bytes] = set()
         self._copied_up = False
+        self.invented = False
         self._user_namespace = in_user_namespace()
         self._opaque = opaque_xattr()
 
@@ -305,6 +307,7 @@ class Unpacker:
         if opaque:
             os.setxattr(path, self._opaque, b"y")
         if status is None:
+            self.invented = True
             self._attributes[path] = (0o755, 0)
             return
         if not self._squash:

@@ -87,6 +87,7 @@ class Creator:
         known = [int(layer.snapshot) for layer in image.layers if layer.snapshot is not None]
         if len(known) == len(image.layers):
             return known
+        image = await self._images.bring(image)
         return [int(number) for number in await offload(self._images.snapshots, image)]
 
     def _settle(self, request: bodies.CreateBody) -> list[str]:
@@ -114,6 +115,9 @@ class Creator:
 
     async def _points(self, request: bodies.CreateBody) -> list[MountPoint]:
         if request.host.mounts:  # looks at the sources of binds
+            for mount in request.host.mounts:
+                if mount.type == "image" and (image := self._images.find(mount.source)) is not None:
+                    await self._images.bring(image)
             return await offload(mountspec.mount_points, request.config, request.host, self._mounts_of)
         return mountspec.mount_points(request.config, request.host, self._mounts_of)
 

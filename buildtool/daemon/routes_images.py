@@ -47,6 +47,8 @@ async def save_one(call: Call) -> web.StreamResponse:
 async def _save(call: Call, names: list[str]) -> web.StreamResponse:
     if not names:
         raise InvalidInput("no image names were given")
+    for image in await offload(call.services.images.chosen, names):
+        await call.services.images.bring(image)
     stream = Stream(call, "application/x-tar")
     writer = StreamWriter(stream)
 

@@ -15,19 +15,19 @@ from buildtool.aio import offload
 from buildtool.cache import Pins, Store
 from buildtool.cache.memory_files import remembered
 from buildtool.containers import Containers, Events
+from buildtool.daemon.bases import Bases
 from buildtool.daemon.build_policy import ENTITLEMENTS
 from buildtool.daemon.context import remove_leftovers
 from buildtool.daemon.sessions import Sessions
 from buildtool.daemon.tidying import Tidier
 from buildtool.errors import BuildtoolError
-from buildtool.images import Images
-from buildtool.oci import Platform, parse_reference
+from buildtool.images import Image, Images
 from buildtool.runtime import Runtime
 
 if TYPE_CHECKING:
     from buildtool.cache import GcReport
     from buildtool.registry import Registries
-    from buildtool.solve import Builder, BuildRequest
+    from buildtool.solve import Builder
 
 log = logging.getLogger("buildtool.daemon")
 
@@ -71,6 +71,7 @@ class Services:
             containers = Containers(store, images, runtime, events, run_dir)
             await containers.open()
             services = cls(root, run_dir, store, runtime, images, containers, events)
+            images.bringer = services._bring
             if any(next(place.glob("build-*"), None) for place in remembered(run_dir / "builds")):
                 await (await services.builder()).clear_left()  # steps of a killed daemon, with their secrets
             stack.pop_all()
@@ -102,22 +103,10 @@ class Services:
         from buildtool.solve import Builder
 
         networks = self.containers.networks
-        return Builder(self.store, self.images, self.runtime, self.run_dir, self._pull_base, networks)
+        return Builder(self.store, self.images, self.runtime, self.run_dir, Bases(self.registries), networks)
 
-    async def _pull_base(
-        self, reference: str, platform: Platform, request: BuildRequest, tell: Callable[[str], None]
-    ) -> None:
-        """For the builder."""
-        from buildtool.registry import find_credentials
-
-        credentials = find_credentials(request.registry_auth, parse_reference(reference).domain)
-
-        def emit(message: dict[str, Any]) -> None:
-            if not message.get("progressDetail"):
-                identity = f"{message['id']}: " if "id" in message else ""
-                tell(f"{identity}{message['status']}")
-
-        await self.registries().pull(reference, emit, platform=platform, credentials=credentials)
+    async def _bring(self, image: Image) -> None:
+        await self.registries().remote_layers.complete(image, lambda message: None)
 
     def registries(self) -> Registries:
         """The registry client; imported at the first use."""

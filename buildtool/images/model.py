@@ -17,6 +17,10 @@ class LayerSource:
 
     `size` is the length of the uncompressed tar whose digest is `diff_id`. `blob` is its form in blobs/ (compressed
     or not). Without one the layer's bytes are re-made from the snapshot with its times clamped to `epoch`.
+
+    A blob with `sources` need not be in the store: it is fetched from there when something needs it. They are URLs,
+    best first: `registry://domain/path` is a repository; whoever fetches knows the others. Until such a layer was
+    unpacked `size` is the blob's.
     """
 
     diff_id: Digest
@@ -24,6 +28,7 @@ class LayerSource:
     snapshot: SnapshotId | None = None
     blob: Descriptor | None = None
     epoch: int | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ Output = Callable[[bytes], None]
 
 
 @dataclass
-class _Chosen:
+class Chosen:
     """An image to write, with the names it is to have."""
 
     image: Image
@@ -63,7 +63,7 @@ class _Layer:
 def save(images: Images, names: Sequence[str], out: Output) -> None:
     """See Images.save."""
     with images.store.leases.hold("save") as lease:
-        chosen = _choose(images, names)
+        chosen = choose(images, names)
         for item in chosen:
             _lease(lease, item.image)
         _write(images.store, chosen, out)
@@ -71,14 +71,14 @@ def save(images: Images, names: Sequence[str], out: Output) -> None:
         images.notify("save", item.image)
 
 
-def _choose(images: Images, names: Sequence[str]) -> list[_Chosen]:
+def choose(images: Images, names: Sequence[str]) -> list[Chosen]:
     """The images named, each once. `name:tag` brings that name, `name` every tag of the repository, an id none."""
     if not names:
         raise InvalidInput("no image was named", hint="save needs one name or id at least")
-    chosen: dict[Digest, _Chosen] = {}
+    chosen: dict[Digest, Chosen] = {}
     for name in names:
         for image, references in _named(images, name):
-            item = chosen.setdefault(image.id, _Chosen(image))
+            item = chosen.setdefault(image.id, Chosen(image))
             item.names.extend(reference for reference in references if reference not in item.names)
     return list(chosen.values())
 
@@ -111,7 +111,7 @@ def _lease(lease: Lease, image: Image) -> None:
             lease.snapshot(layer.snapshot)
 
 
-def _write(store: Store, chosen: list[_Chosen], out: Output) -> None:
+def _write(store: Store, chosen: list[Chosen], out: Output) -> None:
     documents: dict[str, bytes] = {}
     layers: dict[Digest, _Layer] = {}
     table: list[dict[str, object]] = []
@@ -145,7 +145,7 @@ def _write(store: Store, chosen: list[_Chosen], out: Output) -> None:
     writer.end()
 
 
-def _tags_of_several(chosen: list[_Chosen]) -> set[str]:
+def _tags_of_several(chosen: list[Chosen]) -> set[str]:
     """Tags that names of different images share; alone they would not say which image is meant."""
     owners: dict[str, set[Digest]] = {}
     for item in chosen:
@@ -154,7 +154,7 @@ def _tags_of_several(chosen: list[_Chosen]) -> set[str]:
     return {tag for tag, ids in owners.items() if len(ids) > 1}
 
 
-def _descriptors(item: _Chosen, manifest: bytes, shared_tags: set[str]) -> Iterator[Descriptor]:
+def _descriptors(item: Chosen, manifest: bytes, shared_tags: set[str]) -> Iterator[Descriptor]:
     plain = Descriptor(
         decode_manifest(manifest).media_type,
         sha256(manifest),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeAlias
 
 from buildtool.cache.check import Problem
@@ -40,13 +40,18 @@ Event = Callable[[str, str, dict[str, str]], None]
 """(action, image id, attributes), as the Engine API's events of type image have them."""
 
 
+Bring = Callable[[Image], Awaitable[None]]
+"""Fetches and unpacks the layers that an image lacks."""
+
+
 class Images:
-    """Images by reference and id. Synchronous and thread-safe; nothing here waits for the network."""
+    """Images by reference and id. Synchronous and thread-safe; nothing but `bring` waits for the network."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.table = ImageTable(store)
         self.events: Event | None = None
+        self.bringer: Bring | None = None
 
     # Looking up
 
@@ -244,6 +249,19 @@ class Images:
 
     # Content
 
+    def lacks(self, image: Image) -> bool:
+        """Whether there are layers of the image that are still where they come from (or not unpacked from there)."""
+        record = self.table.record(image.id)
+        layers = image.layers if record is None else record.layers
+        return any(layer.snapshot is None and layer.sources for layer in layers)
+
+    async def bring(self, image: Image) -> Image:
+        """See that all layers are here, for whoever needs the image's files. Raises what fetching them raises."""
+        if self.bringer is None or not self.lacks(image):
+            return image
+        await self.bringer(image)
+        return self.get(image.id)
+
     def snapshots(self, image: Image) -> SnapshotIds:
         """The image's layers as snapshots, bottom first; unpacks what is not unpacked yet."""
         return snapshots_of(self.store, self.table, image)
@@ -267,6 +285,10 @@ class Images:
                 self.table.remove(record)
             problems.append(Problem("image", record.id, f"image {names or record.id}: {fault}", repaired=repair))
         return problems
+
+    def chosen(self, names: Sequence[str]) -> ImageList:
+        """The images that `save` would write. Raises NotFound, InvalidInput."""
+        return [item.image for item in saving.choose(self, names)]
 
     def save(self, names: Sequence[str], out: Callable[[bytes], None]) -> None:
         """Write an archive of these images that docker load, skopeo, umoci and podman read. Raises NotFound first."""

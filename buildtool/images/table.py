@@ -93,13 +93,15 @@ class _Content:
     def fault(self, record: Record) -> str | None:
         """What of the image is not there any more (a snapshot may be lost in a power cut); None when it is whole.
 
-        A lost snapshot whose blob is there is no fault: it is taken out of the record, to be unpacked anew.
+        A lost snapshot whose blob is there, or can be fetched, is no fault: it is taken out of the record, to be
+        unpacked anew.
         """
         for what, digest in (("config", record.id), ("manifest", record.manifest.digest)):
             if digest not in self.blobs:
                 return f"its {what} {digest} is missing"
         for layer in record.layers:
-            if layer.snapshot not in self.snapshots and (layer.blob is None or layer.blob.digest not in self.blobs):
+            lost = layer.blob is None or (layer.blob.digest not in self.blobs and not layer.sources)
+            if layer.snapshot not in self.snapshots and lost:
                 return f"its layer {layer.diff_id} is missing"
         if any(layer.snapshot is not None and layer.snapshot not in self.snapshots for layer in record.layers):
             record.layers = tuple(
@@ -276,6 +278,18 @@ class ImageTable:
                 record.layers = layers
                 self._images.put(record.id, record.document())
 
+    def learn(self, image_id: Digest, layers: Sequence[LayerSource], durable: bool = False) -> None:
+        """Note what is known of an image's layers now, all of them in order."""
+        with self.lock:
+            record = self._records.get(image_id)
+            if record is None:
+                return
+            merged = _merged(record.layers, tuple(layers))
+            if merged != record.layers:
+                with self._changing(durable):
+                    record.layers = merged
+                    self._images.put(record.id, record.document())
+
     def _write_index(self) -> None:
         """Rewrite index.json when it has other contents. Not fsynced: it is made anew when the store is opened."""
         data = encode(Index(2, media_types.INDEX, list(self._descriptors())))
@@ -310,7 +324,11 @@ def _merged(known: tuple[LayerSource, ...], new: tuple[LayerSource, ...]) -> tup
             old,
             snapshot=fresh.snapshot if old.snapshot is None else old.snapshot,
             epoch=fresh.epoch if old.snapshot is None else old.epoch,
-            blob=old.blob or fresh.blob,
+            blob=fresh.blob or old.blob
+            if old.snapshot is None and fresh.snapshot is not None
+            else old.blob or fresh.blob,
+            size=fresh.size if old.snapshot is None and fresh.snapshot is not None else old.size,
+            sources=tuple(dict.fromkeys((*old.sources, *fresh.sources))),
         )
         for old, fresh in zip(known, new, strict=True)
     )
@@ -323,6 +341,7 @@ def _layer_document(layer: LayerSource) -> dict[str, Any]:
         "snapshot": layer.snapshot,
         "blob": None if layer.blob is None else msgspec.to_builtins(layer.blob),
         "epoch": layer.epoch,
+        **({"sources": list(layer.sources)} if layer.sources else {}),
     }
 
 
@@ -334,6 +353,7 @@ def _record(image_id: Digest, document: dict[str, Any], blobs: BlobStore) -> Rec
             snapshot=None if layer["snapshot"] is None else SnapshotId(layer["snapshot"]),
             blob=None if layer["blob"] is None else msgspec.convert(layer["blob"], Descriptor),
             epoch=layer["epoch"],
+            sources=tuple(layer.get("sources", ())),
         )
         for layer in document["layers"]
     )

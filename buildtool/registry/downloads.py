@@ -111,10 +111,12 @@ class _Reader(io.RawIOBase):
 async def download(
     repository: Repository, blobs: BlobStore, wanted: Descriptor, progress: Progress, growing: GrowingBlob
 ) -> None:
-    """Fetch a blob into the store. Raises Corrupt, Missing, RegistryUnreachable; then nothing of it stays."""
+    """Fetch a blob into the store. Raises Corrupt, Missing, RegistryUnreachable; then nothing of it stays.
+
+    `growing` begins with the first bytes: before, another source may be tried.
+    """
     try:
         with blobs.ingest(wanted.digest, wanted.size) as ingest:
-            growing.begin(ingest)
             await _fill(repository, wanted, ingest, progress, growing)
             progress.say("Verifying Checksum")
             if ingest.written != wanted.size or ingest.digest() != wanted.digest:
@@ -122,10 +124,13 @@ async def download(
                     f"blob {wanted.digest} of {repository.name}: the registry sent {ingest.written} bytes "
                     f"with the digest {ingest.digest()}"
                 )
+            if not growing.begun:
+                growing.begin(ingest)
             growing.end()
             await settled(ingest.commit)
     except BaseException as error:
-        growing.end(error)
+        if growing.begun:
+            growing.end(error)
         raise
 
 
@@ -184,6 +189,8 @@ async def _copy(
             await settled(ingest.write, data)
         except OSError as error:  # not the connection's: another try would not help
             raise BuildtoolError(f"cannot write blob {wanted.digest} into the store: {error}") from error
+        if not growing.begun:
+            growing.begin(ingest)
         growing.grown(ingest.written)
         progress.update("Downloading", ingest.written, wanted.size)
 

@@ -37,7 +37,7 @@ class Outgoing:
 
 
 def stored_manifest(store: Store, image: Image, lease: Lease) -> tuple[bytes, Manifest] | None:
-    """The manifest the image came with, when all it names is here: it is pushed as it is, digest and all.
+    """The manifest the image came with, when all it names is here or can be had: it is pushed as it is.
 
     None for images that were made here, whose manifest names uncompressed layers.
     """
@@ -51,9 +51,9 @@ def stored_manifest(store: Store, image: Image, lease: Lease) -> tuple[bytes, Ma
         return None
     if manifest.config.digest != image.id or len(manifest.layers) != len(image.layers):
         return None
-    for layer in manifest.layers:
+    for layer, source in zip(manifest.layers, image.layers, strict=True):
         lease.blob(layer.digest)
-        if not store.blobs.has(layer.digest):
+        if not store.blobs.has(layer.digest) and not _elsewhere(source, layer):
             return None
     return data, manifest
 
@@ -64,9 +64,15 @@ def form_of(store: Store, source: LayerSource, lease: Lease) -> Outgoing:
     candidates += store.layers.blobs_of(source.diff_id)
     for blob in sorted(candidates, key=lambda one: media_types.compression_of(one.media_type) != "gzip"):
         lease.blob(blob.digest)
-        if media_types.compression_of(blob.media_type) and store.blobs.has(blob.digest):
+        here = store.blobs.has(blob.digest) or _elsewhere(source, blob)
+        if media_types.compression_of(blob.media_type) and here:
             return Outgoing(source, blob)
     return Outgoing(source, None)
+
+
+def _elsewhere(source: LayerSource, blob: Descriptor) -> bool:
+    """Whether the blob can be fetched."""
+    return bool(source.sources) and source.blob is not None and source.blob.digest == blob.digest
 
 
 class Making:

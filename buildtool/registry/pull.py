@@ -1,4 +1,4 @@
-"""Pull: from a repository in a registry to an image in the store.
+"""Layers in: from where they are to snapshots in the store.
 
 Layers are fetched side by side and unpacked bottom up, each while it still comes in; every byte is hashed on its way
 (the compressed blob against its digest, its content against the config's diff_id). Nothing becomes an image before
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
 
 from buildtool.aio import offload
 from buildtool.cache import Lease, SnapshotId, Store, decompress
 from buildtool.errors import Corrupt
 from buildtool.images import Image, Images, LayerSource
-from buildtool.oci import Descriptor, Digest, Reference
+from buildtool.oci import Descriptor, Digest, Reference, media_types
 from buildtool.registry.downloads import Abandoned, Flights, GrowingBlob, download
 from buildtool.registry.progress import Emit, Progress, short
 from buildtool.registry.repository import Repository
@@ -32,20 +32,34 @@ _INTERVAL = 0.1
 class _Layer:
     """One layer on its way in. `known`: an image here has it, in whatever compression."""
 
+    wanted: LayerSource
     descriptor: Descriptor
-    diff_id: Digest
     progress: Progress
     known: LayerSource | None = None
     growing: GrowingBlob = field(default_factory=GrowingBlob)
 
 
-class Puller:
-    """Brings one selected image in."""
+Download = Callable[[LayerSource, Progress, GrowingBlob], Awaitable[None]]
+"""Fetches a layer's blob into the store."""
 
-    def __init__(self, images: Images, repository: Repository, flights: Flights, emit: Emit) -> None:
+
+def from_repository(repository: Repository, store: Store) -> Download:
+    """Every layer is in this repository."""
+
+    async def fetch(layer: LayerSource, progress: Progress, growing: GrowingBlob) -> None:
+        assert layer.blob is not None
+        await download(repository, store.blobs, layer.blob, progress, growing)
+
+    return fetch
+
+
+class Puller:
+    """Brings the layers of one image in."""
+
+    def __init__(self, images: Images, fetch: Download, flights: Flights, emit: Emit) -> None:
         self._images = images
         self._store: Store = images.store
-        self._repository = repository
+        self._download = fetch
         self._flights = flights
         self._emit = emit
         self._slots = asyncio.Semaphore(_STREAMS)
@@ -56,36 +70,73 @@ class Puller:
         Raises Corrupt, InvalidInput, StoreFull, RegistryUnreachable, RegistryRefused; then the images are as before.
         """
         with self._store.leases.hold(f"pull {reference}") as lease:
-            layers = await settled(self._plan, selected, lease)
-            sources: list[LayerSource] = []
-            try:
-                await together((self._fetch_all(layers), self._unpack_all(layers, lease, sources)))
-            finally:
-                for layer in layers:
-                    layer.growing.close()
+            sources = await self._bring(wanted_layers(selected), lease)
             return await settled(self._register, selected, sources, reference)
 
-    def _plan(self, selected: Selected, lease: Lease) -> list[_Layer]:
+    async def complete(self, image: Image) -> None:
+        """Bring in what an image of the store lacks. Raises as `pull`; then the images are as before."""
+        with self._store.leases.hold(f"complete {image.id}") as lease:
+            sources = await self._bring(image.layers, lease)
+            await settled(self._keep, sources)
+            await settled(self._images.table.learn, image.id, sources, durable=True)
+
+    async def layer(self, wanted: LayerSource, lease: Lease) -> LayerSource:
+        """Bring in one layer without those below it: see `alone` of LayerStore.unpack. The lease holds it."""
+        (layer,) = await settled(self._plan, [wanted], lease)
+        try:
+            _, source = await together((self._fetch_all([layer]), self._unpack(layer, layer.growing, None)))
+        finally:
+            layer.growing.close()
+        assert isinstance(source, LayerSource) and source.snapshot is not None
+        await settled(lease.snapshot, source.snapshot)
+        await settled(self._keep, [source])
+        return source
+
+    def here(self, wanted: Sequence[LayerSource], lease: Lease) -> list[LayerSource]:
+        """The layers, those that are unpacked here already with their snapshots. Blocking."""
+        found: list[LayerSource] = []
+        snapshots: list[SnapshotId] = []
+        for layer in self._plan(wanted, lease):
+            known = layer.known
+            if known is None or known.snapshot is None or not self._fits(known.snapshot, tuple(snapshots)):
+                break  # those above may take something from it
+            snapshots.append(known.snapshot)
+            found.append(replace(known, sources=layer.wanted.sources))
+        return [*found, *wanted[len(found) :]]
+
+    async def _bring(self, wanted: Sequence[LayerSource], lease: Lease) -> list[LayerSource]:
+        layers = await settled(self._plan, wanted, lease)
+        sources: list[LayerSource] = []
+        try:
+            await together((self._fetch_all(layers), self._unpack_all(layers, lease, sources)))
+        finally:
+            for layer in layers:
+                layer.growing.close()
+        return sources
+
+    def _plan(self, wanted: Sequence[LayerSource], lease: Lease) -> list[_Layer]:
         """What is here already. Leased first, then looked for: gc cannot come between."""
-        records = {layer.diff_id: layer for record in self._images.table.records() for layer in record.layers}
+        records: dict[Digest, list[LayerSource]] = {source.diff_id: [source] for source in wanted}
+        for record in self._images.table.records():
+            for source in record.layers:
+                if source.diff_id in records:
+                    records[source.diff_id].append(source)
         planned = []
-        for descriptor, diff_id in zip(selected.manifest.layers, selected.config.rootfs.diff_ids, strict=True):
-            layer = _Layer(descriptor, diff_id, Progress(self._emit, short(descriptor.digest)))
+        for source in wanted:
+            descriptor = source.blob or Descriptor(media_types.LAYER, source.diff_id, source.size)
+            layer = _Layer(source, descriptor, Progress(self._emit, short(descriptor.digest)))
             lease.blob(descriptor.digest)
-            if diff_id in records:
-                layer.known = self._usable(records[diff_id], lease)
+            layer.known = next((one for one in records[source.diff_id] if self._usable(one, lease)), None)
             planned.append(layer)
         return planned
 
-    def _usable(self, source: LayerSource, lease: Lease) -> LayerSource | None:
+    def _usable(self, source: LayerSource, lease: Lease) -> bool:
         if source.blob is not None:
             lease.blob(source.blob.digest)
-            return source if self._store.blobs.has(source.blob.digest) else None
+            return self._store.blobs.has(source.blob.digest)
         assert source.snapshot is not None
         lease.snapshot(source.snapshot)
-        if not self._store.snapshots.has(source.snapshot) or self._store.snapshots.get(source.snapshot).base:
-            return None
-        return source
+        return self._store.snapshots.has(source.snapshot) and not self._store.snapshots.get(source.snapshot).base
 
     async def _fetch_all(self, layers: Sequence[_Layer]) -> None:
         missing: dict[Digest, _Layer] = {}
@@ -102,9 +153,7 @@ class Puller:
         try:
             async with self._slots, self._flights(digest):
                 if not await offload(self._store.blobs.has, digest):
-                    await download(
-                        self._repository, self._store.blobs, layer.descriptor, layer.progress, layer.growing
-                    )
+                    await self._download(layer.wanted, layer.progress, layer.growing)
         except BaseException as error:
             layer.growing.end(error)
             raise
@@ -123,7 +172,9 @@ class Puller:
             sources.append(source)
             snapshots.append(source.snapshot)
 
-    async def _unpack(self, layer: _Layer, growing: GrowingBlob, parents: tuple[SnapshotId, ...]) -> LayerSource:
+    async def _unpack(
+        self, layer: _Layer, growing: GrowingBlob, parents: tuple[SnapshotId, ...] | None
+    ) -> LayerSource:
         known = layer.known
         if known is not None and known.snapshot is not None and await offload(self._fits, known.snapshot, parents):
             return known
@@ -135,7 +186,7 @@ class Puller:
         else:
             blob = layer.descriptor if known is None or known.blob is None else known.blob
             file = await settled(self._store.blobs.open, blob.digest)
-        job = _Unpacking(self._store, file, blob, layer.diff_id, parents)
+        job = _Unpacking(self._store, file, replace(layer.wanted, blob=blob), parents)
         ticker = asyncio.ensure_future(_tick(layer.progress, job))
         try:
             source = await in_thread(job.run, "unpack", stop=job.stop)
@@ -146,42 +197,56 @@ class Puller:
         layer.progress.say("Pull complete")
         return source
 
-    def _fits(self, snapshot: SnapshotId, parents: tuple[SnapshotId, ...]) -> bool:
+    def _fits(self, snapshot: SnapshotId, parents: tuple[SnapshotId, ...] | None) -> bool:
         """Whether the snapshot is there and may lie on these."""
         if not self._store.snapshots.has(snapshot):
             return False
-        return self._store.snapshots.get(snapshot).base in ("", self._store.layers.base(parents))
+        base = self._store.snapshots.get(snapshot).base
+        return parents is None or base in ("", self._store.layers.base(parents))
 
     def _register(self, selected: Selected, sources: list[LayerSource], reference: Reference) -> Image:
+        self._keep(sources)
+        return register(self._images, selected, sources, reference)
+
+    def _keep(self, sources: list[LayerSource]) -> None:
         self._store.snapshots.sync()
         for source in sources:
             if source.blob is not None:
                 self._store.layers.remember_blob(source.diff_id, source.blob)
-        image = self._images.add(
-            selected.config_bytes,
-            sources,
-            references=[] if reference.digest else [reference],
-            manifest=selected.fetched.data,
-            local=False,
-            durable=True,
-        )
-        named = Reference(reference.domain, reference.path, digest=selected.digest)
-        self._images.record_digest(image.id, named)
-        return self._images.get(image.id)
+
+
+def wanted_layers(selected: Selected, *sources: str) -> list[LayerSource]:
+    """The layers of an image in a registry, which can be fetched from these sources."""
+    pairs = zip(selected.manifest.layers, selected.config.rootfs.diff_ids, strict=True)
+    return [LayerSource(diff_id, blob.size, blob=blob, sources=sources) for blob, diff_id in pairs]
+
+
+def register(images: Images, selected: Selected, sources: list[LayerSource], reference: Reference) -> Image:
+    """Make it an image of the store, under `reference` unless that has a digest. Blocking."""
+    image = images.add(
+        selected.config_bytes,
+        sources,
+        references=[] if reference.digest else [reference],
+        manifest=selected.fetched.data,
+        local=False,
+        durable=True,
+    )
+    images.record_digest(image.id, Reference(reference.domain, reference.path, digest=selected.digest))
+    return images.get(image.id)
 
 
 class _Unpacking:
     """One layer from its blob (which may still be growing) to its snapshot, in a thread."""
 
     def __init__(
-        self, store: Store, file: BinaryIO, blob: Descriptor, diff_id: Digest, parents: Sequence[SnapshotId]
+        self, store: Store, file: BinaryIO, layer: LayerSource, parents: Sequence[SnapshotId] | None
     ) -> None:
-        self.size = blob.size
+        assert layer.blob is not None
+        self.size = layer.blob.size
         self.position = 0
         self._store = store
         self._file = file
-        self._blob = blob
-        self._diff_id = diff_id
+        self._layer = layer
         self._parents = parents
         self._plain = 0
         self._stopped = False
@@ -196,12 +261,13 @@ class _Unpacking:
             snapshot = self._store.layers.unpack(
                 cast(BinaryIO, _Chunks(self._content())),
                 compression="",
-                parents=self._parents,
-                expected_diff_id=self._diff_id,
+                parents=self._parents or (),
+                expected_diff_id=self._layer.diff_id,
+                alone=self._parents is None,
             )
             if not self._plain:  # it was unpacked already: is the blob really that layer?
                 self._verify()
-        return LayerSource(self._diff_id, self._plain, snapshot, self._blob)
+        return replace(self._layer, size=self._plain, snapshot=snapshot)
 
     def _content(self) -> Iterator[bytes]:
         for chunk in decompress(cast(BinaryIO, self), "auto"):
@@ -212,10 +278,11 @@ class _Unpacking:
         hasher = hashlib.sha256()
         for chunk in self._content():
             hasher.update(chunk)
-        if f"sha256:{hasher.hexdigest()}" != self._diff_id:
+        if f"sha256:{hasher.hexdigest()}" != self._layer.diff_id:
+            assert self._layer.blob is not None
             raise Corrupt(
-                f"layer {self._blob.digest}: its content has the diff_id sha256:{hasher.hexdigest()}, "
-                f"the image says {self._diff_id}"
+                f"layer {self._layer.blob.digest}: its content has the diff_id sha256:{hasher.hexdigest()}, "
+                f"the image says {self._layer.diff_id}"
             )
 
     def read(self, size: int = -1) -> bytes:

@@ -12,6 +12,7 @@ from buildtool.registry import forms
 from buildtool.registry.downloads import Flights
 from buildtool.registry.forms import Outgoing
 from buildtool.registry.progress import Emit, Progress, short
+from buildtool.registry.remote_layers import RemoteLayers
 from buildtool.registry.repository import Repository
 from buildtool.registry.seen import Seen
 from buildtool.registry.uploads import upload
@@ -50,12 +51,21 @@ class _Plan:
 class Pusher:
     """Pushes images to one repository; what one of them brought there is not looked for again."""
 
-    def __init__(self, images: Images, repository: Repository, seen: Seen, flights: Flights, emit: Emit) -> None:
+    def __init__(
+        self,
+        images: Images,
+        repository: Repository,
+        seen: Seen,
+        flights: Flights,
+        remote_layers: RemoteLayers,
+        emit: Emit,
+    ) -> None:
         self._images = images
         self._store: Store = images.store
         self._repository = repository
         self._seen = seen
         self._flights = flights
+        self._remote_layers = remote_layers
         self._emit = emit
         self._slots = asyncio.Semaphore(_STREAMS)
         self._there: dict[Digest, Descriptor] = {}
@@ -71,7 +81,7 @@ class Pusher:
             for layer in plan.layers:
                 layer.progress.say("Preparing")
             _, *blobs = await together(
-                (self._bring(plan.config, None), *(self._push_layer(layer, lease) for layer in unique.values()))
+                (self._bring(plan.config), *(self._push_layer(layer, lease) for layer in unique.values()))
             )
             by_diff_id = dict(zip(unique, blobs, strict=True))
             ordered = [by_diff_id[layer.outgoing.source.diff_id] for layer in plan.layers]
@@ -104,7 +114,7 @@ class Pusher:
             return self._there[layer.outgoing.source.diff_id]
         async with self._slots:
             blob = layer.outgoing.blob or await self._make(layer, lease)
-            await self._bring(blob, layer.progress)
+            await self._bring(blob, layer)
         self._there[layer.outgoing.source.diff_id] = blob
         return blob
 
@@ -119,13 +129,15 @@ class Pusher:
             def report(done: int) -> None:
                 loop.call_soon_threadsafe(progress.update, "Compressing", done, source.size)
 
+            if source.blob is not None and source.snapshot is None:
+                await self._remote_layers.fetch(source, self._emit)
             job = forms.Making(self._store, source, lease, report)
             return await in_thread(job.run, "compress", stop=job.stop)
 
-    async def _bring(self, blob: Descriptor, progress: Progress | None) -> Descriptor:
-        """See that the repository has the blob: look, mount, upload."""
+    async def _bring(self, blob: Descriptor, layer: _Layer | None = None) -> Descriptor:
+        """See that the repository has the blob: look, mount, upload; only for the last it has to be here."""
         repository = self._repository
-        said = progress or Progress(lambda _: None, "")
+        said = layer.progress if layer is not None else Progress(lambda _: None, "")
         if await repository.has_blob(blob.digest):
             said.say("Layer already exists")
             return blob
@@ -140,6 +152,8 @@ class Pusher:
             location = outcome or location
             if location:
                 break
+        if layer is not None and not await settled(self._store.blobs.has, blob.digest):
+            await self._remote_layers.fetch(layer.outgoing.source, self._emit)
         path = self._store.blobs.path(blob.digest)
         await upload(repository, path, blob.digest, lambda sent: said.update("Pushing", sent, blob.size), location)
         said.say("Pushed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from buildtool.cache import Store
 from buildtool.oci import Digest
@@ -39,10 +39,10 @@ class Seen:
         else:
             self._documents.delete(digest)
 
-    def clean(self) -> None:
-        """Forget blobs that are not in the store any more."""
+    def clean(self, keep: Collection[Digest] = ()) -> None:
+        """Forget blobs that are not in the store any more, nor among those to keep."""
         for digest, _ in self._documents.items():
-            if not self._store.blobs.has(Digest(digest)):
+            if digest not in keep and not self._store.blobs.has(Digest(digest)):
                 self._documents.delete(digest)
 
     def _repositories(self, digest: Digest) -> list[str]:

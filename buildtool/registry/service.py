@@ -28,8 +28,9 @@ from buildtool.registry.credentials import Credentials, server_domain
 from buildtool.registry.downloads import Flights
 from buildtool.registry.errors import Denied, Missing, RegistryRefused, Unauthorized
 from buildtool.registry.progress import Emit, status
-from buildtool.registry.pull import Puller
+from buildtool.registry.pull import Puller, from_repository
 from buildtool.registry.push import Pushed, Pusher
+from buildtool.registry.remote_layers import RemoteLayers
 from buildtool.registry.repository import Fetched, Repository
 from buildtool.registry.retry import RetryPolicy
 from buildtool.registry.seen import Seen
@@ -37,6 +38,9 @@ from buildtool.registry.selection import Selected, not_pullable, select
 from buildtool.registry.transport import BROKEN, Transport
 
 log = logging.getLogger(__name__)
+
+_UP_TO_DATE = "Image is up to date for"
+_DOWNLOADED = "Downloaded newer image for"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Registries:
         self._flights = Flights()
         self._seen = Seen(images.store)
         self._seen_is_clean = False
+        self.remote_layers = RemoteLayers(images, self._transport, self._flights)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -85,11 +90,35 @@ class Registries:
             before = await offload(self._images.find, reference.familiar)
             same = before is not None and before.id == selected.manifest.config.digest
             told: Emit = (lambda _: None) if same else emit  # Docker lists no layers then
-            image = await Puller(self._images, repository, self._flights, told).pull(selected, reference)
+            fetch = from_repository(repository, self._images.store)
+            image = await Puller(self._images, fetch, self._flights, told).pull(selected, reference)
             await self._note(selected, reference)
         status(emit, f"Digest: {selected.digest}")
-        what = "Image is up to date for" if same else "Downloaded newer image for"
-        status(emit, f"Status: {what} {reference.familiar}")
+        status(emit, f"Status: {_UP_TO_DATE if same else _DOWNLOADED} {reference.familiar}")
+        self._images.notify("pull", image, reference.familiar)
+        return image
+
+    async def resolve(
+        self,
+        name: str,
+        emit: Emit,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
+    ) -> Image:
+        """As `pull`, but its layers stay there until something needs them: see RemoteLayers."""
+        reference = parse_reference(name).with_default_tag()
+        if reference.digest:
+            reference = replace(reference, tag="")
+        async with self._resolved(reference, platform, credentials) as (_, selected):
+            status(emit, f"Pulling from {reference.path}", reference.digest or reference.tag)
+            before = await offload(self._images.find, reference.familiar)
+            image = await self.remote_layers.register(selected, reference, credentials)
+            await self._note(selected, reference)
+        status(emit, f"Digest: {selected.digest}")
+        if not await offload(self._images.lacks, image):
+            same = before is not None and before.id == image.id
+            status(emit, f"Status: {_UP_TO_DATE if same else _DOWNLOADED} {reference.familiar}")
         self._images.notify("pull", image, reference.familiar)
         return image
 
@@ -117,7 +146,7 @@ class Registries:
         await offload(self._seen.note, [layer.digest for layer in selected.manifest.layers], reference.repository)
         if not self._seen_is_clean:
             self._seen_is_clean = True
-            await offload(self._seen.clean)
+            await offload(lambda: self._seen.clean(self._images.pins().blobs))
 
     @asynccontextmanager
     async def _resolved(
@@ -155,7 +184,7 @@ class Registries:
         status(emit, f"The push refers to repository [{reference.repository}]")
         connection = await self._transport.connect(reference.domain, credentials)
         repository = Repository(connection, reference.path, "pull", "push")
-        pusher = Pusher(self._images, repository, self._seen, self._flights, emit)
+        pusher = Pusher(self._images, repository, self._seen, self._flights, self.remote_layers, emit)
         done: list[Pushed] = []
         for one, image in tagged:
             pushed = await pusher.push(image, one)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.graph import Node, Remote
 from buildtool.images import Image, Images
 from buildtool.networks import Networks
-from buildtool.oci import Platform, Reference, parse_reference
+from buildtool.oci import Reference, parse_reference
 from buildtool.runtime import Runtime, Task
+from buildtool.solve.base_trees import BaseRegistry
 from buildtool.solve.bases import MissingBase
 from buildtool.solve.cache_keeper import CacheKeeper
 from buildtool.solve.cache_mounts import CacheMounts
@@ -39,9 +40,6 @@ from buildtool.solve.solver import Shared, Solver, first_error
 _UPLOADED = "uploaded"
 _FLUSH_EVERY = 60.0
 
-Pull = Callable[[str, Platform, BuildRequest, Callable[[str], None]], Awaitable[None]]
-"""Brings an image from its registry into the store, under the reference it was asked for by; tells of it in lines."""
-
 
 class Builder:
     """Builds images. Concurrent builds share work: a step that several need at once is executed once."""
@@ -52,15 +50,16 @@ class Builder:
         images: Images,
         runtime: Runtime,
         run_root: Path,
-        pull: Pull | None = None,
+        registry: BaseRegistry | None = None,
         networks: Networks | None = None,
     ) -> None:
-        """Without `pull`, a base image that is not in the store is an error; without `networks`, RUN steps have the
-        host's."""
+        """Without `registry`, a base image that is not in the store is an error; without `networks`, RUN steps have
+        the host's.
+        """
         self._networks = RunNetworks(networks)
         self._background: set[asyncio.Task[None]] = set()
         self._store = store
-        self._pull = pull
+        self._registry = registry
         self._images = images
         self._records = Records(store)
         self.history = BuildHistory(store)
@@ -82,6 +81,7 @@ class Builder:
             flights=Flights[StepResult](),
             gate=Gate(default_capacity()),
             run_root=run_root,
+            registry=registry,
             looks=asyncio.Semaphore(os.cpu_count() or 1),
         )
         self.cache = CacheKeeper(store, self._shared.run.cache_mounts)
@@ -171,21 +171,23 @@ class Builder:
             let_go(path.parent)
 
     async def _with_bases(self, request: BuildRequest, lease: Lease, emit: Callable[[Event], None]) -> Prepared:
-        """Prepare; base images that are missing (all of them with `request.pull`) are pulled first."""
+        """Prepare; base images that are missing (all of them with `request.pull`) are looked up first."""
         pulled: set[str] = set()
         fetched: dict[Remote, Fetched] = {}
         while True:
             try:
-                fresh = pulled if request.pull and self._pull is not None else None
+                fresh = pulled if request.pull and self._registry is not None else None
                 return await offload(self._prepare, request, lease, fresh, fetched)
             except MissingRemotes as missing_remotes:
                 fetched |= await self._fetch(missing_remotes.nodes, request, lease, emit)
             except MissingBase as missing:
                 need = missing.need
-                if self._pull is None or need.reference in pulled:
+                if self._registry is None or need.reference in pulled:
                     raise
                 try:
-                    await self._pull(need.reference, need.platform, request, lambda line: emit(BasePull(line)))
+                    await self._registry.resolve(
+                        need.reference, need.platform, request, lambda line: emit(BasePull(line))
+                    )
                 except BuildtoolError as error:
                     what = f"{missing.message} and cannot be pulled: {error.message}"
                     hint = "\n".join(filter(None, (error.hint, missing.hint)))
@@ -230,6 +232,8 @@ class Builder:
     async def _image(self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]) -> Image:
         plan = await offload(without_empty, prepared.plan.image, solver.results, self._store)
         base = prepared.base_images[plan.base.chain_id] if plan.base is not None else None
+        if base is not None:
+            base = self._images.find(base.id) or base  # more of its layers may be here by now
         key = image_key(plan, base, solver.results)
         if not solver.executed:
             found = await offload(find_image, self._images, self._records, key, tags)

@@ -14,7 +14,7 @@ from buildtool.cache import FullDisk, SnapshotId, Store, Tree
 from buildtool.errors import BuildtoolError, InvalidInput
 from buildtool.graph import Copy, Mkdir, Node, content_definition, digest_of
 from buildtool.solve.archives import is_archive, unpack_archive
-from buildtool.solve.files import TreeFiles
+from buildtool.solve.files import FileSource, NoFiles
 from buildtool.solve.keys import Preimage, content_preimage
 from buildtool.solve.ownership import Owner, parse_chmod, resolve_owner
 from buildtool.solve.placement import Placement, ancestors_of, place
@@ -55,10 +55,10 @@ def plan_copy(
     store: Store,
     node: Node,
     chain: Sequence[SnapshotId],
-    source: Sequence[SnapshotId] | None,
+    files: FileSource | None,
     selected: Selected | None,
 ) -> PlannedCopy:
-    """Look at a Copy onto the tree of `chain`. `source` is the tree copied from, or `selected` the context's files.
+    """Look at a Copy onto the tree of `chain`. `files` is what is copied from, or `selected` the context's files.
 
     Raises NotFound or InvalidInput with the place in the Buildfile.
     """
@@ -66,7 +66,7 @@ def plan_copy(
     assert isinstance(step, Copy)
     tree = tree_of(store, chain)
     if selected is None:
-        selected = select_files(TreeFiles(tree_of(store, source or ())), node, "the stage or image copied from")
+        selected = select_files(files or NoFiles(), node, "the stage or image copied from")
     if not selected.selection.roots:
         nothing = content_preimage(node, selected.digest, {"nothing": True})
         return PlannedCopy(node, tuple(chain), tree, selected, None, None, (), nothing, "")

@@ -52,7 +52,7 @@ class BuildRequest:
     `cutoff_ignore`: patterns as in an ignore file; what they match does not count when two trees are compared for
     early cutoff.
     `epoch` is SOURCE_DATE_EPOCH in seconds, `context_epoch` what it is when it is
-    "context" (see PlanOptions). `registry_auth` is handed to `Pull` as it is.
+    "context" (see PlanOptions). `registry_auth` is handed to the BaseRegistry as it is.
     `secrets` are values by id and `agents` open connections to ssh agents by id, both for RUN --mount; neither is
     written anywhere. `entitlements`: what RUN steps may have beyond the sandbox (see PlanOptions).
     """

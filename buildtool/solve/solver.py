@@ -18,11 +18,13 @@ from buildtool.buildfile import IgnoreRules
 from buildtool.buildfile.instructions import Execution
 from buildtool.cache import SnapshotId, Store
 from buildtool.errors import BuildtoolError, NotFound, StepFailed
-from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Remote, Source, Squash, Step, StepId
+from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, Squash, StepId
 from buildtool.images import Images
 from buildtool.oci import sha256
+from buildtool.solve.base_trees import BaseRegistry, BaseTrees
 from buildtool.solve.cache_mounts import cache_mount_name
 from buildtool.solve.debug import held_back, stops, visit_before
+from buildtool.solve.events import BasePull
 from buildtool.solve.expiry import expired
 from buildtool.solve.explain import Difference
 from buildtool.solve.file_steps import (
@@ -35,7 +37,9 @@ from buildtool.solve.file_steps import (
     execute_mkdir,
     plan_copy,
     plan_mkdir,
+    tree_of,
 )
+from buildtool.solve.files import FileSource, TreeFiles
 from buildtool.solve.flights import Flights, Listener
 from buildtool.solve.gate import Gate
 from buildtool.solve.keys import SCRATCH_KEY, seen_key
@@ -64,6 +68,7 @@ class Shared:
     flights: Flights[StepResult]
     gate: Gate
     run_root: Path
+    registry: BaseRegistry | None
     looks: asyncio.Semaphore
     """How many threads look at trees at a time: thousands of small system calls, which only hinder each other."""
 
@@ -78,7 +83,9 @@ class Solver:
         self.results: dict[StepId, StepResult] = {}
         self.executed = False
         self.on_result: Callable[[StepId, StepResult], None] = lambda step, result: None
-        self._bases: dict[str, asyncio.Task[list[SnapshotId]]] = {}
+        self._bases = BaseTrees(
+            shared.store, shared.images, prepared, shared.registry, lambda line: emit(BasePull(line))
+        )
         self._ready: dict[StepId, asyncio.Event] = {}
         self._stops: set[StepId] = set()
         self._held: dict[StepId, StepResult] = {}
@@ -155,7 +162,8 @@ class Solver:
         self.ledger.start(node)
         began = time.monotonic()
         try:
-            chains = [await self._chain(needed) for needed in node.inputs]
+            partly = self._bases.partly(node) if step not in self._stops else None
+            chains = [await self._chain(needed) for needed in (node.inputs[:-1] if partly else node.inputs)]
             if step in self._stops:
                 await visit_before(self.shared.run, self.prepared.request, node, chains)
             if step in self._held:
@@ -163,8 +171,7 @@ class Solver:
                 self.prepared.sites.set(node.site, self.prepared.keys[step], self._held[step])
                 self._ready[step].set()
                 return
-            async with self.shared.looks:
-                planned = await self._look(node, chains)
+            planned = await self._look(node, chains, partly)
             result, hit, reasons = await to_end(self._second_chance, node, planned)
             if result is None:
                 result = await self._execute(node, chains, planned, urgency)
@@ -188,9 +195,8 @@ class Solver:
         await to_end(self._remember, node, planned, result, bool(hit))
 
     async def close(self) -> None:
-        """Wait for what goes on in threads."""
-        if self._bases:
-            await asyncio.gather(*self._bases.values(), return_exceptions=True)
+        """Wait for what goes on beside the steps."""
+        await self._bases.close()
 
     # Trees
 
@@ -216,41 +222,31 @@ class Solver:
         while current is not None:
             node = self.prepared.node(current)
             if node.is_source:
-                return [*await self._base(node.step), *own[::-1]]
+                return [*await self._bases.chain(node.step), *own[::-1]]
             own.append(self.results[current].snapshot)
             current = node.parent
         return own[::-1]
 
-    async def _base(self, source: Step) -> list[SnapshotId]:
-        if isinstance(source, Remote):
-            return [self.prepared.fetched[source].snapshot]
-        assert isinstance(source, Source)
-        if not source.chain_id:
-            return []
-        task = self._bases.get(source.chain_id)
-        if task is None:
-            image = self.prepared.base_images[source.chain_id]
-            task = asyncio.create_task(offload(self._unpack, image.id))
-            self._bases[source.chain_id] = task
-        return await asyncio.shield(task)
-
-    def _unpack(self, image_id: str) -> list[SnapshotId]:
-        snapshots = self.shared.images.snapshots(self.shared.images.get(image_id))
-        for snapshot in snapshots:
-            self.prepared.lease.snapshot(snapshot)
-        return snapshots
-
     # Looking and finding
 
-    async def _look(self, node: Node, chains: list[list[SnapshotId]]) -> PlannedCopy | PlannedMkdir | None:
+    async def _look(
+        self, node: Node, chains: list[list[SnapshotId]], partly: Source | None
+    ) -> PlannedCopy | PlannedMkdir | None:
         store, step = self.shared.store, node.step
         if isinstance(step, Mkdir):
-            return await to_end(plan_mkdir, store, node, chains[0])
-        if isinstance(step, Copy):
+            async with self.shared.looks:
+                return await to_end(plan_mkdir, store, node, chains[0])
+        if not isinstance(step, Copy):
+            return None
+
+        async def look(files: FileSource | None) -> PlannedCopy:
             chain = [] if step.link else chains[0]
-            source = None if step.from_context else chains[-1]
-            return await to_end(plan_copy, store, node, chain, source, self.prepared.selected.get(node.id))
-        return None
+            async with self.shared.looks:
+                return await to_end(plan_copy, store, node, chain, files, self.prepared.selected.get(node.id))
+
+        if partly is not None:
+            return await self._bases.look(partly, look, whole=step.parents)
+        return await look(None if step.from_context else TreeFiles(tree_of(store, chains[-1])))
 
     def _second_chance(
         self, node: Node, planned: PlannedCopy | PlannedMkdir | None

@@ -115,6 +115,25 @@ def test_push_pull_run_and_build_from_a_registry(
     cli("build", "-q", "--pull", "-t", unique, str(tmp_path))
 
 
+def test_layers_that_nothing_needed_come_with_the_first_container(
+    cli: Any, daemon: Any, busybox_image: str, registry: str, unique: str, tmp_path: Path
+) -> None:
+    """A build of configuration fetches no layer; run, save and COPY --from bring what they need."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox_image}\nRUN echo {unique} > /own\n")
+    name = f"{registry}/{unique}/lazy:1"
+    cli("build", "-q", "-t", name, str(tmp_path))
+    cli("push", name)
+    cli("rmi", name)
+    cli("builder", "prune", "-af")
+    (tmp_path / "Dockerfile").write_text(f"FROM {name}\nENV A=1\n")
+    told = cli("build", "-t", unique, str(tmp_path)).stderr
+    assert f"Pulling from {unique}/lazy" in told and "Downloaded" not in told
+
+    assert cli("run", "--rm", unique, "cat", "/own").stdout == f"{unique}\n"
+    cli("save", "-o", str(tmp_path / "saved.tar"), unique)
+    assert (tmp_path / "saved.tar").stat().st_size > 100_000
+
+
 def test_a_base_image_that_no_registry_has(cli: Any, registry: str, unique: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {registry}/{unique}/nothing:1\n")
     failed = cli("build", str(tmp_path), check=False)

@@ -18,8 +18,9 @@ from buildtool.registry.server.content import StoredBlob, StoredManifest
 
 
 class SharedImages:
-    """Images by name. `docker.io/library/busybox` is served as `busybox` and as `library/busybox`, `host/a/b` as
-    `a/b`."""
+    """Images by name, those whose layers are all here. `docker.io/library/busybox` is served as `busybox` and as
+    `library/busybox`, `host/a/b` as `a/b`.
+    """
 
     writable = False
 
@@ -80,7 +81,8 @@ class SharedImages:
         """The images there are, read again when the store has changed."""
         version = int(self._store.state.query("PRAGMA data_version")[0][0])
         if version != self._version:
-            self._images = Images(self._store).list()
+            images = Images(self._store)
+            self._images = [image for image in images.list() if not images.lacks(image)]
             self._version = version
         return self._images
 

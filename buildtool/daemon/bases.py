@@ -1,0 +1,53 @@
+"""The registries as the builder uses them: base images, their layers when a step needs these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from buildtool.cache import SnapshotId
+from buildtool.images import Image
+from buildtool.oci import Platform, parse_reference
+
+if TYPE_CHECKING:
+    from buildtool.registry import Credentials, Registries
+    from buildtool.solve import BuildRequest
+    from buildtool.solve.prepare import Prepared
+
+Tell = Callable[[str], None]
+
+
+class Bases:
+    """A solve.BaseRegistry. `registries` gives the client, made at the first use."""
+
+    def __init__(self, registries: Callable[[], Registries]) -> None:
+        self._registries = registries
+
+    async def resolve(self, reference: str, platform: Platform, request: BuildRequest, tell: Tell) -> None:
+        credentials = _finder(request)(parse_reference(reference).domain)
+        await self._registries().resolve(reference, _lines(tell), platform=platform, credentials=credentials)
+
+    async def complete(self, image: Image, request: BuildRequest, tell: Tell) -> None:
+        await self._registries().remote_layers.complete(image, _lines(tell), _finder(request))
+
+    async def layer(self, image: Image, index: int, prepared: Prepared, tell: Tell) -> SnapshotId:
+        layers, find = self._registries().remote_layers, _finder(prepared.request)
+        found = await layers.layer(image, index, prepared.lease, _lines(tell), find)
+        assert found.snapshot is not None
+        return found.snapshot
+
+
+def _finder(request: BuildRequest) -> Callable[[str], Credentials | None]:
+    """The credentials that came with the request, none for a registry that is not among them."""
+    from buildtool.registry import find_credentials
+
+    return lambda domain: find_credentials(request.registry_auth, domain) or None
+
+
+def _lines(tell: Tell) -> Callable[[dict[str, Any]], None]:
+    def emit(message: dict[str, Any]) -> None:
+        if not message.get("progressDetail"):
+            identity = f"{message['id']}: " if "id" in message else ""
+            tell(f"{identity}{message['status']}")
+
+    return emit
