@@ -64,6 +64,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
         self.environment |= {"BUILDTOOL_HOST": self.host, "BUILDTOOL_ROOT": str(self.data)}
+        self.environment["XDG_CACHE_HOME"] = str(self.data.parent / "client-cache")
 
     @property
     def data(self) -> Path:

@@ -50,8 +50,8 @@ def build_services(
 
     Raises BuildFailed with the words of the first build that fails.
     """
-    from buildtool.stacks.body import image_name
     from buildtool.stacks.graph import Walk
+    from buildtool.stacks.names import image_name
 
     options = options or BuildOptions()
     progress = "quiet" if quiet or len(names) > 1 else ""
@@ -101,7 +101,7 @@ def build_words(
     project: Project, name: str, service: dict[str, Any], options: BuildOptions, file: str = ""
 ) -> list[str]:
     """The command line of `build` that a build section stands for; flags that `build` lacks are refused by it."""
-    from buildtool.stacks.body import image_name
+    from buildtool.stacks.names import image_name
 
     build = service["build"]
     words = ["--tag", image_name(project, name, service)]

@@ -8,10 +8,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from buildtool.cli.call import Call
     from buildtool.stacks.model import Project, Request
+    from buildtool.stacks.reading import FileSystem
 
 
-def find(call: Call) -> Request:
-    """What is to be loaded."""
+def find(call: Call, reader: FileSystem | None = None) -> Request:
+    """What is to be loaded; `reader` hears what was looked at."""
     from buildtool.stacks.discover import find_request
 
     request = find_request(
@@ -20,18 +21,23 @@ def find(call: Call) -> Request:
         name=call.text("project-name"),
         profiles=call.texts("profile"),
         env_files=call.texts("env-file"),
+        reader=reader,
     )
     request.all_resources = call.switch("all-resources")
     return request
 
 
-def load_project(call: Call, services: list[str] | None = None) -> Project:
-    """The project, its warnings told on stderr. Naming a service activates it, whatever its profiles."""
-    from buildtool.stacks.discover import FileSystem
+def load_project(call: Call, services: list[str] | None = None, reader: FileSystem | None = None) -> Project:
+    """The project, its warnings told on stderr. Naming a service activates it, whatever its profiles.
+
+    `reader` hears what was looked at.
+    """
     from buildtool.stacks.load import load
     from buildtool.stacks.profiles import check_active, enable_services
+    from buildtool.stacks.reading import FileSystem
 
-    project = load(find(call), FileSystem())
+    reader = reader or FileSystem()
+    project = load(find(call, reader), reader)
     warn(project.warnings)
     enable_services(project, services or [])
     check_active(project)

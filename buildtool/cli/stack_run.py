@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import threading
+from _thread import allocate_lock
 
+from buildtool.client.quickjson import dumps
 from buildtool.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -142,7 +142,7 @@ class LineReport:
     def __init__(self, form: str, before: str = "") -> None:
         self._form = form
         self._before = before
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def state(self, kind: str, name: str, state: str, detail: str = "") -> None:
         """Say it."""
@@ -150,15 +150,13 @@ class LineReport:
             return
         if self._form == "json":
             document = {"id": f"{kind} {name}", "status": "Done" if state in _SETTLED else "Working", "text": state}
-            self._say(json.dumps(document | ({"details": detail} if detail else {})))
+            self._say(dumps(document | ({"details": detail} if detail else {})))
         else:
             self._say(f"{self._before} {kind} {name}  {state}")
 
     def warn(self, message: str) -> None:
         """Warnings are told in every form."""
-        self._say(
-            json.dumps({"level": "warning", "text": message}) if self._form == "json" else f"WARNING: {message}"
-        )
+        self._say(dumps({"level": "warning", "text": message}) if self._form == "json" else f"WARNING: {message}")
 
     def close(self) -> None:
         """Nothing is kept back."""

@@ -13,21 +13,10 @@ from buildtool.stacks.body_limits import limits
 from buildtool.stacks.body_mounts import mounts
 from buildtool.stacks.kinds import nanoseconds
 from buildtool.stacks.model import Project
+from buildtool.stacks.names import container_name, image_name
 from buildtool.stacks.paths import absolute
 
 Service = dict[str, Any]
-
-
-def image_name(project: Project, name: str, service: Service) -> str:
-    """The image that a service runs, or that its build makes."""
-    image: str = service.get("image") or f"{project.name}-{name}"
-    return image
-
-
-def container_name(project: Project, name: str, service: Service, number: int) -> str:
-    """`project-service-1`, or the name that the service asks for."""
-    own: str = service.get("container_name") or ""
-    return own or f"{project.name}-{name}-{number}"
 
 
 class References:

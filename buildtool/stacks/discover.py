@@ -6,44 +6,15 @@ Source: reference/stacks.md 1.1.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 
 from buildtool.errors import InvalidInput, NotFound
 from buildtool.stacks.envfile import parse_env_file
 from buildtool.stacks.model import Request
 from buildtool.stacks.paths import is_remote
+from buildtool.stacks.reading import STDIN, FileSystem
 
 DEFAULT_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-STDIN = "-"
-
-
-class FileSystem:
-    """Texts on the disk; `-` is standard input, read once."""
-
-    def __init__(self) -> None:
-        self._stdin: str | None = None
-
-    def read(self, path: str) -> str:
-        """The file's text. Raises OSError, and InvalidInput when it is not UTF-8."""
-        if path == STDIN:
-            if self._stdin is None:
-                self._stdin = _decode(sys.stdin.buffer.read(), "<stdin>")
-            return self._stdin
-        with open(path, "rb") as file:  # noqa: PTH123 - stays a string: it goes into messages as it is
-            return _decode(file.read(), path)
-
-    def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
-        return os.path.isfile(path)  # noqa: PTH113
-
-
-def _decode(data: bytes, name: str) -> str:
-    try:
-        return data.removeprefix(b"\xef\xbb\xbf").decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidInput(f"{name}:{line}: the file is not UTF-8 text") from None
 
 
 def find_request(
@@ -54,22 +25,23 @@ def find_request(
     profiles: list[str] | None = None,
     env_files: list[str] | None = None,
     environment: Mapping[str, str] | None = None,
+    reader: FileSystem | None = None,
 ) -> Request:
     """What the flags and the environment say is to be loaded; the switches of `config` keep their defaults.
 
     Raises NotFound when there is no stack here, and InvalidInput for files that cannot be read.
     """
     process = dict(os.environ if environment is None else environment)
-    reader = FileSystem()
+    reader = reader or FileSystem()
     base = os.path.abspath(directory) if directory else ""  # noqa: PTH100
     chosen = files or _from_environment(process)
     if not chosen and base:
-        chosen = _beside(base)
+        chosen = _beside(reader, base)
     own = _dot_env(reader, base or _first_directory(chosen), env_files, process)
     if not chosen:
         chosen = _from_environment(own)
     if not chosen:
-        chosen = _look_upwards()
+        chosen = _look_upwards(reader)
         own = _dot_env(reader, base or _first_directory(chosen), env_files, process)
     names = [item if item == STDIN else _absolute(item) for item in chosen]
     everything = {**own, **process}
@@ -102,11 +74,11 @@ def _first_directory(files: list[str]) -> str:
     return os.path.dirname(os.path.abspath(files[0]))  # noqa: PTH100, PTH120
 
 
-def _look_upwards() -> list[str]:
+def _look_upwards(reader: FileSystem) -> list[str]:
     here = os.getcwd()  # noqa: PTH109
     folder = here
     while True:
-        found = _beside(folder)
+        found = _beside(reader, folder)
         if found:
             return found
         parent = os.path.dirname(folder)  # noqa: PTH120
@@ -118,14 +90,14 @@ def _look_upwards() -> list[str]:
         folder = parent
 
 
-def _beside(folder: str) -> list[str]:
+def _beside(reader: FileSystem, folder: str) -> list[str]:
     """The stack's file in a folder, and its override file."""
-    names = [name for name in DEFAULT_NAMES if os.path.isfile(f"{folder}/{name}")]  # noqa: PTH113
+    names = [name for name in DEFAULT_NAMES if reader.exists(f"{folder}/{name}")]
     if not names:
         return []
     stem = names[0].rpartition(".")[0]
     candidates = [f"{folder}/{stem}.override.{ending}" for ending in ("yml", "yaml")]
-    overrides = [path for path in candidates if os.path.isfile(path)]  # noqa: PTH113
+    overrides = [path for path in candidates if reader.exists(path)]
     return [f"{folder}/{names[0]}", *overrides[:1]]
 
 
@@ -139,7 +111,7 @@ def _dot_env(
         if process.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true", "yes"):
             return {}
         names = [f"{folder}/.env"]
-        if not os.path.isfile(names[0]) and folder != os.getcwd():  # noqa: PTH109, PTH113
+        if not reader.exists(names[0]) and folder != os.getcwd():  # noqa: PTH109
             names = [f"{os.getcwd()}/.env"]  # noqa: PTH109
     found: dict[str, str] = {}
     for name in names:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from typing import Any
+from _thread import get_ident
 
 from buildtool.client import Client, EngineError, Response, quote_path
 from buildtool.stacks import labels
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 class Engine:
@@ -19,15 +22,15 @@ class Engine:
     def __init__(self, open_client: Callable[[], Client], *, dry: bool = False) -> None:
         self._open = open_client
         self.dry = dry
-        self._own = threading.local()
+        self._clients: dict[int, Client] = {}
 
     @property
     def client(self) -> Client:
-        """This thread's client."""
-        found: Client | None = getattr(self._own, "client", None)
-        if found is None:
-            found = self._own.client = self._open()
-        return found
+        """This thread's client; one that a thread has left behind serves the next of the same number."""
+        mine = get_ident()
+        if mine not in self._clients:
+            self._clients[mine] = self._open()
+        return self._clients[mine]
 
     def get(self, path: str, query: dict[str, Any] | None = None) -> Any:
         """GET, and the JSON of the answer."""

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from buildtool.stacks.body import image_name
 from buildtool.stacks.model import Project
+from buildtool.stacks.names import image_name
 
 Node = tuple[str, str]
 """Kind (`network`, `volume`, `secret`, `config`, `image`, `service`) and key."""

@@ -6,10 +6,10 @@ import time
 from typing import Any, Protocol
 
 from buildtool.errors import BuildtoolError, InvalidInput
-from buildtool.stacks.body import image_name
 from buildtool.stacks.engine import Engine
 from buildtool.stacks.kinds import nanoseconds
 from buildtool.stacks.model import Project
+from buildtool.stacks.names import image_name
 
 
 class ImageTools(Protocol):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from buildtool import __version__
-from buildtool.stacks.model import Project
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from buildtool.stacks.model import Project
 
 PREFIX = "com.docker.compose"
 PROJECT = f"{PREFIX}.project"

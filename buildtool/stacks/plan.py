@@ -5,19 +5,18 @@ A function of values: it is what `up` executes, what `up --dry-run` and `stack d
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from buildtool.errors import Conflict
 from buildtool.stacks import labels
-from buildtool.stacks.engine import Container
-from buildtool.stacks.files import files_hash, written_files
-from buildtool.stacks.hashing import network_hash, service_hash, volume_hash
-from buildtool.stacks.model import Project
+from buildtool.stacks.names import image_name
 
-# What a successor is called until it takes over.
-_LEFT_OVER = re.compile(r"[0-9a-f]{12}_")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from buildtool.stacks.engine import Container
+    from buildtool.stacks.model import Project
+
 CREATE, RECREATE, START, RESTART, KEEP, REMOVE = "create", "recreate", "start", "restart", "keep", "remove"
 
 
@@ -136,7 +135,7 @@ def _plan_networks(project: Project, state: State, plan: Plan, options: Options)
             continue
         marks = found.get("Labels") or {}
         digest = marks.get(labels.HASH)
-        if digest and digest != network_hash(network) and not options.no_recreate:
+        if digest and digest != project.digest("networks", key) and not options.no_recreate:
             plan.networks.append(Action(RECREATE, "network", key, "its configuration has changed"))
             recreated.add(network["name"])
         else:
@@ -154,7 +153,7 @@ def _plan_volumes(project: Project, state: State, plan: Plan) -> None:
             continue
         digest = (found.get("Labels") or {}).get(labels.HASH)
         why = "its configuration has changed: remove the volume to have it made anew (its data would be lost)"
-        differs = bool(digest) and digest != volume_hash(volume)
+        differs = bool(digest) and digest != project.digest("volumes", key)
         plan.volumes.append(Action(KEEP, "volume", key, why if differs else ""))
 
 
@@ -220,21 +219,21 @@ def _why_recreate(
     service = project.services[name]
     if options.no_recreate:
         return ""
-    if _LEFT_OVER.match(container.name):
+    if _is_left_over(container.name):
         return "an interrupted up left it"
     named = not options.services or name in options.services
     if options.force_recreate and named:
         return "--force-recreate"
     if options.recreate_deps and not named:
         return "--always-recreate-deps"
-    if container.labels.get(labels.HASH) != service_hash(service):
+    if container.labels.get(labels.HASH) != project.digest("services", name):
         return "its configuration has changed"
-    image = service.get("image") or f"{project.name}-{name}"
+    image = image_name(project, name, service)
     current = state.images.get(image)
     has = container.labels.get(labels.IMAGE) or container.data.get("ImageID")
     if current and has and current not in (has, container.data.get("ImageID")):
         return f"image {image} has changed"
-    written = files_hash(written_files(project, service))
+    written = project.digest("files", name)
     if container.labels.get(labels.FILES_HASH, written) != written:
         return "the content of its secrets or configs has changed"
     for key in service.get("networks") or {}:
@@ -251,3 +250,8 @@ def _why_recreate(
         if source.partition(":")[0] in changed:
             return f"{source.partition(':')[0]}, whose volumes it has, is recreated"
     return ""
+
+
+def _is_left_over(name: str) -> bool:
+    """Whether this is what a successor is called until it takes over: `0123456789ab_NAME`."""
+    return name[12:13] == "_" and all(char in "0123456789abcdef" for char in name[:12])

@@ -1,4 +1,4 @@
-"""Networks and volumes of a project: found, created, removed."""
+"""Networks and volumes of a project: created, removed."""
 
 from __future__ import annotations
 
@@ -6,42 +6,14 @@ import time
 from typing import Any
 
 from buildtool.client import EngineError
-from buildtool.errors import NotFound
 from buildtool.stacks import labels
 from buildtool.stacks.engine import Engine
 from buildtool.stacks.hashing import network_hash, volume_hash
 from buildtool.stacks.model import Project
-from buildtool.stacks.plan import State
 from buildtool.stacks.report import Report
 
 # A container that has just ended may still be leaving its network.
 _LEAVING_SECONDS = 5.0
-
-
-def observe(engine: Engine, project: Project, services: list[str]) -> State:
-    """What the engine has of the project."""
-    from buildtool.stacks.body import image_name
-
-    containers = engine.containers(project.name)
-    wanted = {item["name"] for item in project.part("networks").values()}
-    networks = {item["Name"]: item for item in engine.get("/networks") if item["Name"] in wanted}
-    volumes = {}
-    if project.part("volumes"):
-        wanted = {item["name"] for item in project.part("volumes").values()}
-        volumes = {
-            item["Name"]: item for item in engine.get("/volumes").get("Volumes") or () if item["Name"] in wanted
-        }
-    images: dict[str, str] = {}
-    for name in services:
-        service = project.services[name]
-        if service.get("provider"):
-            continue
-        image = image_name(project, name, service)
-        if image not in images:
-            found = engine.image(image)
-            if found is not None:
-                images[image] = found["Id"]
-    return State(containers, networks, volumes, images)
 
 
 def create_network(engine: Engine, project: Project, key: str, report: Report) -> None:
@@ -81,18 +53,6 @@ def _ipam(ipam: dict[str, Any]) -> dict[str, Any]:
             found["AuxiliaryAddresses"] = dict(pool["aux_addresses"])
         pools.append(found)
     return {"Driver": ipam.get("driver") or "default", "Config": pools, "Options": dict(ipam.get("options") or {})}
-
-
-def check_external(engine: Engine, project: Project, state: State) -> None:
-    """Raise NotFound for an external network or volume that is not there."""
-    for kind, found in (("networks", state.networks), ("volumes", state.volumes)):
-        for item in project.part(kind).values():
-            predefined = kind == "networks" and item["name"] in ("host", "none", "bridge")
-            if item.get("external") and item["name"] not in found and not predefined:
-                raise NotFound(
-                    f"{kind[:-1]} {item['name']} declared as external, but could not be found",
-                    hint=f"Make it with: buildtool {kind[:-1]} create {item['name']}",
-                )
 
 
 def create_volume(engine: Engine, project: Project, key: str, report: Report) -> None:

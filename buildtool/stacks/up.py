@@ -12,18 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from buildtool.stacks import conditions, labels
-from buildtool.stacks.body import (
-    References,
-    container_name,
-    create_body,
-    image_name,
-)
+from buildtool.stacks.body import References, create_body
 from buildtool.stacks.engine import Container, Engine
 from buildtool.stacks.files import files_hash, written_files
 from buildtool.stacks.graph import Walk
 from buildtool.stacks.hashing import service_hash
 from buildtool.stacks.hooks import run_hooks
 from buildtool.stacks.model import Project
+from buildtool.stacks.names import container_name, image_name
 from buildtool.stacks.plan import CREATE, KEEP, RECREATE, REMOVE, RESTART, START, Action, Options, Plan
 from buildtool.stacks.report import Report
 from buildtool.stacks.resources import create_network, create_volume, remove_network

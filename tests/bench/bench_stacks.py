@@ -56,16 +56,24 @@ def compare(bench: Bench) -> Iterator[Row]:
     if program is None:
         print("no docker compose here (apt-get install docker-compose, 2.x): its side of the stacks is left out")
         return
-    words = {"up": ("up", "-d"), "again": ("up", "-d"), "down": ("down", "-t", "0")}
+    # As people call it: `docker compose`, which starts the plugin.
+    plugins = bench.folder / "config/cli-plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "docker-compose").symlink_to(program)
+    bench.docker.environment["DOCKER_CONFIG"] = str(plugins.parent)
+    bench.ours.environment["XDG_CACHE_HOME"] = str(bench.folder / "cache")
+    compose = [*bench.docker.stock, "compose"]
+    words = {"up": ("up", "-d"), "again": ("up", "-d"), "alone": ("up", "-d"), "down": ("down", "-t", "0")}
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in words}
     for _ in range(max(3, bench.runs // 3)):
-        ours = [bench.ours.run("compose", "-f", str(small), *words[name]) for name in words]
-        theirs = [bench.docker.run("-f", str(small), *words[name], cli=[program]) for name in words]
-        for name, mine, other in zip(words, ours, theirs, strict=True):
-            took[name].append((mine, other))
+        for name in words:
+            mine = bench.ours.run("compose", "-f", str(small), *words[name])
+            cli = [program] if name == "alone" else compose
+            took[name].append((mine, bench.docker.run("-f", str(small), *words[name], cli=cli)))
     for name, what, wanted in (
         ("up", f"up of {SERVICES} services, against docker compose", 0.3),
         ("again", "up with nothing to do, against docker compose", 0.3),
+        ("alone", "the same, against its plugin without docker's CLI", 0.4),
         ("down", "down, against docker compose", 0.5),
     ):
         mine, other = (statistics.median(pair[side] for pair in took[name]) for side in (0, 1))

@@ -111,6 +111,30 @@ def test_up_again_changes_nothing_and_a_change_recreates_only_its_service(stack:
     assert stack("exec", "web", "sh", "-c", "echo $GREETING", env={"GREETING": "moin"}).stdout == "moin\n"
 
 
+def test_up_again_asks_little_and_sees_every_difference(stack: Stack) -> None:
+    """The second `up` needs no load of the stack; what has changed since is seen all the same."""
+    stack.write("services: {web: {image: 'remembered:1', command: LOOP, environment: {A: '${A:-1}'}}}")
+    stack.cli("tag", "busybox", "remembered:1")
+    try:
+        stack("up", "-d")
+        before = stack.ids()
+        assert stack("up", "-d").stderr == f" Container {stack.name}-web-1  Running\n"
+        stack("stop", "-t", "0")
+        assert "Started" in stack("up", "-d").stderr and stack.ids() == before
+        stack.cli("rm", "-f", f"{stack.name}-web-1")
+        assert "Created" in stack("up", "-d").stderr
+        before = stack.ids()
+        assert "Recreated" in stack("up", "-d", env={"A": "2"}).stderr and stack.ids() != before
+        assert "Recreated" in stack("up", "-d").stderr
+        stack.cli("build", "-q", "-t", "remembered:1", "-", input="FROM busybox\nLABEL new=1\n")
+        assert "Recreated" in stack("up", "-d").stderr
+        assert stack("up", "-d", "--scale", "web=2").stderr.count("Started") == 1
+        assert "Removed" in stack("up", "-d").stderr
+    finally:
+        stack("down", "-t", "0")
+        stack.cli("rmi", "-f", "remembered:1")
+
+
 def test_recreated_containers_keep_anonymous_volumes_unless_asked(stack: Stack) -> None:
     stack.write(THREE)
     stack("up", "-d")

@@ -17,9 +17,9 @@ _FORMATS = ("", "yaml", "json")
 
 def config(call: Call) -> int:
     """Print the canonical stack, or the part of it that a flag asks for."""
-    from buildtool.stacks.discover import FileSystem
     from buildtool.stacks.load import load
     from buildtool.stacks.profiles import enable_services
+    from buildtool.stacks.reading import FileSystem
 
     if call.text("format") not in _FORMATS:
         raise UsageError(f'unsupported format "{call.text("format")}": choose yaml or json')
@@ -120,9 +120,9 @@ _LISTS = {
 
 def _variables(request: Request) -> str:
     """A table of the variables in the files: whether they are required, their default and alternative values."""
-    from buildtool.stacks.discover import FileSystem
     from buildtool.stacks.interpolation import Variable, variables
     from buildtool.stacks.load import raw_model
+    from buildtool.stacks.reading import FileSystem
 
     found: dict[str, Variable] = {}
 

@@ -19,8 +19,8 @@ def build(call: Call) -> int:
     """Build the images of services that have a build section."""
     refuse_dry_run(call)
     from buildtool.cli.stack_build import BuildOptions, build_services, build_words
-    from buildtool.stacks.body import image_name
     from buildtool.stacks.graph import with_dependencies
+    from buildtool.stacks.names import image_name
 
     project = load_project(call, call.arguments)
     chosen = call.arguments or list(project.services)
@@ -80,7 +80,7 @@ def _contexts(project: Project, names: list[str]) -> list[str]:
 
 def _bake(project: Project, names: list[str]) -> dict[str, object]:
     """The builds in the form of docker-bake.json."""
-    from buildtool.stacks.body import image_name
+    from buildtool.stacks.names import image_name
 
     targets = {}
     for name in names:
@@ -106,8 +106,8 @@ def _bake(project: Project, names: list[str]) -> dict[str, object]:
 def pull(call: Call) -> int:
     """Pull the images of services."""
     refuse_dry_run(call)
-    from buildtool.stacks.body import image_name
     from buildtool.stacks.graph import Walk, with_dependencies
+    from buildtool.stacks.names import image_name
 
     project = load_project(call, call.arguments)
     engine = open_engine(call)

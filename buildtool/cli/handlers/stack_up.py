@@ -41,7 +41,14 @@ def up(call: Call) -> int:
     for first, second in _TOGETHER:
         if call.given(first) and call.given(second):
             raise UsageError(f"--{first} and --{second} are incompatible")
-    project = load_project(call, call.arguments)
+    from buildtool.cli.stack_settled import remember, settled
+
+    if settled(call):
+        return 0
+    from buildtool.stacks.reading import FileSystem
+
+    reader = FileSystem()
+    project = load_project(call, call.arguments, reader)
     session = Session(call, project)
     session.no_deps = call.switch("no-deps")
     session.options.recreate_deps = call.switch("always-recreate-deps")
@@ -52,6 +59,8 @@ def up(call: Call) -> int:
     run = session.bring_up(remove_orphans=call.switch("remove-orphans"))
     if run is None or not session.options.start:
         return 0
+    if not call.arguments and not session.no_deps:
+        remember(call, project, session.order, reader)
     if call.switch("wait"):
         return session.wait(run, call.number("wait-timeout"))
     if call.switch("watch"):
@@ -134,7 +143,7 @@ class Session:
     def observe(self) -> State:
         """What there is, and in which order the services come."""
         from buildtool.stacks.graph import dependency_order, with_dependencies
-        from buildtool.stacks.resources import check_external, observe
+        from buildtool.stacks.observed import check_external, observe
 
         chosen = self.services or list(self.project.services)
         if self.no_deps:
@@ -233,8 +242,8 @@ class Session:
         return References({name: [(i, n) for s, i, n in run.containers if s == name] for name in others})
 
     def _images(self, state: State) -> State:
-        from buildtool.stacks.body import image_name
         from buildtool.stacks.images import ensure_images
+        from buildtool.stacks.names import image_name
 
         tools = Tools(self.call, self.report, quiet_build=self._flag("quiet-build"))
         if ensure_images(self.engine, self.project, self.order, state.images, self._policy(), tools):
@@ -311,7 +320,7 @@ class Session:
 
 def describe(project: Project, action: object) -> str:
     """One action of a plan in words."""
-    from buildtool.stacks.body import container_name
+    from buildtool.stacks.names import container_name
     from buildtool.stacks.plan import Action
 
     assert isinstance(action, Action)

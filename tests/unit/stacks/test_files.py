@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from buildtool.errors import InvalidInput, NotFound
-from buildtool.stacks.discover import FileSystem, find_request
+from buildtool.stacks.discover import find_request
 from buildtool.stacks.envfile import parse_env_file
 from buildtool.stacks.load import load, normalise_name
 from buildtool.stacks.normalise import MissingEnvFile
 from buildtool.stacks.profiles import check_active, enable_services
+from buildtool.stacks.reading import FileSystem
 from buildtool.stacks.tree import StackError
 from tests.unit.stacks.conftest import load_texts, model, service
 

@@ -1,0 +1,90 @@
+"""`up -d` of a stack that is up already, without loading it.
+
+Most calls of `up` find nothing to do. When the last one has left a memory of the stack that still holds, the plan is
+made from that; only if it is empty the call is over, otherwise all goes the usual way.
+"""
+
+from __future__ import annotations
+
+import os
+
+from buildtool.cli.stack_run import close_report, make_report, open_engine
+from buildtool.errors import BuildtoolError
+from buildtool.stacks.memory import Memory
+from buildtool.stacks.observed import check_external, observe
+from buildtool.stacks.plan import Options, make_plan
+from buildtool.stacks.reading import STDIN, FileSystem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from buildtool.cli.call import Call
+    from buildtool.stacks.model import Project
+
+# Flags that decide what is loaded, and those that make no difference to whether there is anything to do.
+_LOADING = ("file", "project-directory", "project-name", "profile", "env-file", "all-resources")
+_INDIFFERENT = (
+    "ansi",
+    "compatibility",
+    "detach",
+    "no-build",
+    "parallel",
+    "progress",
+    "quiet-build",
+    "quiet-pull",
+    "remove-orphans",
+    "timeout",
+    "yes",
+)
+
+
+def settled(call: Call) -> bool:
+    """Whether everything is as it should be; then that has been told."""
+    given = [flag.name for flag in call.command.flags if call.given(flag.name)]
+    if call.arguments or not call.switch("detach") or not all(name in _LOADING + _INDIFFERENT for name in given):
+        return False
+    memory = _memory(call)
+    project = memory.recall(FileSystem()) if memory else None
+    if project is None:
+        return False
+    engine = open_engine(call)
+    try:
+        state = observe(engine, project, project.order)
+        check_external(engine, project, state)
+    except BuildtoolError:
+        return False
+    plan = make_plan(project, state, Options(), project.order)
+    known = len(state.images) == len({item.get("image", name) for name, item in project.services.items()})
+    if plan.changes or plan.orphans or not known or any(action.why for action in plan.volumes):
+        return False
+    from buildtool.cli.stack_project import warn
+
+    warn(project.warnings)
+    report = make_report(call)
+    for name in project.order:
+        for action in plan.services[name]:
+            assert action.container is not None
+            report.state("Container", action.container.name, "Running")
+    close_report(report)
+    return True
+
+
+def remember(call: Call, project: Project, order: list[str], reader: FileSystem | None) -> None:
+    """Let the next call know what this one has found out."""
+    memory = _memory(call)
+    if memory is not None and reader is not None:
+        memory.remember(project, order, reader)
+
+
+def _memory(call: Call) -> Memory | None:
+    """The memory of this call's stack; None for a stack from standard input or from elsewhere."""
+    if any(name == STDIN or "://" in name for name in call.texts("file")):
+        return None
+    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("COMPOSE_"))
+    if any("://" in value for _, value in settings):
+        return None
+    flags = [call.texts(name) if name in ("file", "profile", "env-file") else call.text(name) for name in _LOADING]
+    home = os.environ.get("HOME", "")
+    base = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
+    if not base.startswith("/"):
+        return None
+    return Memory([os.getcwd(), home, settings, flags], f"{base}/buildtool/stacks")

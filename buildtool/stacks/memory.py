@@ -1,0 +1,175 @@
+"""What `up` remembers of a stack: enough to see that nothing has changed without loading the stack again.
+
+A memory is a function of what the load was asked for and of everything that it read: files, which files there were,
+and the variables of the environment whose names occur in a file. All of it goes into one SHA-256; the memory holds
+only that digest, the names of the files and what a plan asks of a project (names and digests, no values of the
+environment, no contents of secrets). Whatever does not match is as good as no memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+from buildtool import __version__
+from buildtool.client.quickjson import dumps, loads
+from buildtool.stacks.model import Project, Request
+from buildtool.stacks.tree import Map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from buildtool.stacks.reading import FileSystem
+
+# What a plan asks of a service.
+_PLANNED = ("image", "scale", "container_name", "network_mode", "ipc", "pid", "volumes_from")
+# Services with these are brought up by more than a plan.
+_BEYOND_THE_PLAN = ("provider", "models", "credential_spec", "isolation")
+_POLICIES_OF_A_PLAN = (None, "missing", "if_not_present", "never")
+_MOST = 200
+
+
+class Remembered(Project):
+    """A project of which only what a plan asks is known; `order` are its services, dependencies first."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        model = Map()
+        for kind in ("services", "networks", "volumes"):
+            model[kind] = document[kind]
+        super().__init__(document["name"], model, Request([], ""))
+        self.disabled = dict.fromkeys(document["disabled"], Map())
+        self.warnings = document["warnings"]
+        self.order: list[str] = document["order"]
+        self._digests: dict[str, dict[str, str]] = document["digests"]
+
+    def digest(self, kind: str, key: str) -> str:
+        """As it was computed when the project was loaded."""
+        return self._digests[kind].get(key, "")
+
+
+class Memory:
+    """What is remembered of a load with these parameters, in a file of the folder.
+
+    `parameters` must name all that decides what is loaded, but for files and environment.
+    """
+
+    def __init__(self, parameters: Sequence[object], folder: str) -> None:
+        self._parameters = dumps([__version__, _program(), *parameters])
+        self._path = f"{folder}/{_digest(self._parameters.encode())[:32]}.json"
+
+    def recall(self, reader: FileSystem) -> Remembered | None:
+        """The project, None when there is no memory or anything that was read is different now."""
+        try:
+            with open(self._path, "rb") as file:
+                if os.fstat(file.fileno()).st_uid != os.geteuid():
+                    return None
+                document = loads(file.read())
+            if document["inputs"] != self._inputs(document["read"], document["looked"], reader):
+                return None
+            return Remembered(document)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+
+    def remember(self, project: Project, order: Sequence[str], reader: FileSystem) -> None:
+        """Keep it, when the project is one that a plan is all about. A folder that cannot be written is no error."""
+        if not _is_plain(project):
+            return
+        read = sorted({*reader.opened, *_written(project)})
+        looked = sorted(reader.looked)
+        services = project.services
+        document = {
+            "inputs": self._inputs(read, looked, reader),
+            "read": read,
+            "looked": looked,
+            "name": project.name,
+            "warnings": project.warnings,
+            "disabled": list(project.disabled),
+            "order": list(order),
+            "services": {name: _reduced(service) for name, service in services.items()},
+            "networks": {key: _named(item) for key, item in project.part("networks").items()},
+            "volumes": {key: _named(item) for key, item in project.part("volumes").items()},
+            "digests": {
+                "services": {name: project.digest("services", name) for name in services},
+                "files": {name: digest for name in services if (digest := project.digest("files", name))},
+                "networks": {key: project.digest("networks", key) for key in project.part("networks")},
+                "volumes": {key: project.digest("volumes", key) for key in project.part("volumes")},
+            },
+        }
+        _write(self._path, dumps(document).encode())
+
+    def _inputs(self, read: Sequence[str], looked: Sequence[str], reader: FileSystem) -> str:
+        """One digest over everything that a load of these files depends on."""
+        texts = []
+        parts = [self._parameters.encode()]
+        for path in read:
+            data = reader.data(path)
+            parts += [os.fsencode(path), b"absent" if data is None else b"%d" % len(data), data or b""]
+            texts.append(data or b"")
+        parts += [b"%d" % reader.exists(path) + os.fsencode(path) for path in looked]
+        for name, value in sorted(os.environb.items()):
+            if name != b"_" and any(name in text for text in texts):  # `_` is the shell's, another in every call
+                parts += [name, b"%d" % len(value), value]
+        return _digest(b"\0".join(parts))
+
+
+def _program() -> list[int]:
+    """What tells one state of this program from another."""
+    folder = os.path.dirname(__file__)
+    return [int(os.stat(f"{folder}/{name}").st_mtime_ns) for name in sorted(os.listdir(folder)) if name[-3:] == ".py"]
+
+
+def _digest(data: bytes) -> str:
+    for name in ("_sha256", "_sha2"):  # `hashlib` and OpenSSL behind it cost more than all else here
+        try:
+            digest: str = __import__(name).sha256(data).hexdigest()
+            return digest
+        except ImportError:
+            continue
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def _is_plain(project: Project) -> bool:
+    return all(
+        service.get("pull_policy") in _POLICIES_OF_A_PLAN and not any(service.get(key) for key in _BEYOND_THE_PLAN)
+        for service in project.services.values()
+    )
+
+
+def _written(project: Project) -> list[str]:
+    """Files whose content is written into containers: read only when one is made, they count all the same."""
+    parts = (*project.part("secrets").values(), *project.part("configs").values())
+    return [item["file"] for item in parts if item.get("file")]
+
+
+def _reduced(service: dict[str, Any]) -> dict[str, Any]:
+    found = {key: service[key] for key in _PLANNED if service.get(key) is not None}
+    found["networks"] = dict.fromkeys(service.get("networks") or {})
+    depends = service.get("depends_on") or {}
+    found["depends_on"] = {name: {"restart": bool(how.get("restart"))} for name, how in depends.items()}
+    replicas = (service.get("deploy") or {}).get("replicas")
+    return found if replicas is None else found | {"deploy": {"replicas": replicas}}
+
+
+def _named(item: dict[str, Any]) -> dict[str, Any]:
+    return {"name": item["name"], "external": bool(item.get("external"))}
+
+
+def _write(path: str, data: bytes) -> None:
+    folder = os.path.dirname(path)
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+        names = os.listdir(folder)
+        if len(names) > _MOST:
+            paths = sorted((f"{folder}/{name}" for name in names), key=lambda item: os.stat(item).st_mtime_ns)
+            for old in paths[: len(names) - _MOST]:
+                os.unlink(old)
+    except OSError:
+        return

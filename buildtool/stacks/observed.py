@@ -1,0 +1,62 @@
+"""What the engine has of a project already: containers, networks, volumes and images."""
+
+from __future__ import annotations
+
+from buildtool.errors import NotFound
+from buildtool.stacks.names import image_name
+from buildtool.stacks.plan import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from buildtool.stacks.engine import Container, Engine
+    from buildtool.stacks.model import Project
+
+
+def observe(engine: Engine, project: Project, services: Sequence[str]) -> State:
+    """What the engine has of the project, with as few requests as tell it."""
+    containers = engine.containers(project.name)
+    wanted = {item["name"] for item in project.part("networks").values()}
+    networks = {item["Name"]: item for item in engine.get("/networks") if item["Name"] in wanted} if wanted else {}
+    volumes = {}
+    if project.part("volumes"):
+        wanted = {item["name"] for item in project.part("volumes").values()}
+        volumes = {
+            item["Name"]: item for item in engine.get("/volumes").get("Volumes") or () if item["Name"] in wanted
+        }
+    return State(containers, networks, volumes, _images(engine, project, services, containers))
+
+
+def _images(
+    engine: Engine, project: Project, services: Sequence[str], containers: Sequence[Container]
+) -> dict[str, str]:
+    """The ids of the services' images that are there.
+
+    A list of containers shows the name that an image was asked for by as long as the name still means that image
+    (its id otherwise): what such a container runs need not be asked for.
+    Source: Docker Engine API, GET /containers/json, `Image` and `ImageID`.
+    """
+    shown = {item.data.get("Image"): item.data["ImageID"] for item in containers if item.data.get("ImageID")}
+    found: dict[str, str] = {}
+    for name in services:
+        service = project.services[name]
+        image = "" if service.get("provider") else image_name(project, name, service)
+        if not image or image in found:
+            continue
+        identifier = shown.get(image) or (engine.image(image) or {}).get("Id")
+        if identifier:
+            found[image] = identifier
+    return found
+
+
+def check_external(engine: Engine, project: Project, state: State) -> None:
+    """Raise NotFound for an external network or volume that is not there."""
+    for kind, found in (("networks", state.networks), ("volumes", state.volumes)):
+        for item in project.part(kind).values():
+            predefined = kind == "networks" and item["name"] in ("host", "none", "bridge")
+            if item.get("external") and item["name"] not in found and not predefined:
+                raise NotFound(
+                    f"{kind[:-1]} {item['name']} declared as external, but could not be found",
+                    hint=f"Make it with: buildtool {kind[:-1]} create {item['name']}",
+                )
