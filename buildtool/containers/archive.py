@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,7 @@ from buildtool.containers.container import Container
 from buildtool.containers.paths import ArchivePath, path_stat
 from buildtool.containers.preparation import Preparer
 from buildtool.containers.tarwalk import tar_path
+from buildtool.containers.volumes import Volumes
 from buildtool.errors import Forbidden, InvalidInput, NotFound
 
 Json = dict[str, Any]
@@ -31,8 +32,8 @@ Json = dict[str, Any]
 class Archives:
     """Copying, for one service."""
 
-    def __init__(self, bases: Bases, preparer: Preparer) -> None:
-        self._bases, self._preparer = bases, preparer
+    def __init__(self, bases: Bases, preparer: Preparer, volumes: Volumes) -> None:
+        self._bases, self._preparer, self._volumes = bases, preparer, volumes
 
     async def head(self, container: Container, path: str) -> Json:
         """What is at the path. Raises NotFound, InvalidInput (not a directory)."""
@@ -96,10 +97,22 @@ class Archives:
             with _errors(container, path):
                 await asyncio.wrap_future(jail.run_in(self.root(container), work))
 
-    @staticmethod
-    def _quiet(container: Container) -> contextlib.AbstractAsyncContextManager[object]:
-        """A container that does not run must not start while its layers are mounted here."""
-        return contextlib.nullcontext() if container.alive else container.lock
+    @contextlib.asynccontextmanager
+    async def _quiet(self, container: Container) -> AsyncIterator[None]:
+        """A container that does not run must not start while its layers and volumes are mounted here."""
+        if container.alive:
+            yield
+            return
+        async with container.lock:
+            user = f"cp {container.id}"
+            try:
+                for point in container.record.mounts:
+                    if point.type == "volume":
+                        await offload(self._volumes.hold, point.name, user)
+                yield
+            finally:
+                if self._volumes.holds(user):
+                    await offload(self._volumes.release, user)
 
     def root(self, container: Container) -> jail.Root:
         """Where its files are."""

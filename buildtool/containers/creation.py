@@ -34,6 +34,7 @@ class Creator:
     ) -> None:
         self._images, self._registry, self._bases, self._volumes = images, registry, bases, volumes
         self._connections = connections
+        self._root = registry.directory.parent.absolute()
 
     async def create(self, body: Any, name: str | None, platform: Platform | None) -> tuple[Container, list[str]]:
         """Make the container. Raises InvalidInput, NotFound (no such image), Conflict (the name), Unavailable."""
@@ -118,8 +119,8 @@ class Creator:
             for mount in request.host.mounts:
                 if mount.type == "image" and (image := self._images.find(mount.source)) is not None:
                     await self._images.bring(image)
-            return await offload(mountspec.mount_points, request.config, request.host, self._mounts_of)
-        return mountspec.mount_points(request.config, request.host, self._mounts_of)
+            return await offload(mountspec.mount_points, request.config, request.host, self._mounts_of, self._root)
+        return mountspec.mount_points(request.config, request.host, self._mounts_of, self._root)
 
     def _mounts_of(self, reference: str) -> Sequence[MountPoint]:
         return self._registry.get(reference).record.mounts

@@ -31,9 +31,13 @@ _MS_REC, _MS_PRIVATE = 16384, 1 << 18
 
 @dataclass(frozen=True)
 class Root:
-    """Where a container's files are. With `pid` that process's root; else layers (bottom first) and its own."""
+    """Where a container's files are. With `pid` that process's root; else layers (bottom first) and its own.
+
+    A plain `directory` may be one, too.
+    """
 
     pid: int = 0
+    directory: Path | None = None
     lower: Sequence[Path] = ()
     upper: Path | None = None
     work: Path | None = None
@@ -67,6 +71,9 @@ def _enter(root: Root) -> None:
     if root.pid:
         syscalls.unshare(_CLONE_FS)
         os.chdir(f"/proc/{root.pid}/root")
+    elif root.directory is not None:
+        syscalls.unshare(_CLONE_FS)
+        os.chdir(root.directory)
     else:
         syscalls.unshare(_CLONE_FS | _CLONE_NEWNS)
         syscalls.mount(None, "/", None, _MS_REC | _MS_PRIVATE)

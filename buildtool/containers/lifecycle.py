@@ -125,7 +125,7 @@ class Lifecycle:
         attachment.bind(stream)
 
     async def _start_failed(self, container: Container, error: Exception) -> None:
-        await self._connections.leave(container)
+        await self._give_back(container)
         state = container.state
         code = error.exit_code if isinstance(error, BuildtoolError) and error.exit_code > 1 else _UNKNOWN_EXIT
         state.running = state.restarting = False
@@ -183,8 +183,17 @@ class Lifecycle:
         container.task = None
         container.execs.clear()
         await task.delete()
-        await self._connections.leave(container)
+        await self._give_back(container)
         self._end_attachments(container, bound_only=True)
+
+    async def _give_back(self, container: Container) -> None:
+        """Its addresses, its ports, the volumes that are mounted for it."""
+        await self._connections.leave(container)
+        if self._volumes.holds(container.id):
+            try:
+                await offload(self._volumes.release, container.id)
+            except (BuildtoolError, OSError) as error:
+                log.warning("volumes of container %s: %s", container.id[:12], error)
 
     def _end_attachments(self, container: Container, *, bound_only: bool = False) -> None:
         for attachment in list(container.attachments):

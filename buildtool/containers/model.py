@@ -243,6 +243,10 @@ class MountPoint(msgspec.Struct, rename="pascal"):
     no_copy: bool = False
     non_recursive: bool = False
     subpath: str = ""
+    writable_below: bool = False
+    """Read-only itself, but not what is mounted below it."""
+    layers: list[int] = _field(default_factory=list)
+    """The snapshots of an image mount, since its last start."""
 
 
 class HealthResult(msgspec.Struct, rename="pascal"):

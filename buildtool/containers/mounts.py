@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import shutil
 import stat
 from collections.abc import Callable
@@ -12,25 +13,32 @@ from typing import Any
 
 from buildtool.cache.trees import Tree
 from buildtool.containers import etcfiles
-from buildtool.containers.model import MountPoint, Record
+from buildtool.containers.model import DriverConfig, MountPoint, Record, VolumeOptions
 from buildtool.containers.volumes import Volumes
 from buildtool.errors import InvalidInput
 
 Json = dict[str, Any]
-Layers = Callable[[str], list[Path]]
-"""The layers of an image by its name, bottom first (for image mounts)."""
+Layers = Callable[[MountPoint], list[Path]]
+"""The layers of an image mount's image, bottom first."""
 
 
 def create_sources(record: Record, volumes: Volumes, tree: Tree) -> None:
     """At create: make missing volumes and fill empty ones with what the image has at their destination (blocking)."""
-    labels = {m.target: m.volume_options.labels for m in record.host.mounts or () if m.volume_options}
+    asked = {posixpath.normpath(m.target): m.volume_options for m in record.host.mounts or () if m.volume_options}
     for point in record.mounts:
         if point.type != "volume":
             continue
-        volume = volumes.create(point.name, labels=labels.get(point.destination), anonymous=point.anonymous)
+        wanted = asked.get(point.destination) or VolumeOptions()
+        driver = wanted.driver_config or DriverConfig()
+        volume = volumes.create(point.name, options=driver.options, labels=wanted.labels, anonymous=point.anonymous)
         point.source = volume["Mountpoint"]
         if not point.no_copy and not point.subpath:
-            copy_up(tree, point.destination, Path(point.source))
+            user = f"copy {record.id}"
+            volumes.hold(point.name, user)
+            try:
+                copy_up(tree, point.destination, Path(point.source))
+            finally:
+                volumes.release(user)
 
 
 def copy_up(tree: Tree, source: str, target: Path) -> None:
@@ -113,7 +121,7 @@ def _mount(point: MountPoint, layers: Layers, *, strict: bool) -> Json:
         options = [o for o in options if o.removeprefix("no") not in flags and o not in flags] + flags
         return {"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options}
     if point.type == "image":
-        return _image(point, layers(point.source))
+        return _image(point, layers(point))
     source = Path(point.source)
     if point.type == "bind" and not source.exists():
         if strict:
@@ -126,28 +134,29 @@ def _mount(point: MountPoint, layers: Layers, *, strict: bool) -> Json:
     options = [
         "bind" if point.non_recursive else "rbind",
         point.propagation or "rprivate",
-        "rw" if point.rw else "ro",
+        "rw" if point.rw else "ro" if point.writable_below else "rro",
     ]
     return {"destination": point.destination, "type": "bind", "source": str(source), "options": options}
 
 
 def _image(point: MountPoint, layers: list[Path]) -> Json:
+    """The image's tree, or what is at the subpath of it, read-only."""
+    lower = [str(layer) for layer in reversed(layers)]
     if point.subpath:
-        raise InvalidInput(f"image mount at {point.destination}: subpath is not supported")
-    if len(layers) == 1:
-        return {
-            "destination": point.destination,
-            "type": "bind",
-            "source": str(layers[0]),
-            "options": ["bind", "rprivate", "ro"],
-        }
-    lower = ":".join(str(layer) for layer in reversed(layers))
-    return {
-        "destination": point.destination,
-        "type": "overlay",
-        "source": "overlay",
-        "options": ["ro", f"lowerdir={lower}"],
-    }
+        tree = Tree(layers, immutable=True)
+        try:
+            inside = tree.resolve(point.subpath, strict=True)
+            plain = not stat.S_ISDIR(tree.lstat(inside).st_mode)
+            lower = [str(tree.real(inside))] if plain else list(tree.directories(inside))
+        except OSError as error:
+            raise InvalidInput(
+                f"cannot access path {point.subpath} of the image {point.source}: {error.strerror}"
+            ) from None
+    if len(lower) == 1:
+        options = ["bind", "rprivate", "ro"]
+        return {"destination": point.destination, "type": "bind", "source": lower[0], "options": options}
+    options = ["ro", f"lowerdir={':'.join(lower)}"]
+    return {"destination": point.destination, "type": "overlay", "source": "overlay", "options": options}
 
 
 def _inside(root: Path, subpath: str) -> Path:

@@ -16,17 +16,18 @@ from buildtool.errors import InvalidInput, Unavailable
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+_NOWHERE = Path("/nonexistent")
 _IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated", ""})
 
 
 def mount_points(
-    config: Config, host: HostConfig, volumes_from: Callable[[str], Sequence[MountPoint]]
+    config: Config, host: HostConfig, volumes_from: Callable[[str], Sequence[MountPoint]], root: Path = _NOWHERE
 ) -> list[MountPoint]:
     """All mounts of the container, later sources overriding earlier ones only where Docker lets them.
 
     Order of strength: VolumesFrom < Binds, Mounts, Tmpfs (which exclude each other per destination); the anonymous
     Volumes of image and request only fill destinations nobody else took. `volumes_from` gives another container's
-    mounts.
+    mounts; `root` is the daemon's data root.
     Raises InvalidInput with Docker's texts.
     """
     points: dict[str, MountPoint] = {}
@@ -47,7 +48,26 @@ def mount_points(
         destination = posixpath.normpath(path)
         if destination not in points:
             points[destination] = _volume("", destination, anonymous=True)
+    for point in points.values():
+        if point.type == "bind":
+            _let_go(point, root)
+            point.propagation = point.propagation or "rprivate"
     return sorted(points.values(), key=lambda point: point.destination.count("/"))
+
+
+def _let_go(point: MountPoint, root: Path) -> None:
+    """A container that sees the daemon's root must not keep a mount of the daemon's that has ended there."""
+    source = Path(point.source)
+    if not (source.is_relative_to(root) or root.is_relative_to(source)):
+        return
+    if not point.propagation:
+        point.propagation = "rslave"
+    elif point.propagation not in ("rslave", "rshared"):
+        raise InvalidInput(
+            'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is '
+            f'within the daemon root, daemon root: "{root}", bind mount source: "{point.source}", propagation: '
+            f'"{point.propagation}"'
+        )
 
 
 def check_volume_name(text: str) -> None:
@@ -130,10 +150,27 @@ def _bind_mount(mount: Mount, destination: str, fail: str) -> MountPoint:
             raise InvalidInput(f"{fail}invalid propagation mode: {options.propagation}")
         point.propagation = options.propagation or point.propagation
         point.non_recursive = options.non_recursive
+        point.writable_below = options.read_only_non_recursive
+        _check_recursion(mount, fail)
     if not (options and options.create_mountpoint) and not Path(mount.source).exists():
         raise InvalidInput(f"{fail}bind source path does not exist: {mount.source}")
     point.rw = not mount.read_only
     return point
+
+
+def _check_recursion(mount: Mount, fail: str) -> None:
+    options = mount.bind_options
+    assert options is not None
+    for name, asked in (
+        ("ReadOnlyNonRecursive", options.read_only_non_recursive),
+        ("ReadOnlyForceRecursive", options.read_only_force_recursive),
+    ):
+        if asked and not mount.read_only:
+            raise InvalidInput(f"{fail}BindOptions.{name} needs ReadOnly")
+        if asked and options.non_recursive:
+            raise InvalidInput(f"{fail}BindOptions.{name} and NonRecursive exclude each other")
+    if options.read_only_non_recursive and options.read_only_force_recursive:
+        raise InvalidInput(f"{fail}ReadOnlyNonRecursive and ReadOnlyForceRecursive exclude each other")
 
 
 def _volume_mount(mount: Mount, destination: str, fail: str) -> MountPoint:
@@ -210,7 +247,7 @@ def _bad_name(text: str) -> str:
 
 
 def _bind(source: str, destination: str) -> MountPoint:
-    return MountPoint("bind", posixpath.normpath(source), destination, propagation="rprivate")
+    return MountPoint("bind", posixpath.normpath(source), destination)
 
 
 def _volume(name: str, destination: str, *, anonymous: bool = False) -> MountPoint:
@@ -238,6 +275,7 @@ def _copy(point: MountPoint, *, rw: bool, mode: str) -> MountPoint:
         no_copy=True,
         non_recursive=point.non_recursive,
         subpath=point.subpath,
+        writable_below=point.writable_below,
     )
 
 

@@ -18,8 +18,9 @@ from buildtool.containers import body, etcfiles, limits, links, mounts
 from buildtool.containers.base import Base, Bases
 from buildtool.containers.connections import ANNOTATION
 from buildtool.containers.container import Container
-from buildtool.containers.model import DeviceMapping, Record
+from buildtool.containers.model import DeviceMapping, MountPoint, Record
 from buildtool.containers.registry import Registry
+from buildtool.containers.volumes import Volumes
 from buildtool.errors import Conflict, InvalidInput, NotFound
 from buildtool.images import Images
 from buildtool.runtime import Bundle, LogConfig, ResolvedUser, Rootfs, SpecOptions, container_spec, resolve_user
@@ -34,8 +35,8 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Preparer:
     """Prepares bundles; everything that touches files happens in one worker thread call."""
 
-    def __init__(self, images: Images, registry: Registry, bases: Bases) -> None:
-        self._images, self._registry, self._bases = images, registry, bases
+    def __init__(self, images: Images, registry: Registry, bases: Bases, volumes: Volumes) -> None:
+        self._images, self._registry, self._bases, self._volumes = images, registry, bases, volumes
 
     async def bundle(self, container: Container) -> Bundle:
         """The bundle for the next start. Raises InvalidInput (user, mounts, devices), Conflict (joined container)."""
@@ -62,6 +63,9 @@ class Preparer:
         with FullDisk(directory):
             if shared is None:
                 etcfiles.write(record, directory, linked)
+            for point in record.mounts:
+                if point.type == "volume":
+                    self._volumes.hold(point.name, record.id)
             points = mounts.runtime_mounts(record, shared or directory, self._layers)
             _clear_volatile(directory / "work")
         user = self.user(container, record.config.user, base)
@@ -95,9 +99,12 @@ class Preparer:
             passwd, group = _text(tree, "/etc/passwd"), _text(tree, "/etc/group")
         return resolve_user(text, passwd, group, container.host.group_add or ())
 
-    def _layers(self, image: str) -> list[Path]:
+    def _layers(self, point: MountPoint) -> list[Path]:
+        """An image mount's layers, which the container keeps from now on."""
         store = self._images.store
-        return [store.snapshots.fs(number) for number in self._images.snapshots(self._images.get(image))]
+        numbers = self._images.snapshots(self._images.get(point.source))
+        point.layers = [int(number) for number in numbers]
+        return [store.snapshots.fs(number) for number in numbers]
 
     def _namespaces(self, record: Record) -> dict[str, str]:
         """The namespace files of other containers that this one joins, by kind (network, ipc, pid)."""

@@ -16,6 +16,7 @@ from buildtool.containers.health import Prober
 from buildtool.containers.lifecycle import Lifecycle
 from buildtool.containers.model import Health, Record, State
 from buildtool.containers.registry import Registry
+from buildtool.containers.volumes import Volumes
 from buildtool.errors import BuildtoolError
 from buildtool.runtime import ExitStatus, Runtime, Task
 
@@ -33,10 +34,16 @@ class Recovery:
     """Runs once, when the service opens."""
 
     def __init__(
-        self, registry: Registry, bases: Bases, runtime: Runtime, lifecycle: Lifecycle, connections: Connections
+        self,
+        registry: Registry,
+        bases: Bases,
+        runtime: Runtime,
+        lifecycle: Lifecycle,
+        connections: Connections,
+        volumes: Volumes,
     ) -> None:
         self._registry, self._bases, self._runtime, self._lifecycle = registry, bases, runtime, lifecycle
-        self._connections = connections
+        self._connections, self._volumes = connections, volumes
 
     async def run(self) -> None:
         """Read the records, clear what no record has, and bring every container's state up to date."""
@@ -47,6 +54,7 @@ class Recovery:
             self._registry.add(Container(record, self._registry.directory_of(record.id)))
         await asyncio.gather(*(self._resume_safely(container) for container in self._registry))
         await self._connections.networks.settle()
+        await offload(self._volumes.settle)
 
     def _load(self) -> tuple[list[Record], list[Path]]:
         """The records of whole containers, and the directories of those half removed or half made."""
@@ -88,6 +96,9 @@ class Recovery:
             found = await self._runtime.reattach(container.directory)
         if isinstance(found, Task):
             if found.started:
+                for point in container.record.mounts:
+                    if point.type == "volume":
+                        self._volumes.adopt(point.name, container.id)
                 await self._connections.adopt(container, found.pid)
                 self._take_over(container, found)
                 return

@@ -147,6 +147,7 @@ class Registry:
         """What gc must keep for the containers' sake."""
         blobs = {Digest(container.record.image_id) for container in self}
         snapshots = {SnapshotId(number) for container in self for number in container.record.snapshots}
+        snapshots |= {SnapshotId(n) for container in self for p in container.record.mounts for n in p.layers}
         snapshots |= {SnapshotId(number) for held in list(self._held) for number in held}
         return Pins(blobs=blobs, snapshots=snapshots)
 

@@ -32,6 +32,7 @@ from buildtool.containers.recovery import Recovery
 from buildtool.containers.registry import Registry
 from buildtool.containers.tarwalk import tar_merged
 from buildtool.containers.views import Views
+from buildtool.containers.volume_archive import VolumeArchives
 from buildtool.containers.volumes import Volumes
 from buildtool.containers.waiters import WaitResult, check_condition
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound, Unavailable
@@ -57,7 +58,8 @@ class Containers:
         self._bases = Bases(store, self._registry.directory / ".init")
         self.volumes = Volumes(store, events)
         self.volumes.users = self._volume_users
-        self._preparer = Preparer(images, self._registry, self._bases)
+        self.volume_archives = VolumeArchives(self.volumes, self._volume_runners)
+        self._preparer = Preparer(images, self._registry, self._bases, self.volumes)
         self._prober = Prober(self._start_probe, self._health_changed)
         self.networks = Networks(store)
         self.network_views = NetworkViews(self.networks)
@@ -67,9 +69,11 @@ class Containers:
         )
         self._creator = Creator(images, self._registry, self._bases, self.volumes, self.connections)
         self._execs = Execs(self._registry, self._lifecycle, self._preparer)
-        self._archives = Archives(self._bases, self._preparer)
+        self._archives = Archives(self._bases, self._preparer, self.volumes)
         self._views = Views(self._registry, images, self._bases)
-        self._recovery = Recovery(self._registry, self._bases, runtime, self._lifecycle, self.connections)
+        self._recovery = Recovery(
+            self._registry, self._bases, runtime, self._lifecycle, self.connections, self.volumes
+        )
 
     # Opening and closing
 
@@ -414,6 +418,9 @@ class Containers:
             return self.get(reference).state.running
         except BuildtoolError:
             return False
+
+    def _volume_runners(self, name: str) -> Strings:
+        return [identity for identity in self._volume_users(name) if self.is_running(identity)]
 
     def _volume_users(self, name: str) -> Strings:
         return [c.id for c in self._registry if any(p.type == "volume" and p.name == name for p in c.record.mounts)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from buildtool.cache import Store
-from buildtool.containers import mountspec, times
+from buildtool.containers import mountspec, times, volume_driver
 from buildtool.containers.events import Events
 from buildtool.containers.filters import Filters
 from buildtool.containers.names import new_id
@@ -18,6 +18,8 @@ from buildtool.errors import Conflict, InvalidInput, NotFound, Unavailable
 
 Json = dict[str, Any]
 Jsons = list[Json]
+HALF = "import-"
+"""How a directory beside a volume's content begins that is not whole yet."""
 _ANONYMOUS = "com.docker.volume.anonymous"
 
 
@@ -30,6 +32,7 @@ class Volumes:
         self._events = events
         self._lock = threading.Lock()
         self.users: Callable[[str], list[str]] = lambda name: []
+        self._held: dict[str, set[str]] = {}
 
     def create(
         self,
@@ -43,8 +46,7 @@ class Volumes:
         """The volume of this name, made when it does not exist. Raises InvalidInput, Unavailable."""
         if driver not in ("", "local"):
             raise Unavailable(f'plugin "{driver}" not found: only the local volume driver exists')
-        if options:
-            raise Unavailable(f"volume options are not supported yet: {', '.join(sorted(options))}")
+        volume_driver.check_options(options or {})
         if name:
             mountspec.check_volume_name(name)
         kept = dict(labels or {})
@@ -55,7 +57,7 @@ class Volumes:
             found = self._documents.get(name)
             if found is None:
                 self.path(name).mkdir(parents=True, exist_ok=True, mode=0o755)
-                found = {"CreatedAt": times.now(), "Labels": kept}
+                found = {"CreatedAt": times.now(), "Labels": kept, "Options": dict(options or {})}
                 self._documents.put(name, found)
                 self._events.publish("volume", "create", name, {"driver": "local"})
         return self._document(name, found)
@@ -98,6 +100,7 @@ class Volumes:
             used_by = self.users(name)
             if used_by:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(used_by)}]")
+            volume_driver.unmount(self.path(name))  # what is mounted there is not ours to delete
             self._documents.delete(name)
             shutil.rmtree(self._directory / name, ignore_errors=True)
         self._events.publish("volume", "destroy", name, {"driver": "local"})
@@ -115,7 +118,7 @@ class Volumes:
                 continue
             if self.users(name):
                 continue
-            size = disk_usage(self.path(name))
+            size = 0 if found.get("Options") else disk_usage(self.path(name))
             try:
                 self.remove(name)
             except (Conflict, NotFound):
@@ -126,12 +129,55 @@ class Volumes:
         return {"VolumesDeleted": deleted or None, "SpaceReclaimed": freed}
 
     def usage(self) -> Jsons:
-        """All volumes with `UsageData`, for /system/df."""
-        return [
-            {**volume, "UsageData": {"Size": disk_usage(self.path(name)), "RefCount": len(self.users(name))}}
-            for volume in self.list()
-            if (name := volume["Name"])
-        ]
+        """All volumes with `UsageData`, for /system/df; the size of those that lie elsewhere is -1, as in Docker."""
+        found = []
+        for volume in self.list():
+            name = volume["Name"]
+            size = -1 if volume["Options"] else disk_usage(self.path(name))
+            found.append({**volume, "UsageData": {"Size": size, "RefCount": len(self.users(name))}})
+        return found
+
+    # Volumes that are mounted from elsewhere
+
+    def hold(self, name: str, user: str) -> None:
+        """A container begins to use the volume: one with options is mounted (blocking).
+
+        Raises Unavailable, BuildtoolError; nothing is held then.
+        """
+        with self._lock:
+            options = (self._documents.get(name) or {}).get("Options")
+            if not options:
+                return
+            held = self._held.setdefault(name, set())
+            if not held and not volume_driver.is_mounted(self.path(name)):
+                volume_driver.mount(options, self.path(name))
+            held.add(user)
+
+    def holds(self, user: str) -> bool:
+        """Whether `release` has something to do for a container."""
+        return any(user in held for held in self._held.values())
+
+    def release(self, user: str) -> None:
+        """The container has ended: what nobody uses any more is unmounted (blocking)."""
+        with self._lock:
+            for name, held in list(self._held.items()):
+                held.discard(user)
+                if not held:
+                    del self._held[name]
+                    volume_driver.unmount(self.path(name))
+
+    def adopt(self, name: str, user: str) -> None:
+        """A container that has gone on without a daemon uses the volume."""
+        if (self._documents.get(name) or {}).get("Options"):
+            self._held.setdefault(name, set()).add(user)
+
+    def settle(self) -> None:
+        """Clear what a daemon that died has left: mounts that nobody uses, imports half done (blocking)."""
+        for half in self._directory.glob(f"*/{HALF}*"):
+            shutil.rmtree(half, ignore_errors=True)
+        for name, found in self._documents.items():
+            if found.get("Options") and name not in self._held:
+                volume_driver.unmount(self.path(name))
 
     def _document(self, name: str, found: Mapping[str, Any]) -> Json:
         return {
@@ -140,7 +186,7 @@ class Volumes:
             "Labels": found["Labels"] or None,
             "Mountpoint": str(self.path(name)),
             "Name": name,
-            "Options": None,
+            "Options": found.get("Options") or None,
             "Scope": "local",
         }
 

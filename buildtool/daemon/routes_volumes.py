@@ -8,9 +8,10 @@ from aiohttp import web
 
 from buildtool.aio import offload
 from buildtool.containers.volumes import check_request
-from buildtool.daemon.answers import json_answer, nothing
+from buildtool.daemon.answers import byte_stream, json_answer, nothing
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
+from buildtool.daemon.threads import body_file
 from buildtool.errors import Unavailable
 
 routes = Routes()
@@ -63,3 +64,18 @@ async def remove(call: Call) -> web.StreamResponse:
     """Remove a volume and its content."""
     await offload(call.services.containers.volumes.remove, call.names["name"], force=call.flag("force"))
     return nothing()
+
+
+@routes.add("GET", "/buildtool/v1/volumes/{name}/export", stream=True)
+async def export(call: Call) -> web.StreamResponse:
+    """Its content as a tar archive, `compression` gzip, zstd or none."""
+    archive = await call.services.containers.volume_archives.export(call.names["name"], call.text("compression"))
+    return await byte_stream(call, "application/x-tar", archive)
+
+
+@routes.add("POST", "/buildtool/v1/volumes/{name}/import", stream=True)
+async def import_(call: Call) -> web.StreamResponse:
+    """Fill a new or empty volume from a tar archive; with `replace` the content of another gives way."""
+    archives = call.services.containers.volume_archives
+    await archives.restore(call.names["name"], body_file(call.request), replace=call.flag("replace"))
+    return nothing(200)

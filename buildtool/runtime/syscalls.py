@@ -109,6 +109,13 @@ def mount(source: str | None, target: str, fstype: str | None, flags: int, data:
         raise _fail(target)
 
 
+def exchange(one: str, other: str) -> None:
+    """Let two files or directories of one file system take each other's name, at once (renameat2(2))."""
+    number = _long(316 if _MACHINE == "x86_64" else 276)
+    if _syscall(number, _long(-100), os.fsencode(one), _long(-100), os.fsencode(other), _long(2)) != 0:
+        raise _fail(other)
+
+
 def umount(target: str, flags: int) -> None:
     """umount2(2)."""
     if _libc.umount2(os.fsencode(target), flags) != 0:

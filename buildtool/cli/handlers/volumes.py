@@ -1,7 +1,8 @@
-"""`volume ls`, `volume create`, `volume rm`."""
+"""`volume ls`, `create`, `rm`, `update`, `export`, `import`."""
 
 from __future__ import annotations
 
+from buildtool.cli.archives import check_output, open_input, read_parts, refuse_terminal, write_stream
 from buildtool.cli.handlers.many import for_each
 from buildtool.cli.human import decimal_size
 from buildtool.cli.listing import labels_text, print_rows
@@ -69,3 +70,37 @@ def rm(call: Call) -> int:
         call.client.call("DELETE", f"/volumes/{quote_path(name)}", query).read()
 
     return for_each(call.arguments, remove)
+
+
+def update(call: Call) -> int:
+    """Update a volume of a cluster: the daemon says that there is none."""
+    document = {"Spec": {"Availability": call.text("availability")}}
+    call.client.call("PUT", f"/volumes/{quote_path(call.arguments[0])}", {"version": 0}, document=document).read()
+    return 0
+
+
+_SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".tzst": "zstd"}
+
+
+def export(call: Call) -> int:
+    """Write a volume's content to an archive; the file's name tells the compression."""
+    path = call.text("output")
+    if path:
+        check_output(path)
+    else:
+        refuse_terminal("a volume")
+    compression = next((kind for suffix, kind in _SUFFIXES.items() if path.endswith(suffix)), None)
+    source = f"/buildtool/v1/volumes/{quote_path(call.arguments[0])}/export"
+    return write_stream(call.client.call("GET", source, {"compression": compression}), path, "a volume")
+
+
+def import_(call: Call) -> int:
+    """Fill a volume from an archive and print its name."""
+    name, path = call.arguments[0], call.arguments[1] if len(call.arguments) > 1 else "-"
+    target = f"/buildtool/v1/volumes/{quote_path(name)}/import"
+    with open_input(path) as file:
+        query = {"replace": call.switch("replace")}
+        headers = {"Content-Type": "application/x-tar"}
+        call.client.call("POST", target, query, body=read_parts(file), headers=headers).read()
+    print(name)
+    return 0

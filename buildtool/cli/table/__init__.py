@@ -132,6 +132,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "rm": "volume rm",
         "remove": "volume rm",
         "prune": "volume prune",
+        "update": "volume update",
+        "export": "volume export",
+        "import": "volume import",
     },
     "network": {
         "ls": "network ls",

@@ -99,6 +99,30 @@ COMMANDS = {
         ),
         maximum=0,
     ),
+    "volume update": Command(
+        "volumes:update",
+        "[OPTIONS] VOLUME",
+        "Update a volume (of a cluster only)",
+        (Flag("availability", "", "string", "active, pause or drain", default="active"),),
+        minimum=1,
+        maximum=1,
+    ),
+    "volume export": Command(
+        "volumes:export",
+        "[OPTIONS] VOLUME",
+        "Write a volume's content to a tar archive",
+        (Flag("output", "o", "string", "File to write: .tar, .tar.gz or .tar.zst (default: STDOUT, plain)"),),
+        minimum=1,
+        maximum=1,
+    ),
+    "volume import": Command(
+        "volumes:import_",
+        "[OPTIONS] VOLUME [FILE|-]",
+        "Fill a volume from a tar archive, plain or compressed",
+        (Flag("replace", "", "bool", "Replace what is in the volume"),),
+        minimum=1,
+        maximum=2,
+    ),
     "network ls": Command(
         "networks:list_", "[OPTIONS]", "List networks", (FILTER, FORMAT, NO_TRUNC, _QUIET), maximum=0
     ),
