@@ -20,7 +20,7 @@ def show_json_stream(response: Response, out: TextIO, *, quiet: bool = False) ->
     stream.
     """
     aux: list[Any] = []
-    display = _Display(out)
+    display = Display(out)
     for message in response.objects():
         problem = message.get("error") or (message.get("errorDetail") or {}).get("message")
         if problem:
@@ -34,7 +34,7 @@ def show_json_stream(response: Response, out: TextIO, *, quiet: bool = False) ->
     return aux
 
 
-class _Display:
+class Display:
     """Prints messages one below the other; those with an id keep their own line when it is a terminal."""
 
     def __init__(self, out: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""What needs a registry: pull, push, login, looking up; and search, which no registry offers any more."""
+"""What needs a registry: pull, push, login, looking up, search."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def push(call: Call) -> web.StreamResponse:
     registries, credentials = call.services.registries(), _credentials(call)
 
     async def work(emit: Emit) -> None:
-        await registries.push(reference, emit, credentials=credentials)
+        await registries.push(reference, emit, credentials=credentials, compression=call.text("compression"))
 
     return await _told(call, work)
 
@@ -113,9 +113,26 @@ async def distribution(call: Call) -> web.StreamResponse:
 
 @routes.add("GET", "/images/search")
 async def search(call: Call) -> web.StreamResponse:
-    """Searching was a service of Docker Hub's, by an API of its own."""
-    raise Unavailable(
-        "searching registries is not supported", hint="look at the registry's web page, or list tags with skopeo"
+    """Docker Hub by its search API, another registry by its catalog."""
+    limit = call.text("limit") or "25"
+    if not limit.isdigit() or not 1 <= int(limit) <= 100:
+        raise InvalidInput(f"limit {limit} is outside the range of [1, 100]")
+    filters = call.filters()
+    found = await call.services.registries().search(call.text("term"), int(limit), credentials=_credentials(call))
+    official = filters.get("is-official", [])
+    stars = [int(value) for value in filters.get("stars", []) if value.isdigit()]
+    return json_answer(
+        [
+            {
+                "name": one.name,
+                "description": one.description,
+                "star_count": one.stars,
+                "is_official": one.official,
+                "is_automated": False,
+            }
+            for one in found
+            if (not official or str(one.official).lower() in official) and all(one.stars >= least for least in stars)
+        ]
     )
 
 

@@ -92,6 +92,10 @@ class Archive:
         member = self.find(name)
         return None if member is None else member.document()
 
+    def members(self) -> list[Member]:
+        """Every regular file."""
+        return list(self._members.values())
+
     def __len__(self) -> int:
         return len(self._members) + len(self._links)
 

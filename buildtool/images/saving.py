@@ -132,7 +132,7 @@ def _write(store: Store, chosen: list[Chosen], out: Output) -> None:
             }
         )
         descriptors.extend(_descriptors(item, manifest, shared_tags))
-    writer = _TarWriter(out)
+    writer = TarWriter(out)
     writer.file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     writer.file("index.json", encode(Index(2, media_types.INDEX, descriptors)))
     writer.file("manifest.json", msgspec.json.encode(table))
@@ -222,7 +222,7 @@ def _blob_name(digest: Digest) -> str:
     return f"blobs/sha256/{hex_of(digest)}"
 
 
-class _TarWriter:
+class TarWriter:
     """A tar, member by member. Owners are 0, times are 0: the same images give the same archive."""
 
     def __init__(self, out: Output) -> None:

@@ -78,7 +78,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _covers(entry: str, domain: str, host: str) -> bool:
-    if entry in (domain, host):
+    if entry in (domain, host, "*"):
         return True
     if "/" not in entry:
         return False

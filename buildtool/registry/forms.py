@@ -1,8 +1,9 @@
 """In which form each layer of an image goes out: the compressed blob there is, or one that is made now.
 
 Layers that were built here exist only unpacked: their tar is made again (the same bytes as when its diff_id was
-computed), compressed with gzip, kept as a blob and remembered as a form of that diff_id, so that the next push and
-every other image on top of it find it. The image's id is its config's digest and knows nothing of compression.
+computed), compressed (with gzip, or what is asked for), kept as a blob and remembered as a form of that diff_id, so
+that the next push and every other image on top of it find it. The image's id is its config's digest and knows nothing
+of compression.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from buildtool.cache import Lease, Store, compress
+from buildtool.cache import Lease, Store, compress, decompress
 from buildtool.cache.compression import read_ahead
 from buildtool.errors import Corrupt
 from buildtool.images import Image, LayerSource
 from buildtool.images.model import manifest_of
 from buildtool.oci import Descriptor, Manifest, decode_manifest, encode, media_types
-
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,19 @@ class Outgoing:
     @property
     def foreign(self) -> bool:
         """A layer that only its own owner may distribute: it is named, not pushed."""
-        return self.blob is not None and (
-            "foreign" in self.blob.media_type or "nondistributable" in self.blob.media_type
-        )
+        return self.blob is not None and is_foreign(self.blob)
 
 
-def stored_manifest(store: Store, image: Image, lease: Lease) -> tuple[bytes, Manifest] | None:
+def is_foreign(blob: Descriptor) -> bool:
+    """A layer that is had from its owner, not from registries."""
+    return "foreign" in blob.media_type or "nondistributable" in blob.media_type
+
+
+def stored_manifest(store: Store, image: Image, lease: Lease, compression: str = "") -> tuple[bytes, Manifest] | None:
     """The manifest the image came with, when all it names is here or can be had: it is pushed as it is.
 
-    None for images that were made here, whose manifest names uncompressed layers.
+    None for images that were made here, whose manifest names uncompressed layers, and when the layers are not all of
+    the `compression` that is asked for.
     """
     if not store.blobs.has(image.manifest.digest):
         return None
@@ -52,20 +55,25 @@ def stored_manifest(store: Store, image: Image, lease: Lease) -> tuple[bytes, Ma
     if manifest.config.digest != image.id or len(manifest.layers) != len(image.layers):
         return None
     for layer, source in zip(manifest.layers, image.layers, strict=True):
+        if compression and not is_foreign(layer) and media_types.compression_of(layer.media_type) != compression:
+            return None
         lease.blob(layer.digest)
         if not store.blobs.has(layer.digest) and not _elsewhere(source, layer):
             return None
     return data, manifest
 
 
-def form_of(store: Store, source: LayerSource, lease: Lease) -> Outgoing:
-    """The compressed blob of the layer, if there is one."""
+def form_of(store: Store, source: LayerSource, lease: Lease, compression: str = "") -> Outgoing:
+    """The compressed blob of the layer, if there is one; with `compression` only one of that kind."""
     candidates = [source.blob] if source.blob is not None else []
     candidates += store.layers.blobs_of(source.diff_id)
+    if source.blob is not None and is_foreign(source.blob):
+        return Outgoing(source, source.blob)
     for blob in sorted(candidates, key=lambda one: media_types.compression_of(one.media_type) != "gzip"):
         lease.blob(blob.digest)
         here = store.blobs.has(blob.digest) or _elsewhere(source, blob)
-        if media_types.compression_of(blob.media_type) and here:
+        found = media_types.compression_of(blob.media_type)
+        if found and compression in ("", found) and here:
             return Outgoing(source, blob)
     return Outgoing(source, None)
 
@@ -76,9 +84,17 @@ def _elsewhere(source: LayerSource, blob: Descriptor) -> bool:
 
 
 class Making:
-    """One layer's gzip form, made from its snapshot or its plain blob, and remembered. `run` blocks."""
+    """One layer's compressed form, made from its snapshot or another blob, and remembered. `run` blocks."""
 
-    def __init__(self, store: Store, source: LayerSource, lease: Lease, report: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: LayerSource,
+        lease: Lease,
+        report: Callable[[int], None],
+        compression: str = "gzip",
+    ) -> None:
+        self._compression = compression
         self._store = store
         self._source = source
         self._lease = lease
@@ -96,7 +112,7 @@ class Making:
         plain = read_ahead(self._content(hasher))
         try:
             with store.blobs.ingest() as ingest:
-                for chunk in compress(plain, "gzip"):
+                for chunk in compress(plain, self._compression):
                     ingest.write(chunk)
                 if f"sha256:{hasher.hexdigest()}" != source.diff_id:
                     raise Corrupt(
@@ -108,7 +124,7 @@ class Making:
                 digest, size = ingest.commit(), ingest.written
         finally:
             plain.close()
-        blob = Descriptor(media_types.LAYER_GZIP, digest, size)
+        blob = Descriptor(media_types.layer_type(self._compression), digest, size)
         store.layers.remember_blob(source.diff_id, blob)
         return blob
 
@@ -136,7 +152,7 @@ def _in_oci(layer: Descriptor) -> Descriptor:
 def _plain(store: Store, source: LayerSource) -> Iterator[bytes]:
     if source.blob is not None and store.blobs.has(source.blob.digest):
         with store.blobs.open(source.blob.digest) as file:
-            yield from iter(lambda: file.read(CHUNK), b"")
+            yield from decompress(file)
     elif source.snapshot is not None:
         yield from store.layers.tar(source.snapshot, source.epoch)
     else:

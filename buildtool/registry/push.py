@@ -59,7 +59,10 @@ class Pusher:
         flights: Flights,
         remote_layers: RemoteLayers,
         emit: Emit,
+        compression: str = "",
     ) -> None:
+        """`compression`: "gzip" or "zstd" for all layers; "" takes them as they are, and gzip for those without."""
+        self._compression = compression
         self._images = images
         self._store: Store = images.store
         self._repository = repository
@@ -92,12 +95,14 @@ class Pusher:
         return Pushed(reference.tag, digest, len(manifest))
 
     def _plan(self, image: Image, lease: Lease) -> _Plan:
-        stored = forms.stored_manifest(self._store, image, lease)
+        stored = forms.stored_manifest(self._store, image, lease, self._compression)
         if stored is not None:
             data, manifest = stored
             pairs = zip(image.layers, manifest.layers, strict=True)
             return _Plan([self._layer(Outgoing(*pair)) for pair in pairs], manifest.config, data)
-        layers = [self._layer(forms.form_of(self._store, source, lease)) for source in image.layers]
+        layers = [
+            self._layer(forms.form_of(self._store, source, lease, self._compression)) for source in image.layers
+        ]
         config = Descriptor(media_types.CONFIG, image.id, self._store.blobs.size(image.id))
         return _Plan(layers, config, None)
 
@@ -120,8 +125,8 @@ class Pusher:
 
     async def _make(self, layer: _Layer, lease: Lease) -> Descriptor:
         source, progress = layer.outgoing.source, layer.progress
-        async with self._flights(source.diff_id):
-            found = await settled(forms.form_of, self._store, source, lease)
+        async with self._flights(source.diff_id):  # in one compression at a time
+            found = await settled(forms.form_of, self._store, source, lease, self._compression)
             if found.blob is not None:
                 return found.blob
             loop = asyncio.get_running_loop()
@@ -131,7 +136,7 @@ class Pusher:
 
             if source.blob is not None and source.snapshot is None:
                 await self._remote_layers.fetch(source, self._emit)
-            job = forms.Making(self._store, source, lease, report)
+            job = forms.Making(self._store, source, lease, report, self._compression or "gzip")
             return await in_thread(job.run, "compress", stop=job.stop)
 
     async def _bring(self, blob: Descriptor, layer: _Layer | None = None) -> Descriptor:

@@ -1,6 +1,6 @@
 """One repository in a registry: manifests, tags, and whether a blob is there.
 
-Source: OCI distribution-spec v1.1, end-2, end-3, end-7, end-8, end-11.
+Source: OCI distribution-spec v1.1, end-2, end-3, end-7 to end-9, end-11.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ class Repository:
         raise AssertionError("unreachable")
 
     async def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest:
-        """Push a manifest under a tag (or its digest). Raises Corrupt when the registry stored something else."""
+        """Push a manifest under a tag (or its digest). Raises Corrupt when the registry stored something else.
+
+        A referrer of a registry that has no referrers API is entered in the subject's fallback tag.
+        """
         digest = sha256(data)
         what = f"push of manifest {self.name}:{reference}"
         async with self.connection.request(
@@ -90,7 +93,21 @@ class Repository:
             stored = answer.headers.get("Docker-Content-Digest", digest)
             if stored != digest:
                 raise Corrupt(f"{what}: the registry stored {stored} instead of {digest}")
+            knows_subjects = "OCI-Subject" in answer.headers
+        if not knows_subjects:
+            from buildtool.registry.referrers import enter
+
+            await enter(self, data, media_type)
         return digest
+
+    async def delete_manifest(self, reference: str) -> None:
+        """Delete a tag, or a manifest by its digest. Raises Missing, RegistryRefused."""
+        url = self.connection.url(f"{self.path}/manifests/{quote(reference, safe=':')}")
+        scopes = (scope(self.path, "pull", "delete"),)
+        async with self.connection.request(
+            "DELETE", url, scopes=scopes, ok=(202, 200, 204), what=f"deletion of {self.name}:{reference}"
+        ):
+            return
 
     async def has_blob(self, digest: Digest) -> bool:
         """Whether the repository has the blob already."""
@@ -193,11 +210,11 @@ def _verified(reference: str, data: bytes, headers: Mapping[str, str], what: str
     promised = reference if is_digest(reference) else headers.get("Docker-Content-Digest", "")
     if is_digest(promised) and promised != digest:
         raise Corrupt(f"{what}: the registry sent bytes with the digest {digest}, {promised} was to come")
-    return Fetched(data, _media_type(data, headers.get("Content-Type", "")), digest)
+    return Fetched(data, media_type_of(data, headers.get("Content-Type", "")), digest)
 
 
-def _media_type(data: bytes, content_type: str) -> str:
-    """What the document says of itself, else what the registry says of it."""
+def media_type_of(data: bytes, content_type: str = "") -> str:
+    """What the document says of itself, else what the registry says of it. Raises Corrupt."""
 
     class Shape(msgspec.Struct, rename="camel"):
         media_type: str = ""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from buildtool.aio import offload
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
@@ -36,6 +37,9 @@ from buildtool.registry.retry import RetryPolicy
 from buildtool.registry.seen import Seen
 from buildtool.registry.selection import Selected, not_pullable, select
 from buildtool.registry.transport import BROKEN, Transport
+
+if TYPE_CHECKING:
+    from buildtool.registry.remote_images import SearchResult
 
 log = logging.getLogger(__name__)
 
@@ -173,18 +177,23 @@ class Registries:
             found = repository, await select(repository, top, platform, reference.familiar)
         yield found
 
-    async def push(self, reference: Reference, emit: Emit, *, credentials: Credentials | None = None) -> list[Pushed]:
+    async def push(
+        self, reference: Reference, emit: Emit, *, credentials: Credentials | None = None, compression: str = ""
+    ) -> list[Pushed]:
         """Push one tag, or every tag of the repository that there is here when the reference has none.
 
+        `compression`: "gzip" or "zstd" for all layers, whatever they are in here; "" for as they are.
         Raises NotFound when there is no such image here, RegistryRefused, RegistryUnreachable, Corrupt.
         """
         if reference.digest:
             raise InvalidInput("cannot push a digest reference")
+        if compression not in ("", "gzip", "zstd"):
+            raise InvalidInput(f"layers are not pushed as {compression!r}: choose gzip or zstd")
         tagged = await offload(self._tagged, reference)
         status(emit, f"The push refers to repository [{reference.repository}]")
         connection = await self._transport.connect(reference.domain, credentials)
         repository = Repository(connection, reference.path, "pull", "push")
-        pusher = Pusher(self._images, repository, self._seen, self._flights, self.remote_layers, emit)
+        pusher = Pusher(self._images, repository, self._seen, self._flights, self.remote_layers, emit, compression)
         done: list[Pushed] = []
         for one, image in tagged:
             pushed = await pusher.push(image, one)
@@ -220,6 +229,12 @@ class Registries:
             return await connection.check_login()
         except RegistryRefused as error:
             raise Unauthorized(f"login attempt to {connection.url('')} failed: {error}", status=401) from error
+
+    async def search(self, term: str, limit: int, *, credentials: Credentials | None = None) -> list[SearchResult]:
+        """Images by a word: of Docker Hub, or of a registry that has a catalog (`host/word`)."""
+        from buildtool.registry.remote_images import search
+
+        return await search(self._transport, term, limit, credentials)
 
     async def look_up(self, name: str, *, credentials: Credentials | None = None) -> Remote:
         """What a registry has under a name, without pulling it. Raises NotFound, Denied."""

@@ -94,6 +94,19 @@ class Transport:
         challenges = await self._ping(url, tls)
         return Connection(self, domain, Reached(url, tls, challenges), Credentials())
 
+    @asynccontextmanager
+    async def get(self, url: URL, headers: dict[str, str], what: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One GET of an address that is no registry's API. Raises RegistryUnreachable, RegistryRefused."""
+        try:
+            async with self.session().get(
+                url, headers=headers, proxy=_proxy(url), allow_redirects=False, timeout=_PING_TIMEOUT
+            ) as answer:
+                if answer.status != 200:
+                    raise refusal(answer.status, await _read_limited(answer, _ERROR_LIMIT), what)
+                yield answer
+        except BROKEN as error:
+            raise RegistryUnreachable(f"{what}: {_reason(error)}") from error
+
     def forget(self, domain: str) -> None:
         """Find out anew how the registry is reached, the next time."""
         self._reached.pop(domain, None)

@@ -10,6 +10,7 @@ from buildtool.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from buildtool.cli.call import Call
@@ -39,6 +40,12 @@ def inspect_container(call: Call) -> int:
 
 def inspect_image(call: Call) -> int:
     """Images only."""
+    if call.switch("remote"):
+        from buildtool.cli.handlers.remote import inspect
+
+        return inspect(call)
+    if call.given("platform"):
+        raise InvalidInput("--platform means nothing without --remote: images here have one platform each")
     return _inspect(call, ("image",), "image")
 
 
@@ -53,12 +60,7 @@ def inspect_network(call: Call) -> int:
 
 
 def _inspect(call: Call, kinds: tuple[str, ...], what: str, *, size: bool = False) -> int:
-    form = call.text("format")
-    template = None
-    if form and form != "json":
-        from buildtool.cli.gotemplate import Template
-
-        template = Template(form)
+    show = printer(call.text("format"))
     found: list[Any] = []
     problems: list[str] = []
     for name in call.arguments:
@@ -66,18 +68,32 @@ def _inspect(call: Call, kinds: tuple[str, ...], what: str, *, size: bool = Fals
             found.append(_find(call, kinds, what, name, size))
         except EngineError as error:
             problems.append(f"Error response from daemon: {error}" if len(kinds) == 1 else f"Error: {error}")
-    if template is not None:
-        for document in found:
-            print(template.render(document))
-    elif form == "json":
-        for document in found:
-            print(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
-    else:
-        print(json.dumps(found, ensure_ascii=False, indent=4))
-    sys.stdout.flush()
+    show(found)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
+
+
+def printer(form: str) -> Callable[[list[Any]], None]:
+    """What prints documents by `--format`. Raises TemplateError at once for a template that is malformed."""
+    template = None
+    if form and form != "json":
+        from buildtool.cli.gotemplate import Template
+
+        template = Template(form)
+
+    def show(found: list[Any]) -> None:
+        if template is not None:
+            for document in found:
+                print(template.render(document))
+        elif form == "json":
+            for document in found:
+                print(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+        else:
+            print(json.dumps(found, ensure_ascii=False, indent=4))
+        sys.stdout.flush()
+
+    return show
 
 
 def _find(call: Call, kinds: tuple[str, ...], what: str, name: str, size: bool) -> Any:

@@ -8,7 +8,7 @@ import sys
 from buildtool.cli import credentials
 from buildtool.cli.progress import show_json_stream
 from buildtool.client import EngineError, quote_path
-from buildtool.errors import BuildtoolError, InvalidInput, Unavailable
+from buildtool.errors import BuildtoolError, InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def push(call: Call) -> int:
         query["tag"] = tag
     if call.text("platform"):
         query["platform"] = call.text("platform")
+    if call.text("compression"):
+        query["compression"] = call.text("compression")
     sys.stdout.flush()
     path = f"/images/{quote_path(repository)}/push"
     response = call.client.call("POST", path, query, body=b"", headers=credentials.auth_headers(name))
@@ -149,11 +151,31 @@ def logout(call: Call) -> int:
 
 
 def search(call: Call) -> int:
-    """Refused, in words that help."""
-    raise Unavailable(
-        f"cannot search for {call.arguments[0]}: searching registries is not supported",
-        hint="Look at the registry's web page.",
+    """Search Docker Hub, or a registry's catalog."""
+    from buildtool.cli.human import ellipsis
+    from buildtool.cli.listing import print_rows
+    from buildtool.cli.values import filters_document
+
+    term = call.arguments[0]
+    limit = call.number("limit") or 0
+    if not 1 <= limit <= 100:
+        raise InvalidInput(f"--limit {limit} is outside of the range of [1, 100]")
+    first = term.partition("/")[0] if "/" in term else ""
+    domain = first if "." in first or ":" in first or first == "localhost" else "docker.io"
+    query = {"term": term, "limit": limit, "filters": filters_document(call.texts("filter")) or None}
+    found = call.client.call("GET", "/images/search", query, headers=credentials.auth_headers(f"{domain}/x")).json()
+    rows = (
+        {
+            "Name": one["name"],
+            "Description": one["description"] if call.switch("no-trunc") else ellipsis(one["description"], 45),
+            "StarCount": str(one["star_count"]),
+            "IsOfficial": "[OK]" if one["is_official"] else "",
+        }
+        for one in found
     )
+    headers = {"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL"}
+    print_rows(rows, call.text("format"), ["Name", "Description", "StarCount", "IsOfficial"], headers)
+    return 0
 
 
 def split_name(name: str) -> tuple[str, str]:

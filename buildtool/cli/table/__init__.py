@@ -98,6 +98,7 @@ _GROUP_MODULES = {
     "network": "system",
     "builder": "system",
     "registry": "registry",
+    "manifest": "registry",
     "history": "builds",
     "cache": "builds",
 }
@@ -116,7 +117,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "image": {verb: verb for verb in ("build", "history", "import", "load", "pull", "push", "save", "tag")}
     | {"ls": "images", "list": "images", "rm": "rmi", "remove": "rmi", "inspect": "image inspect"}
-    | {"prune": "image prune", "bootstrap": "image bootstrap"},
+    | {"prune": "image prune", "bootstrap": "image bootstrap", "copy": "image copy", "tags": "image tags"},
     "system": {
         "df": "system df",
         "prune": "system prune",
@@ -159,6 +160,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "import": "cache import",
     },
     "registry": {"serve": "registry serve"},
+    "manifest": {verb: f"manifest {verb}" for verb in ("annotate", "create", "inspect", "push", "rm")},
     "compose": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
     "stack": {verb: f"compose {verb}" for verb in _STACK_VERBS}
     | {"convert": "compose config", "diff": "stack diff", "graph": "stack graph"},
@@ -181,6 +183,7 @@ GROUP_HELP = {
     "container": "Manage containers",
     "history": "Show how an image was made (history IMAGE), or look at the builds of this daemon (history COMMAND)",
     "image": "Manage images",
+    "manifest": "Manage manifests, and lists of them for several platforms",
     "network": "Manage networks",
     "registry": "Run a registry",
     "stack": "Bring up stacks of services, and look into them",

@@ -169,9 +169,24 @@ COMMANDS = {
         "inspect:inspect_image",
         "[OPTIONS] IMAGE [IMAGE...]",
         "Show all that is known of one or more images",
-        (FORMAT_F,),
+        (FORMAT_F, _PLATFORM, Flag("remote", "", "bool", "Ask the image's registry, without pulling")),
         minimum=1,
     ),
+    "image copy": Command(
+        "remote:copy",
+        "[OPTIONS] SOURCE DESTINATION",
+        "Copy an image between registries, OCI layouts, archives and folders "
+        "(docker://NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], dir:DIR)",
+        (
+            Flag("all-tags", "a", "bool", "Copy every tag (or named image)"),
+            Flag("platform", "", "string", "Of an image for several platforms only this one (default: all)"),
+            Flag("quiet", "q", "bool", "Do not show progress"),
+            Flag("referrers", "", "bool", "Copy signatures, SBOMs and whatever else refers to the image, too"),
+        ),
+        minimum=2,
+        maximum=2,
+    ),
+    "image tags": Command("remote:tags", "REPOSITORY", "List the tags of a repository", minimum=1, maximum=1),
     "save": Command(
         "image_ops:save",
         "[OPTIONS] IMAGE [IMAGE...]",
@@ -240,6 +255,13 @@ COMMANDS = {
         "Upload an image to a registry",
         (
             Flag("all-tags", "a", "bool", "Upload all tags of the repository"),
+            Flag(
+                "compression",
+                "",
+                "string",
+                "Compress all layers with gzip or zstd (default: as they are, new ones with gzip)",
+                choices=("", "gzip", "zstd"),
+            ),
             _TRUST,
             _PLATFORM,
             Flag("quiet", "q", "bool", "Do not show progress"),
@@ -259,5 +281,17 @@ COMMANDS = {
         maximum=1,
     ),
     "logout": Command("registry:logout", "[SERVER]", "Log out from a registry", maximum=1),
-    "search": Command("registry:search", "TERM", "Search a registry for images", minimum=1, maximum=1),
+    "search": Command(
+        "registry:search",
+        "[OPTIONS] TERM",
+        "Search Docker Hub for images, or another registry's catalog (HOST/TERM)",
+        (
+            Flag("filter", "f", "filter", "Only what fulfils the condition (is-official=true, stars=3)"),
+            FORMAT,
+            Flag("limit", "", "int", "Show at most so many", default=25),
+            NO_TRUNC,
+        ),
+        minimum=1,
+        maximum=1,
+    ),
 }

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from buildtool.cache import Pins
-from buildtool.errors import NotFound
+from buildtool.errors import InvalidInput, NotFound
 from buildtool.oci import Descriptor, Index, Platform, encode, media_types, parse_reference
 from buildtool.registry.repository import Repository
 from tests.unit.registry.conftest import Cutter, Running, Side
@@ -253,3 +253,27 @@ async def test_the_blobs_of_a_loaded_image_go_out_as_gzip(here: Side, there: Sid
     pulled = await there.pull(name)
     assert pulled.id == there_image.id == image.id
     assert pulled.layers[0].blob is not None and pulled.layers[0].blob.media_type == media_types.LAYER_GZIP
+
+
+async def test_layers_go_out_as_zstd_when_asked(here: Side, there: Side, ours: Running) -> None:
+    """Built layers and layers that are gzip already; the image's id stays, and another machine can use it."""
+    name = f"{ours.host}/a/app:1"
+    image = here.make(name, {"a": bytes(100_000)}, {"b": b"2" * 100_000})
+    await here.push(name)
+    await here.push(name, compression="zstd")
+    assert len(here.said("Pushed")) == 2
+
+    pulled = await there.pull(name)
+    assert pulled.id == image.id and there.files(pulled) == here.files(image)
+    assert {layer.blob.media_type for layer in pulled.layers if layer.blob} == {media_types.LAYER_ZSTD}
+
+    await here.push(name, compression="zstd")
+    assert len(here.said("Layer already exists")) == 2
+    other = f"{ours.host}/a/other:1"
+    there.images.tag(pulled.id, parse_reference(other))
+    await there.push(other)
+    assert (await here.pull(other)).id == image.id
+    await there.push(other, compression="gzip")
+    assert len(there.said("Pushed")) == 2
+    with pytest.raises(InvalidInput, match="choose gzip or zstd"):
+        await here.push(name, compression="xz")
