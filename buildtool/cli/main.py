@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 PROGRAM = "buildtool"
 GLOBAL_FLAGS = (
     Flag("config", "", "string", "Folder of the client's configuration", hidden=True),
-    Flag("context", "c", "string", "Accepted for Docker's sake; only `default` exists", hidden=True),
+    Flag("context", "c", "string", "Docker context that names the daemon"),
     Flag("debug", "D", "bool", "Show where in the program an error came from"),
-    Flag("host", "H", "string", "Daemon to talk to (unix:///path or tcp://host:port)"),
+    Flag("host", "H", "string", "Daemon to talk to (unix:///path, tcp://host:port or ssh://user@host)"),
     Flag("log-level", "l", "string", "Accepted for Docker's sake", hidden=True),
     Flag("root", "", "string", "Data root of the daemon"),
+    Flag("tls", "", "bool", "Use TLS for tcp://; implied by --tlsverify"),
+    Flag("tlscacert", "", "string", "Trust only certificates signed by this authority"),
+    Flag("tlscert", "", "string", "Certificate to show"),
+    Flag("tlskey", "", "string", "Key of the certificate"),
+    Flag("tlsverify", "", "bool", "Use TLS and verify the daemon's certificate"),
     Flag("version", "v", "bool", "Show the version and end"),
 )
 
@@ -58,6 +63,7 @@ def run(argv: list[str]) -> int:
         debug = bool(options.values.get("debug"))
         if options.values.get("config"):
             os.environ["DOCKER_CONFIG"] = str(options.values["config"])
+        _choose_daemon(options.values)
         words = options.arguments
         if options.values.get("version"):
             from buildtool import __version__
@@ -86,6 +92,26 @@ def run(argv: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _choose_daemon(values: dict[str, object]) -> None:
+    """Flags about the daemon that are not its address go where the client looks for them: into the environment."""
+    for flag, variable in (
+        ("tls", "DOCKER_TLS"),
+        ("tlsverify", "DOCKER_TLS_VERIFY"),
+        ("tlscacert", "BUILDTOOL_TLS_CACERT"),
+        ("tlscert", "BUILDTOOL_TLS_CERT"),
+        ("tlskey", "BUILDTOOL_TLS_KEY"),
+    ):
+        value = values.get(flag)
+        if value is not None:
+            os.environ[variable] = ("1" if value else "") if isinstance(value, bool) else str(value)
+    if values.get("context"):
+        if values.get("host"):
+            raise BuildtoolError("conflicting options: cannot specify both --host and --context")
+        for name in ("BUILDTOOL_HOST", "BUILDTOOL_ROOT", "DOCKER_HOST"):
+            os.environ.pop(name, None)
+        os.environ["DOCKER_CONTEXT"] = str(values["context"])
 
 
 def _dispatch(words: list[str], options: dict[str, object]) -> int:

@@ -125,6 +125,10 @@ class Client:
             self._last = response
         return response
 
+    def dial(self) -> Connection:
+        """A new connection that nothing has been sent on. Raises DaemonUnreachable."""
+        return self._connect()
+
     def hijack(self, path: str, query: Query | None = None, document: object = None) -> RawStream:
         """POST with an upgrade of the connection, and the raw connection that comes of it."""
         response = self.call(
@@ -152,6 +156,10 @@ class Client:
             return _send_and_read(connection, method, target, headers, body)
         except (ConnectionLost, BrokenPipeError, ConnectionResetError) as error:
             connection.close()
+            if self.address.ssh and not connection.used:
+                raise unreachable(
+                    self.address, OSError("ssh, or the program over there, ended without a word")
+                ) from error
             if not may_retry:
                 raise _lost(error) from error
         connection = self._connect()

@@ -55,11 +55,19 @@ class Connection:
                 sock.close()
                 raise
             return cls(sock, "buildtool")
+        if address.ssh:
+            from buildtool.client.tunnel import by_ssh
+
+            return cls(by_ssh(address), "docker.example.com")
         from socket import create_connection
 
         connection = create_connection((address.host, address.port), timeout)
         connection.settimeout(None)
         connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        if address.tls is not None:
+            from buildtool.client.tunnel import by_tls
+
+            connection = by_tls(address, connection, timeout or 60.0)
         return cls(connection, f"{address.host}:{address.port}")
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import re
 import select
+import socket
+import struct
 from collections import deque
 from typing import Any
 
@@ -146,12 +148,18 @@ class HijackableProtocol(RequestHandler):
     """aiohttp's server protocol, which can give its connection away. `raw` is set from the head of a hijacking
     request on."""
 
-    __slots__ = ("_held", "raw")
+    __slots__ = ("_held", "peer", "raw")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.raw: RawConnection | None = None
+        self.peer = ""
         self._held = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Find out who it is."""
+        super().connection_made(transport)
+        self.peer = _peer_of(transport, self._manager)
 
     def data_received(self, data: bytes) -> None:
         """Look for a hijacking request where a request may begin; all else is the parser's."""
@@ -246,11 +254,32 @@ class HijackableProtocol(RequestHandler):
 
 
 class HijackableServer(web.Server):
-    """aiohttp's low-level server with connections that can be given away."""
+    """aiohttp's low-level server with connections that can be given away.
+
+    `peers` says who is behind a socket (by its descriptor) that another part of the daemon serves a connection on.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.peers: dict[int, str] = {}
 
     def __call__(self) -> RequestHandler:
         """The protocol of a new connection."""
         return HijackableProtocol(self, loop=self._loop, **self._kwargs)
+
+
+def _peer_of(transport: asyncio.BaseTransport, server: Any) -> str:
+    """Who is at the other end, for the log."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return "nobody"
+    known: str | None = server.peers.pop(sock.fileno(), None) if isinstance(server, HijackableServer) else None
+    if known is not None:
+        return known
+    if sock.family != socket.AF_UNIX:
+        return "{}:{}".format(*transport.get_extra_info("peername", ("?", "?"))[:2])
+    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return f"pid {pid}, uid {uid}, gid {gid}"
 
 
 def _fields(head: bytes) -> dict[bytes, bytes]:

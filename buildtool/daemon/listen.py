@@ -1,4 +1,4 @@
-"""The sockets the daemon listens on: unix, loopback TCP, or those a service manager hands over."""
+"""The sockets the daemon listens on: unix, TCP, or those a service manager hands over; and who may connect."""
 
 from __future__ import annotations
 
@@ -76,25 +76,40 @@ class Listener:
         self.socket.close()
 
 
-def bind(address: Address) -> Listener:
-    """A listening socket. A unix socket nobody listens on any more is replaced; its mode is 0660, its group `docker`
-    where there is one.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may connect: a unix socket's group ("" = `docker` where there is one) and mode, and whether TCP is served.
 
-    Raises Conflict when another daemon listens there, Forbidden for TCP addresses that other machines can reach.
+    `tls`: connections by TCP are encrypted, and clients must show a certificate. `plain_tcp`: on loopback addresses
+    they need not be.
+    """
+
+    group: str = ""
+    mode: int = 0o660
+    tls: bool = False
+    plain_tcp: bool = False
+
+
+def bind(address: Address, access: Access) -> Listener:
+    """A listening socket. A unix socket nobody listens on any more is replaced.
+
+    Raises Conflict when another daemon listens there, Forbidden for TCP addresses that `access` does not allow,
+    InvalidInput for a group that does not exist.
     """
     if not address.path:
+        check_tcp(address, access)
         return Listener(address, _bind_tcp(address))
     path = Path(address.path)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        before = os.umask(0o117)
+        before = os.umask(0o777 & ~access.mode)
         try:
             listener.bind(address.path)
         finally:
             os.umask(before)
-        _give_to_docker_group(address.path)
+        _give_to_group(address.path, access.group)
         listener.listen(_BACKLOG)
         identity = _identity(address.path)
     except BaseException:
@@ -103,9 +118,9 @@ def bind(address: Address) -> Listener:
     return Listener(address, listener, identity)
 
 
-def passed_sockets() -> list[Listener]:
+def passed_sockets(access: Access) -> list[Listener]:
     """Sockets handed over by socket activation (LISTEN_PID, LISTEN_FDS); the variables are removed for our
-    children."""
+    children. Raises Forbidden for those that `access` does not allow."""
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
     os.environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdecimal():
@@ -113,7 +128,12 @@ def passed_sockets() -> list[Listener]:
     sockets = []
     for fd in range(_FIRST_PASSED_FD, _FIRST_PASSED_FD + int(count)):
         os.set_inheritable(fd, False)
-        sockets.append(Listener(Address(), socket.socket(fileno=fd)))
+        one = socket.socket(fileno=fd)
+        address = Address()
+        if one.family != socket.AF_UNIX:
+            address = Address(host=one.getsockname()[0], port=one.getsockname()[1])
+            check_tcp(address, access)
+        sockets.append(Listener(address, one))
     return sockets
 
 
@@ -141,27 +161,44 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
 
 
-def _give_to_docker_group(path: str) -> None:
-    if os.geteuid() != 0:
+def _give_to_group(path: str, name: str) -> None:
+    if os.geteuid() != 0 and not name:
         return
     try:
-        group = grp.getgrnam("docker").gr_gid
+        group = int(name) if name.isdecimal() else grp.getgrnam(name or "docker").gr_gid
     except KeyError:
+        if name:
+            raise InvalidInput(f"the group {name!r} of the socket does not exist") from None
         return
-    with contextlib.suppress(OSError):  # in a user namespace the group may not be mapped: then it stays ours alone
+    try:
         os.chown(path, -1, group)
+    except OSError as error:  # in a user namespace the group may not be mapped: then it stays ours alone
+        if name:
+            raise InvalidInput(f"the socket cannot be given to the group {name!r}: {error.strerror}") from None
 
 
-def _bind_tcp(address: Address) -> socket.socket:
+def check_tcp(address: Address, access: Access) -> None:
+    """Raises Forbidden unless connections by TCP are encrypted, or stay on this machine and were asked for."""
+    if access.tls:
+        return
     try:
         loopback = address.host == "localhost" or ipaddress.ip_address(address.host).is_loopback
     except ValueError:
         loopback = False
     if not loopback:
         raise Forbidden(
-            f"refusing to listen on {address}: whoever reaches the API owns this machine, and there is no TLS here",
-            hint="Listen on tcp://127.0.0.1:PORT and forward it, for example with ssh -L.",
+            f"refusing to listen on {address}: whoever reaches the API owns this machine",
+            hint="Let clients show certificates (--tlsverify --tlscacert CA --tlscert CERT --tlskey KEY), or let\n"
+            "them come by ssh (-H ssh://USER@HOST), which needs no listening port.",
         )
+    if not access.plain_tcp:
+        raise Forbidden(
+            f"refusing to listen on {address}: every user of this machine could connect, and owned it then",
+            hint="Say --plain-tcp when that is wanted, or use --tlsverify.",
+        )
+
+
+def _bind_tcp(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

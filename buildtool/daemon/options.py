@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildtool.daemon.build_policy import ENTITLEMENTS, check_names
-from buildtool.daemon.listen import Address, parse_address
+from buildtool.daemon.listen import Access, Address, parse_address
+from buildtool.errors import InvalidInput
 from buildtool.places import SOCKET_NAME, default_root, default_socket
 
 
@@ -23,6 +24,9 @@ class Options:
     idle_timeout: float
     log_level: str
     entitlements: tuple[str, ...] = ENTITLEMENTS
+    access: Access = field(default_factory=Access)
+    certificates: tuple[str, str, str] = ("", "", "")
+    """Files of the authority, this daemon's certificate and its key."""
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -38,7 +42,7 @@ def parse(arguments: Sequence[str]) -> Options:
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="where to listen: unix:///path or tcp://127.0.0.1:PORT; may be repeated "
+        help="where to listen: unix:///path or tcp://ADDRESS:PORT; may be repeated "
         "(default: BUILDTOOL_HOST, else the user's own socket)",
     )
     parser.add_argument(
@@ -62,6 +66,7 @@ def parse(arguments: Sequence[str]) -> Options:
         help="what builds may be granted: network.host, security.insecure, device, device=NAME, or none; may be "
         "repeated (default: BUILDTOOL_ENTITLEMENTS, separated by commas, else all of them)",
     )
+    _add_access(parser)
     given = parser.parse_args(arguments)
     entitlements = _entitlements(given.entitlement)
     named_root = given.root or os.environ.get("BUILDTOOL_ROOT", "")
@@ -74,7 +79,45 @@ def parse(arguments: Sequence[str]) -> Options:
         given.idle_timeout,
         given.log_level,
         entitlements,
+        _access(given),
+        (given.tlscacert, given.tlscert, given.tlskey),
     )
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    named = os.environ.get("DOCKER_CERT_PATH", "")
+    folder = Path(named) if named else Path("~/.docker").expanduser()
+    parser.add_argument("-G", "--group", default="", help="group of the unix socket (default: docker, where it is)")
+    parser.add_argument(
+        "--socket-mode", default="660", metavar="OCTAL", help="mode of the unix socket (default: 660)"
+    )
+    parser.add_argument(
+        "--tlsverify",
+        action="store_true",
+        help="encrypt TCP connections; clients must show a certificate that the authority has signed",
+    )
+    for flag, what, name in (
+        ("--tlscacert", "the authority's certificate", "ca"),
+        ("--tlscert", "this daemon's certificate", "cert"),
+        ("--tlskey", "this daemon's key", "key"),
+    ):
+        default = str(folder / f"{name}.pem")
+        parser.add_argument(flag, default=default, metavar="FILE", help=f"{what} (default: {default})")
+    parser.add_argument(
+        "--plain-tcp",
+        action="store_true",
+        help="serve TCP on loopback addresses without TLS: every user of this machine may connect",
+    )
+
+
+def _access(given: argparse.Namespace) -> Access:
+    try:
+        mode = int(given.socket_mode, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise InvalidInput(f"invalid --socket-mode {given.socket_mode!r}: it is octal, such as 660")
+    return Access(given.group, mode, given.tlsverify, given.plain_tcp)
 
 
 def _entitlements(given: Sequence[str]) -> tuple[str, ...]:

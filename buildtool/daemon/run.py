@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from buildtool.daemon import listen
 from buildtool.daemon.api import make_router
@@ -18,7 +19,12 @@ from buildtool.daemon.listen import Listener
 from buildtool.daemon.options import Options
 from buildtool.daemon.server import Dispatcher, make_server
 from buildtool.daemon.services import Services
-from buildtool.errors import StoreLocked
+from buildtool.errors import InvalidInput, StoreLocked
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from buildtool.daemon.encrypted import EncryptedServer
 
 log = logging.getLogger("buildtool.daemon")
 
@@ -36,17 +42,18 @@ async def run(options: Options) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _asked_to_stop, stop, number)
-    passed = listen.passed_sockets()
+    passed = listen.passed_sockets(options.access)
+    context = _tls_context(options)
     options.run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     services = await _open_services(options)
     services.entitlements = frozenset(options.entitlements)
     listeners: list[Listener] = []
     try:
         with contextlib.ExitStack() as stack:
-            for one in passed or map(listen.bind, options.addresses):
+            for one in passed or (listen.bind(address, options.access) for address in options.addresses):
                 stack.callback(one.close)
                 listeners.append(one)
-            await _serve(services, listeners, stop, options, begin)
+            await _serve(services, listeners, stop, options, begin, context)
     finally:
         await services.close()
     log.info("stopped")
@@ -66,11 +73,16 @@ async def _open_services(options: Options) -> Services:
 
 
 async def _serve(
-    services: Services, listeners: list[Listener], stop: asyncio.Event, options: Options, begin: float
+    services: Services,
+    listeners: list[Listener],
+    stop: asyncio.Event,
+    options: Options,
+    begin: float,
+    context: SSLContext | None,
 ) -> None:
     dispatcher = Dispatcher(services, make_router())
     server = make_server(dispatcher)
-    accepting = [await _accept(server, one) for one in listeners]
+    accepting = [await _accept(server, one, context) for one in listeners]
     gc.collect()
     gc.freeze()
     _notify("READY=1")
@@ -95,11 +107,30 @@ async def _serve(
         await asyncio.gather(idle, return_exceptions=True)
 
 
-async def _accept(server: HijackableServer, one: Listener) -> asyncio.Server:
+def _tls_context(options: Options) -> SSLContext | None:
+    """What TCP connections are encrypted with. Raises InvalidInput."""
+    if not options.access.tls:
+        return None
+    from buildtool import tls
+
+    try:
+        return tls.server_context(*options.certificates)
+    except OSError as error:
+        names = ", ".join(options.certificates)
+        raise InvalidInput(f"the certificates for TLS ({names}) cannot be used: {tls.reason(error)}") from error
+
+
+async def _accept(
+    server: HijackableServer, one: Listener, context: SSLContext | None
+) -> asyncio.Server | EncryptedServer:
     loop = asyncio.get_running_loop()
     one.socket.setblocking(False)
     if one.socket.family == socket.AF_UNIX:
         return await loop.create_unix_server(server, sock=one.socket)
+    if context is not None:
+        from buildtool.daemon.encrypted import EncryptedServer
+
+        return EncryptedServer(server, one.socket, context)
     log.warning("%s is open to every user of this machine: whoever connects has root's power", one.address)
     return await loop.create_server(server, sock=one.socket)
 

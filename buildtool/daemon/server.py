@@ -56,7 +56,10 @@ class Dispatcher:
             if found is None:
                 raise NotFound("page not found")
             route, names = found
-            log.debug("%s %s", request.method, request.path_qs)
+            if request.method in ("GET", "HEAD"):
+                log.debug("%s %s", request.method, request.path_qs)
+            else:
+                log.info("%s %s by %s", request.method, request.path, getattr(request.protocol, "peer", "nobody"))
             return await self._run(route, Call(request, self._services, version, names))
         except asyncio.CancelledError:
             raise

@@ -143,7 +143,7 @@ def test_several_addresses_and_socket_activation(own: Make, tmp_path: Path) -> N
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     daemon = Daemon()
-    daemon.flags = ("-H", daemon.host, "-H", f"tcp://127.0.0.1:{port}")
+    daemon.flags = ("-H", daemon.host, "-H", f"tcp://127.0.0.1:{port}", "--plain-tcp")
     try:
         daemon.start()
         with socket.create_connection(("127.0.0.1", port)) as client:

@@ -97,6 +97,7 @@ _GROUP_MODULES = {
     "volume": "system",
     "network": "system",
     "builder": "system",
+    "context": "contexts",
     "registry": "registry",
     "manifest": "registry",
     "history": "builds",
@@ -124,6 +125,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "check": "system check",
         "info": "info",
         "events": "events",
+        "dial-stdio": "system dial-stdio",
     },
     "volume": {
         "ls": "volume ls",
@@ -149,6 +151,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "prune": "network prune",
     },
     "builder": {"build": "build", "prune": "builder prune"},
+    "context": {verb: f"context {verb}" for verb in ("create", "inspect", "ls", "rm", "show", "update", "use")}
+    | {"list": "context ls", "remove": "context rm"},
     "cache": {
         "ls": "cache ls",
         "list": "cache ls",
@@ -181,6 +185,7 @@ GROUP_HELP = {
     "cache": "Manage the build cache",
     "compose": "Bring up stacks of services, as docker compose does",
     "container": "Manage containers",
+    "context": "Name daemons, and choose one",
     "history": "Show how an image was made (history IMAGE), or look at the builds of this daemon (history COMMAND)",
     "image": "Manage images",
     "manifest": "Manage manifests, and lists of them for several platforms",

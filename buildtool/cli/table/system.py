@@ -50,6 +50,12 @@ COMMANDS = {
         (Flag("repair", "", "bool", "Mend what can be mended"),),
         maximum=0,
     ),
+    "system dial-stdio": Command(
+        "contexts:dial_stdio",
+        "",
+        "Lend the standard streams to the daemon's connection (what ssh:// runs on the other machine)",
+        maximum=0,
+    ),
     "builder prune": Command(
         "prune:build_cache",
         "[OPTIONS]",

@@ -76,7 +76,7 @@ def test_without_a_daemon(capsys: pytest.CaptureFixture[str], line: str, code: i
 def test_version_and_global_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"buildtool version {__version__}\n"
-    assert run(["-H", "ssh://x", "ps"]) == 1
+    assert run(["-H", "npipe://x", "ps"]) == 1
     assert "unsupported protocol" in capsys.readouterr().err
 
 

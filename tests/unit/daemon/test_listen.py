@@ -15,14 +15,16 @@ import pytest
 from buildtool.daemon import listen, options
 from buildtool.errors import Conflict, Forbidden, InvalidInput
 
+ANYONE = listen.Access()
+
 
 def test_unix_socket_has_its_mode_and_replaces_a_stale_one(short_dir: Path) -> None:
     path = short_dir / "deep" / "d.sock"
-    first = listen.bind(listen.parse_address(f"unix://{path}"))
+    first = listen.bind(listen.parse_address(f"unix://{path}"), ANYONE)
     first.socket.close()
     assert path.is_socket()
 
-    second = listen.bind(listen.parse_address(str(path)))
+    second = listen.bind(listen.parse_address(str(path)), ANYONE)
 
     status = path.stat()
     assert stat.S_IMODE(status.st_mode) == 0o660
@@ -37,33 +39,50 @@ def test_unix_socket_has_its_mode_and_replaces_a_stale_one(short_dir: Path) -> N
 
 def test_a_living_daemons_socket_and_a_file_are_in_the_way(short_dir: Path) -> None:
     address = listen.parse_address(f"unix://{short_dir}/d.sock")
-    living = listen.bind(address)
+    living = listen.bind(address, ANYONE)
     with pytest.raises(Conflict, match="another daemon listens there"):
-        listen.bind(address)
+        listen.bind(address, ANYONE)
     living.close()
     (short_dir / "d.sock").write_text("precious")
     with pytest.raises(Conflict, match="a file that is not a socket is in the way"):
-        listen.bind(address)
+        listen.bind(address, ANYONE)
     assert (short_dir / "d.sock").read_text() == "precious"
 
 
 def test_closing_leaves_a_successors_name_alone(short_dir: Path) -> None:
     address = listen.parse_address(f"unix://{short_dir}/d.sock")
-    old = listen.bind(address)
+    old = listen.bind(address, ANYONE)
     old.socket.close()
-    new = listen.bind(address)
+    new = listen.bind(address, ANYONE)
     old.close()
     assert (short_dir / "d.sock").is_socket()
     new.close()
 
 
-def test_tcp_is_for_this_machine_only() -> None:
-    listener = listen.bind(listen.parse_address("tcp://127.0.0.1:0"))
-    assert listener.socket.getsockname()[1] > 0
-    listener.close()
+def test_tcp_takes_certificates_or_is_for_this_machine_and_asked_for() -> None:
+    local = listen.parse_address("tcp://127.0.0.1:0")
+    for access in (listen.Access(plain_tcp=True), listen.Access(tls=True)):
+        listener = listen.bind(local, access)
+        assert listener.socket.getsockname()[1] > 0
+        listener.close()
+    with pytest.raises(Forbidden, match="--plain-tcp"):
+        listen.bind(local, ANYONE)
     for text in ("tcp://0.0.0.0:2375", "tcp://[::]:2375", "tcp://10.0.0.1:2375"):
-        with pytest.raises(Forbidden, match="refusing to listen"):
-            listen.bind(listen.parse_address(text))
+        with pytest.raises(Forbidden, match="--tlsverify"):
+            listen.bind(listen.parse_address(text), listen.Access(plain_tcp=True))
+
+
+def test_group_and_mode_of_the_socket_can_be_chosen(short_dir: Path) -> None:
+    address = listen.parse_address(f"unix://{short_dir}/d.sock")
+    group = grp.getgrgid(os.getgid()).gr_name
+    listener = listen.bind(address, listen.Access(group=group, mode=0o600))
+    status = os.stat(address.path)
+    assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o600, os.getgid())
+    listener.close()
+    with pytest.raises(InvalidInput, match="the group 'no-such-group' of the socket does not exist"):
+        listen.bind(address, listen.Access(group="no-such-group"))
+    with pytest.raises(InvalidInput, match="invalid --socket-mode"):
+        options.parse(["--socket-mode", "9"])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +96,7 @@ def test_wrong_addresses_are_named(text: str) -> None:
 def test_passed_sockets_are_ours_only_when_the_pid_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDS", "1")
-    assert listen.passed_sockets() == []
+    assert listen.passed_sockets(ANYONE) == []
     assert "LISTEN_FDS" not in os.environ
 
 
