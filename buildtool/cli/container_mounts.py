@@ -40,7 +40,7 @@ def _bind(volume: str) -> str:
 def parse_mount(text: str) -> dict[str, Any]:
     """One `--mount`, CSV of key=value. Raises InvalidInput with Docker's words."""
     mount: dict[str, Any] = {"Type": "volume"}
-    for field in _csv(text):
+    for field in csv_fields(text):
         key, separator, value = field.partition("=")
         key = key.lower().strip()
         if not separator and key not in ("readonly", "ro", "volume-nocopy", "bind-nonrecursive"):
@@ -142,7 +142,7 @@ def _switch(value: str, separator: str) -> bool:
         raise InvalidInput(f"invalid value in --mount: {error}") from None
 
 
-def _csv(text: str) -> list[str]:
+def csv_fields(text: str) -> list[str]:
     """One line of CSV: commas within double quotes do not separate, doubled quotes stand for one."""
     fields, current, quoted, position = [], "", False, 0
     while position < len(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from buildtool.cli.container_mounts import csv_fields
 from buildtool.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ def _parse(spec: str) -> tuple[str, dict[str, Any]]:
         return spec, {}
     name = ""
     settings: dict[str, Any] = {}
-    for part in spec.split(","):
+    for part in csv_fields(spec):
         key, _, value = part.partition("=")
         if key == "name":
             name = value

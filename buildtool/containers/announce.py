@@ -42,5 +42,5 @@ def _network(events: Events, record: Record, action: str) -> None:
 
 def network_event(events: Events, record: Record, endpoint: Endpoint, action: str) -> None:
     """It has joined or left a bridge network."""
-    details = {"container": record.id, "name": endpoint.network, "type": "bridge"}
+    details = {"container": record.id, "name": endpoint.network, "type": endpoint.driver}
     events.publish("network", action, endpoint.network_id, details)

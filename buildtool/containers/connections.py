@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import re
 from typing import Any
 
 import msgspec
@@ -22,6 +24,9 @@ ANNOTATION = "org.buildtool.sandbox"
 """Where the bundle's config.json tells what the container has, for a daemon that finds it again."""
 DEFAULT = "bridge"
 _UNNAMED = ("", "default")
+_ENDPOINT = "com.docker.network.endpoint."
+_INTERFACE = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh|input)\.IFNAME\.[a-z0-9_]+")
 
 
 class Connections:
@@ -183,8 +188,6 @@ def _request(network: str, settings: dict[str, Any], names: tuple[str, ...]) -> 
     asked = settings.get("IPAMConfig") or {}
     if not isinstance(asked, dict):
         raise InvalidInput("invalid endpoint settings: IPAMConfig is an object")
-    if asked.get("LinkLocalIPs"):
-        raise InvalidInput("invalid endpoint settings: link-local addresses are not supported by the bridge driver")
     mac = str(settings.get("MacAddress") or "")
     priority = settings.get("GwPriority") or 0
     values = (asked.get("IPv4Address") or "", asked.get("IPv6Address") or "")
@@ -195,7 +198,51 @@ def _request(network: str, settings: dict[str, Any], names: tuple[str, ...]) -> 
         raise InvalidInput(f"invalid MAC address: {mac}")
     if not isinstance(priority, int):
         raise InvalidInput("invalid endpoint settings: GwPriority is a number")
-    return EndpointRequest(network, values[0], values[1], mac, names, priority, _links(settings.get("Links") or ()))
+    interface, sysctls = _driver_options(settings.get("DriverOpts") or {})
+    return EndpointRequest(
+        network,
+        values[0],
+        values[1],
+        mac,
+        names,
+        priority,
+        _links(settings.get("Links") or ()),
+        tuple(_link_local(text) for text in asked.get("LinkLocalIPs") or ()),
+        interface,
+        sysctls,
+    )
+
+
+def _link_local(text: Any) -> str:
+    """An address of one link, with the length of its prefix. Raises InvalidInput."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidInput(f"invalid link-local IP address: {text}") from None
+    if not address.is_link_local:
+        raise InvalidInput(f"invalid link-local IP address: {text}", hint="they are in 169.254.0.0/16 and fe80::/10")
+    return f"{address}/{16 if address.version == 4 else 64}"
+
+
+def _driver_options(options: Any) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The interface's name and its kernel parameters; other options belong to drivers that are not here.
+
+    Raises InvalidInput.
+    """
+    if not isinstance(options, dict) or not all(isinstance(value, str) for value in options.values()):
+        raise InvalidInput("invalid endpoint settings: DriverOpts is an object of strings")
+    name = options.get(f"{_ENDPOINT}ifname", "")
+    if name and (not _INTERFACE.fullmatch(name) or name == "lo"):
+        raise InvalidInput(f"invalid interface name {name!r}: 15 letters, digits, '_', '.' and '-' at most")
+    sysctls = []
+    for entry in filter(None, options.get(f"{_ENDPOINT}sysctls", "").split(",")):
+        parameter, equals, value = entry.partition("=")
+        if not equals or not _SYSCTL.fullmatch(parameter):
+            raise InvalidInput(
+                f"invalid sysctl setting {entry!r}", hint="they are like net.ipv4.conf.IFNAME.log_martians=1"
+            )
+        sysctls.append((parameter.replace(".", "/"), value))
+    return name, tuple(sysctls)
 
 
 def _links(links: Any) -> tuple[tuple[str, str], ...]:

@@ -71,7 +71,7 @@ class NetworkViews:
         removed = []
         for network in self._networks:
             record = network.record
-            if record.default or network.members or not wanted.labels(record.labels):
+            if record.default or record.config_only or network.members or not wanted.labels(record.labels):
                 continue
             if "label!" in wanted and wanted.labels(record.labels, "label!"):
                 continue
@@ -131,8 +131,8 @@ class NetworkViews:
             "Internal": record.internal,
             "Attachable": record.attachable,
             "Ingress": False,
-            "ConfigFrom": {"Network": ""},
-            "ConfigOnly": False,
+            "ConfigFrom": {"Network": record.config_from},
+            "ConfigOnly": record.config_only,
             "Containers": containers,
             "Options": record.options,
             "Labels": record.labels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import tempfile
@@ -12,13 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from buildtool.errors import BuildtoolError, Conflict, Unavailable
-from buildtool.networks.model import Endpoint, NetworkRecord, Sandbox
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput, Unavailable
+from buildtool.networks.model import MACVLAN, Endpoint, NetworkRecord, Sandbox
 from buildtool.networks.netlink import Link, Netlink, Network, Peer
 from buildtool.runtime import syscalls as sc
 
 T = TypeVar("T")
 _DEFAULT_ROOT = "/var/lib/buildtool"
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 _LOCK_NAME = "buildtool-networks.lock"
 
 
@@ -55,6 +57,36 @@ def taken_subnets(*, without: str = "") -> list[Network]:
     with Netlink() as netlink:
         own = netlink.link(without) if without else None
         return [network for network, index in netlink.routes() if own is None or index != own.index]
+
+
+def make_base(record: NetworkRecord, names: Names) -> None:
+    """What containers of the network are connected to. Raises Conflict, InvalidInput, Unavailable, BuildtoolError."""
+    if record.driver == MACVLAN:
+        _check_parent(record, names)
+    else:
+        make_bridge(record, names)
+
+
+def _check_parent(record: NetworkRecord, names: Names) -> None:
+    """A macvlan's parent is there; one of ours (a pair that leads nowhere) is made."""
+    with Netlink() as netlink:
+        link = netlink.link(record.base)
+        try:
+            if link is None and record.bridge:
+                peer = f"dp-{record.id[:12]}"
+                netlink.set_alias(netlink.create_pair(record.bridge, peer), names.alias)
+                for name in (record.bridge, peer):
+                    write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1")
+            elif link is None:
+                raise InvalidInput(
+                    f"cannot create network {record.name}: the host has no parent interface {record.base}",
+                    hint="`ip link` shows the interfaces; a VLAN's has to be made first (ip link add … type vlan)",
+                )
+            elif record.base == "lo":
+                raise InvalidInput(f"cannot create network {record.name}: loopback interface is not a valid parent")
+        except OSError as error:
+            netlink.delete_link(record.bridge)
+            raise _explained(error, f"cannot make the parent interface of network {record.name}") from error
 
 
 def make_bridge(record: NetworkRecord, names: Names) -> None:
@@ -99,17 +131,17 @@ def _forward_ipv6() -> None:
         write_sysctl("net/ipv6/conf/all/forwarding", "1")
 
 
-def remove_bridge(record: NetworkRecord) -> None:
-    """Remove the bridge; nothing when there is none."""
-    with Netlink() as netlink:
-        netlink.delete_link(record.bridge)
+def remove_base(record: NetworkRecord) -> None:
+    """Remove the bridge, or what else was made for the network; nothing when there is none."""
+    if record.bridge:
+        delete_links([record.bridge])
 
 
 def own_links(names: Names) -> tuple[list[Link], list[Link]]:
-    """This data root's bridges and the pairs' ends, whoever made them."""
+    """This data root's bridges (and parents of macvlans) and the pairs' ends, whoever made them."""
     with Netlink() as netlink:
         links = netlink.links()
-    bridges = [link for link in links if link.kind == "bridge" and link.alias == names.alias]
+    bridges = [link for link in links if link.alias == names.alias]
     mark = f"bt{names.tag}"
     return bridges, [link for link in links if link.kind == "veth" and link.name.startswith(mark)]
 
@@ -117,23 +149,32 @@ def own_links(names: Names) -> tuple[list[Link], list[Link]]:
 def delete_links(names: list[str]) -> None:
     """Remove interfaces; those that are gone already do not matter."""
     with Netlink() as netlink:
-        for name in names:
+        for name in filter(None, names):
             netlink.delete_link(name)
+
+
+def unplug(endpoint: Endpoint, pid: int) -> None:
+    """Remove a container's interface; `pid` is a process in its namespace, 0 when there is none any more."""
+    if endpoint.bridged:
+        delete_links([endpoint.host_interface])
+    elif pid:
+        with contextlib.suppress(OSError, Conflict):
+            in_namespace_of(pid, lambda: delete_links([endpoint.interface]))
 
 
 def plug(sandbox: Sandbox, endpoints: list[Endpoint], records: dict[str, NetworkRecord], pid: int) -> None:
     """Give the network namespace of `pid` an interface for each endpoint. When it fails, none of them stays."""
-    made: list[str] = []
+    made: list[Endpoint] = []
     namespace = open_namespace(pid)
     try:
         with Netlink() as host, in_namespace(namespace, Netlink) as inside:
             try:
                 for endpoint in endpoints:
                     _plug_one(host, inside, endpoint, records[endpoint.network_id], sandbox, namespace)
-                    made.append(endpoint.host_interface)
+                    made.append(endpoint)
             except OSError as error:
-                for name in made:
-                    host.delete_link(name)
+                for endpoint in made:
+                    inside.delete_link(endpoint.interface)
                 raise _explained(error, "cannot connect the container to its network") from error
     finally:
         os.close(namespace)
@@ -201,13 +242,17 @@ def write_sysctl(name: str, value: str) -> bool:
 def _plug_one(
     host: Netlink, inside: Netlink, endpoint: Endpoint, record: NetworkRecord, sandbox: Sandbox, namespace: int
 ) -> None:
-    bridge = host.link(record.bridge)
-    if bridge is None:
-        raise OSError(errno.ENODEV, f"the bridge {record.bridge} is gone")
+    base = host.link(record.base)
+    if base is None:
+        raise OSError(errno.ENODEV, f"the interface {record.base} is gone")
     peer = Peer(endpoint.interface, endpoint.mac, namespace)
-    host.create_veth(endpoint.host_interface, bridge.index, record.mtu, peer)
+    if endpoint.bridged:
+        host.create_veth(endpoint.host_interface, base.index, record.mtu, peer)
+    else:
+        mode = MACVLAN_MODES[record.options.get("macvlan_mode") or "bridge"]
+        host.create_macvlan(base.index, mode, record.mtu, peer)
     try:
-        if not record.switch("bridge.enable_icc", default=True):
+        if endpoint.bridged and not record.switch("bridge.enable_icc", default=True):
             port = host.link(endpoint.host_interface)
             if port is not None:
                 host.isolate_port(port.index)
@@ -225,9 +270,13 @@ def _plug_one(
             gateways.append(endpoint.gateway)
         if sandbox.gateway_endpoint(6) is endpoint:
             gateways.append(endpoint.gateway6)
+        addresses += endpoint.link_local
         inside.configure(link.index, addresses, gateways, [])
+        for name, value in endpoint.sysctls.items():
+            if not in_namespace(namespace, functools.partial(write_sysctl, name, value)):
+                raise OSError(errno.EINVAL, f"cannot set {name.replace('/', '.')} to {value!r}")
     except OSError:
-        host.delete_link(endpoint.host_interface)
+        inside.delete_link(endpoint.interface)
         raise
 
 

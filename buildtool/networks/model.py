@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
+MACVLAN = "macvlan"
 PREDEFINED = (BRIDGE, HOST, NONE)
 _OPTION = "com.docker.network."
 
@@ -21,7 +22,12 @@ class Ipam(msgspec.Struct, rename="pascal", omit_defaults=True):
 
 
 class NetworkRecord(msgspec.Struct, rename="pascal", kw_only=True):
-    """A bridge network. `created` is in nanoseconds; `own_subnet` tells that the user chose the IPv4 subnet."""
+    """A network of the driver bridge or macvlan. `created` is in nanoseconds.
+
+    `own_subnet` tells that the user chose the IPv4 subnet; `bridge` is the interface that is made for it, "" when its
+    containers hang on one of the machine's own; `config_only` are settings for other networks, which name them in
+    `config_from`.
+    """
 
     id: str
     name: str
@@ -38,6 +44,8 @@ class NetworkRecord(msgspec.Struct, rename="pascal", kw_only=True):
     ipam_options: dict[str, str] | None = None
     options: dict[str, str] = msgspec.field(default_factory=dict)
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    config_only: bool = False
+    config_from: str = ""
 
     def subnet(self, version: int) -> Ipam | None:
         """The first subnet of that IP version."""
@@ -56,6 +64,11 @@ class NetworkRecord(msgspec.Struct, rename="pascal", kw_only=True):
     def mtu(self) -> int:
         """The MTU asked for; 0 = the kernel's default."""
         return int(self.text("driver.mtu") or 0)
+
+    @property
+    def base(self) -> str:
+        """The interface that its containers' interfaces belong to: its bridge, or a macvlan's parent."""
+        return self.bridge or self.options.get("parent", "")
 
     @property
     def default(self) -> bool:
@@ -83,6 +96,15 @@ class Endpoint(msgspec.Struct, rename="pascal", kw_only=True):
     """Names that only this container knows others by: to the name that everybody knows."""
     priority: int = 0
     internal: bool = False
+    driver: str = BRIDGE
+    link_local: list[str] = msgspec.field(default_factory=list)
+    sysctls: dict[str, str] = msgspec.field(default_factory=dict)
+    """Kernel parameters of the interface, by their names in /proc/sys."""
+
+    @property
+    def bridged(self) -> bool:
+        """Whether the host sees it: ports can be published, an interface of the host leads there."""
+        return bool(self.host_interface)
 
 
 class PortMapping(msgspec.Struct, rename="pascal", frozen=True):
@@ -111,8 +133,18 @@ class Sandbox(msgspec.Struct, rename="pascal", kw_only=True):
 
     def gateway_endpoint(self, version: int = 4) -> Endpoint | None:
         """The endpoint whose gateway is the default one: by priority, then by the network's name."""
-        able = [one for one in self.endpoints if not one.internal and (one.gateway if version == 4 else one.gateway6)]
-        return min(able, key=lambda one: (-one.priority, one.network), default=None)
+        return min(self._able(version), key=_rank, default=None)
+
+    def publishing_endpoint(self, version: int = 4) -> Endpoint | None:
+        """The endpoint that published ports lead to: of those on bridges the one whose gateway comes first."""
+        return min((one for one in self._able(version) if one.bridged), key=_rank, default=None)
+
+    def _able(self, version: int) -> list[Endpoint]:
+        return [one for one in self.endpoints if not one.internal and (one.gateway if version == 4 else one.gateway6)]
+
+
+def _rank(endpoint: Endpoint) -> tuple[int, str]:
+    return (-endpoint.priority, endpoint.network)
 
 
 @dataclass(frozen=True)
@@ -126,6 +158,9 @@ class EndpointRequest:
     names: tuple[str, ...] = ()
     priority: int = 0
     links: tuple[tuple[str, str], ...] = ()
+    link_local: tuple[str, ...] = ()
+    interface: str = ""
+    sysctls: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS = 1, 3, 4, 10, 18, 20
-_IFLA_PROTINFO, _IFLA_NET_NS_FD = 12, 28
+_IFLA_LINK, _IFLA_PROTINFO, _IFLA_NET_NS_FD = 5, 12, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _BRPORT_ISOLATED = 33
+_MACVLAN_MODE = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _UP = 0x1
@@ -106,6 +107,28 @@ class Netlink:
         body += _text(_IFLA_IFNAME, name) + mtu_part + attribute(_IFLA_MASTER, struct.pack("I", master))
         body += _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "veth") + _nest(_INFO_DATA, _nest(_VETH_PEER, inner)))
         self.call(_NEWLINK, _CREATE | _EXCLUSIVE, body)
+
+    def create_macvlan(self, parent: int, mode: int, mtu: int, peer: Peer) -> None:
+        """A macvlan interface of the interface with the index `parent`, down, in another namespace."""
+        body = struct.pack("BxHiII", 0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, peer.name)
+        body += attribute(_IFLA_LINK, struct.pack("I", parent)) + attribute(_IFLA_ADDRESS, _mac(peer.mac))
+        if mtu:
+            body += attribute(_IFLA_MTU, struct.pack("I", mtu))
+        body += attribute(_IFLA_NET_NS_FD, struct.pack("I", peer.namespace))
+        data = attribute(_MACVLAN_MODE, struct.pack("I", mode))
+        body += _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "macvlan") + _nest(_INFO_DATA, data))
+        self.call(_NEWLINK, _CREATE | _EXCLUSIVE, body)
+
+    def create_pair(self, name: str, peer: str) -> int:
+        """A pair of interfaces here, both up; the index of the first."""
+        inner = struct.pack("BxHiII", 0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, peer)
+        body = struct.pack("BxHiII", 0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name)
+        body += _nest(_IFLA_LINKINFO, _text(_INFO_KIND, "veth") + _nest(_INFO_DATA, _nest(_VETH_PEER, inner)))
+        self.call(_NEWLINK, _CREATE | _EXCLUSIVE, body)
+        index = socket.if_nametoindex(name)
+        for one in (index, socket.if_nametoindex(peer)):
+            self.set_up(one)
+        return index
 
     def set_alias(self, index: int, alias: str) -> None:
         """Set the interface's free text."""

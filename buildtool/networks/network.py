@@ -16,7 +16,7 @@ from buildtool.networks.rules import BridgeRules
 
 
 class Network:
-    """A bridge network. `ready` tells that its bridge and its rules exist."""
+    """A network. `ready` tells that its bridge and its rules exist."""
 
     def __init__(self, record: NetworkRecord) -> None:
         self.record = record
@@ -92,6 +92,9 @@ class Network:
             links={alias.lower(): name.lower() for alias, name in request.links},
             priority=request.priority,
             internal=self.record.internal,
+            driver=self.record.driver,
+            link_local=list(request.link_local),
+            sysctls={name.replace("IFNAME", interface): value for name, value in request.sysctls},
         )
         try:
             for version, wanted in ((4, request.ipv4), (6, request.ipv6)):

@@ -68,7 +68,7 @@ class Publisher:
 
     def serve(self, sandbox: Sandbox) -> None:
         """Relay what arrives at the sockets to the container's address of now."""
-        endpoint = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
+        endpoint = sandbox.publishing_endpoint(4) or sandbox.publishing_endpoint(6)
         for one in self._held.get(sandbox.id, ()):
             if one.relay is not None:
                 one.relay.close()

@@ -6,12 +6,13 @@ import ipaddress
 import re
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from buildtool.errors import Forbidden, InvalidInput, NotFound, Unavailable
-from buildtool.networks.model import BRIDGE, PREDEFINED, Ipam, NetworkRecord
+from buildtool.networks.model import BRIDGE, MACVLAN, PREDEFINED, Ipam, NetworkRecord
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _BRIDGE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
@@ -42,9 +43,15 @@ class _Request(msgspec.Struct, rename="pascal"):
     labels: dict[str, str] | None = None
 
 
-def parse(body: Any) -> NetworkRecord:
+def no_configuration(name: str) -> NetworkRecord:
+    """Where there are no settings for other networks. Raises NotFound."""
+    raise NotFound(f"network {name} not found")
+
+
+def parse(body: Any, configuration: Callable[[str], NetworkRecord] = no_configuration) -> NetworkRecord:
     """The network that is asked for; subnets that were not given are still missing.
 
+    `configuration` gives the settings for other networks that `ConfigFrom` names (NotFound, InvalidInput).
     Raises InvalidInput, Forbidden (predefined names), NotFound (unknown drivers), Unavailable.
     """
     try:
@@ -55,15 +62,15 @@ def parse(body: Any) -> NetworkRecord:
     driver = asked.driver or BRIDGE
     if driver in ("host", "null", "none"):
         raise Forbidden(f'only one instance of "{"null" if driver != "host" else driver}" network is allowed')
-    if driver != BRIDGE:
+    if driver not in (BRIDGE, MACVLAN):
         raise NotFound(
             f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found',
-            hint="this daemon has the drivers bridge, host and null",
+            hint="this daemon has the drivers bridge, macvlan, host and null",
         )
     if asked.scope not in ("", None, "local"):
         raise Unavailable(f"a network of scope {asked.scope} needs a swarm, which this daemon has not")
-    if asked.ingress or asked.config_only or (asked.config_from or {}).get("Network"):
-        raise Unavailable("ingress, config-only and config-from networks are not supported")
+    if asked.ingress:
+        raise Unavailable("an ingress network needs a swarm, which this daemon has not")
     ipam = asked.ipam or _IpamRequest()
     if ipam.driver not in ("", None, "default"):
         raise NotFound(f'could not find plugin {ipam.driver} in v1 plugin registry: plugin "{ipam.driver}" not found')
@@ -71,6 +78,7 @@ def parse(body: Any) -> NetworkRecord:
         id=secrets.token_hex(32),
         name=asked.name,
         created=time.time_ns(),
+        driver=driver,
         ipv4=asked.enable_ipv4 is not False,
         ipv6=bool(asked.enable_ipv6),
         internal=bool(asked.internal),
@@ -80,12 +88,40 @@ def parse(body: Any) -> NetworkRecord:
         options=asked.options or {},
         labels=asked.labels or {},
     )
+    source = (asked.config_from or {}).get("Network") or ""
+    if source:
+        _take_over(record, source, configuration, config_only=bool(asked.config_only))
+    elif asked.config_only:
+        record.config_only, record.driver = True, "null"
     _check_options(record)
     _check_ipam(record)
     record.own_subnet = record.subnet(4) is not None
     record.own_subnet6 = record.subnet(6) is not None
-    record.bridge = record.text("bridge.name") or f"br-{record.id[:12]}"
+    if record.driver == BRIDGE:
+        record.bridge = record.text("bridge.name") or f"br-{record.id[:12]}"
+    elif record.driver == MACVLAN and not record.options.get("parent"):
+        record.bridge = f"dm-{record.id[:12]}"
+        record.internal = True
     return record
+
+
+def _take_over(
+    record: NetworkRecord, source: str, configuration: Callable[[str], NetworkRecord], *, config_only: bool
+) -> None:
+    """Settings of another network. Raises InvalidInput when there are own ones of the same kind, NotFound."""
+    if config_only:
+        raise InvalidInput("a configuration-only network cannot be made from another one")
+    if record.ipam or record.ipam_options or record.options:
+        raise InvalidInput(
+            f"network {record.name} takes its configuration from {source}: it has no driver options and no IPAM "
+            "configuration of its own"
+        )
+    settings = configuration(source)
+    record.config_from = settings.name
+    record.ipv4, record.ipv6 = settings.ipv4, settings.ipv6
+    record.ipam = [msgspec.structs.replace(one) for one in settings.ipam]
+    record.ipam_options, record.options = settings.ipam_options, dict(settings.options)
+    record.labels = {**settings.labels, **record.labels}
 
 
 def _check_name(name: str) -> None:
@@ -100,6 +136,9 @@ def _check_name(name: str) -> None:
 
 
 def _check_options(record: NetworkRecord) -> None:
+    mode = record.options.get("macvlan_mode", "")
+    if record.driver == MACVLAN and mode not in ("", "bridge", "private", "vepa", "passthru"):
+        raise InvalidInput(f"unknown macvlan mode '{mode}'", hint="it is bridge, private, vepa or passthru")
     for key, value in record.options.items():
         name = key.removeprefix(_PREFIX) if key.startswith(_PREFIX) else ""
         if name in _SWITCHES and value.lower() not in ("true", "false", "1", "0", "t", "f", ""):
@@ -126,7 +165,7 @@ def _check_ipam(record: NetworkRecord) -> None:
         except ValueError as error:
             raise InvalidInput(f"invalid network config: invalid subnet {one.subnet}: {error}") from None
         if subnet.version in seen:
-            raise Unavailable(f"a bridge network has one IPv{subnet.version} subnet at most")
+            raise Unavailable(f"a network has one IPv{subnet.version} subnet at most")
         seen.add(subnet.version)
         if subnet.version == 6 and not record.ipv6:
             raise InvalidInput(f"invalid network config: {subnet} needs IPv6 to be enabled (--ipv6)")

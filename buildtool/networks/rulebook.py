@@ -11,7 +11,7 @@ from buildtool.errors import BuildtoolError
 from buildtool.networks import rules
 from buildtool.networks.conntrack import forget_datagrams
 from buildtool.networks.firewall import Firewall
-from buildtool.networks.model import Endpoint, Sandbox
+from buildtool.networks.model import BRIDGE, Endpoint, Sandbox
 from buildtool.networks.network import Network
 
 log = logging.getLogger("buildtool.networks")
@@ -55,7 +55,7 @@ class RuleBook:
     async def reload(self, networks: Iterable[Network]) -> None:
         """Put the whole table in place, for all networks that are ready and all in them; without any it goes."""
         async with self._lock:
-            ready = [network for network in networks if network.ready]
+            ready = [network for network in networks if network.ready and network.record.driver == BRIDGE]
             sandboxes = {box.id: box for network in ready for box, _ in network.members.values()}
             found = [target for box in sandboxes.values() for target in targets(box)]
             bridges = [network.rules() for network in ready]
@@ -97,7 +97,7 @@ def targets(sandbox: Sandbox, endpoint: Endpoint | None = None) -> list[rules.Ta
     found = []
     for port in sandbox.ports:
         version = 6 if ":" in port.host_ip else 4
-        end = endpoint or sandbox.gateway_endpoint(version)
+        end = endpoint or sandbox.publishing_endpoint(version)
         address = (end.address6 if version == 6 else end.address) if end is not None else ""
         if address:
             found.append(rules.Target(port, address))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -14,12 +14,14 @@ import msgspec
 from buildtool.aio import offload
 from buildtool.cache import Store
 from buildtool.cache.overlay import in_user_namespace
-from buildtool.errors import BuildtoolError, Conflict, Forbidden, NotFound, Unavailable
+from buildtool.errors import BuildtoolError, Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from buildtool.networks import addresses, kernel, request
+from buildtool.networks.departures import Departures
 from buildtool.networks.directory import Directory
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import (
     BRIDGE,
+    MACVLAN,
     PREDEFINED,
     Endpoint,
     EndpointRequest,
@@ -29,15 +31,12 @@ from buildtool.networks.model import (
     Sandbox,
 )
 from buildtool.networks.names import NameServers
-from buildtool.networks.netlink import Netlink
 from buildtool.networks.netlink import Network as Subnet
 from buildtool.networks.network import Network
 from buildtool.networks.publish import Publisher
 from buildtool.networks.rulebook import RuleBook
 
 log = logging.getLogger("buildtool.networks")
-_POLL = 0.02
-_POLLS = 15
 
 Publish = Callable[[str, str, Mapping[str, str]], None]
 
@@ -56,7 +55,7 @@ class Networks:
         self._publisher = Publisher()
         self._resolvers = NameServers(self._firewall, self._networks_of)
         self._rules = RuleBook(self._firewall, self._names.table)
-        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._departures = Departures()
         self.publish: Publish = lambda action, id, attributes: None
         self.warning = ""
         """What keeps containers from reaching others although everything is set up; for users."""
@@ -79,7 +78,7 @@ class Networks:
 
     async def subnets(self, network: Network) -> list[Ipam]:
         """Its subnets; of one that no container has needed yet, those it would have now."""
-        if network.record.ipam or self.refusal:
+        if network.record.ipam or network.record.config_only or self.refusal:
             return network.record.ipam
         return await offload(self._tentative, network)
 
@@ -96,17 +95,19 @@ class Networks:
 
     async def create(self, body: Any) -> tuple[str, str]:
         """POST /networks/create: the id and a warning. Raises InvalidInput, Conflict, Forbidden, Unavailable."""
-        record = request.parse(body)
+        record = request.parse(body, self._configuration)
         if self.refusal:
             raise Unavailable(f"cannot create network {record.name}: {self.refusal}")
         if any(one.name == record.name for one in self):
             raise Conflict(f"network with name {record.name} already exists")
-        if any(one.record.bridge == record.bridge for one in self):
-            raise Conflict(f"cannot create network {record.name}: the bridge {record.bridge} is in use")
+        self._check_base(record)
         network = Network(record)
         self._directory.add(network)
         try:
-            await self._make_ready(network)
+            if record.config_only:
+                await offload(self._directory.store, network)
+            else:
+                await self._make_ready(network)
         except BaseException:
             self._directory.discard(network)
             await offload(self._directory.delete, network)
@@ -126,12 +127,14 @@ class Networks:
                 users = ", ".join(f'name:"{box.name}" id:"{end.id[:12]}"' for box, end in network.members.values())
                 what = f"network {network.name} id {network.id} has active endpoints"
                 raise Forbidden(f"error while removing network: {what} ({users})")
+            if any(one.record.config_from == network.name for one in self if network.record.config_only):
+                raise Forbidden(f"configuration network {network.name!r} is in use")
             self._directory.discard(network)
             await offload(self._directory.delete, network)
             if network.ready:
                 network.ready = False
                 await self._rules.reload(self)
-                await offload(kernel.remove_bridge, network.record)
+                await offload(kernel.remove_base, network.record)
         self.publish("destroy", network.id, {"name": network.name, "type": network.record.driver})
 
     # Joining and leaving
@@ -151,9 +154,9 @@ class Networks:
         try:
             for asked in requests:
                 await self._enter(sandbox, asked)
-            gateway = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
-            if gateway is not None and ports:
-                self._reserve(sandbox, gateway, ports)
+            publishing = sandbox.publishing_endpoint(4) or sandbox.publishing_endpoint(6)
+            if publishing is not None and ports:
+                self._reserve(sandbox, publishing, ports)
         except BaseException:
             await self.leave(sandbox)
             raise
@@ -178,7 +181,7 @@ class Networks:
 
     async def connect(self, sandbox: Sandbox, pid: int, asked: EndpointRequest) -> Endpoint:
         """Join one more network while the container runs."""
-        before = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
+        before = _Ways.of(sandbox)
         endpoint = await self._enter(sandbox, asked)
         try:
             await self._plug(sandbox, [endpoint], pid)
@@ -195,11 +198,11 @@ class Networks:
         endpoint = sandbox.endpoint(network_id)
         if endpoint is None:
             return
-        before = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
-        if before is endpoint and sandbox.ports:
+        before = _Ways.of(sandbox)
+        if before.ports is endpoint and sandbox.ports:
             await self._rules.remove_ports(sandbox)
         sandbox.endpoints.remove(endpoint)
-        await offload(kernel.delete_links, [endpoint.host_interface])
+        await offload(kernel.unplug, endpoint, pid)
         self._depart(sandbox, endpoint)
         if pid:
             await self._gateway_changed(sandbox, pid, before)
@@ -239,7 +242,7 @@ class Networks:
         for network in self:
             if network.members and not network.ready:
                 try:
-                    await offload(kernel.make_bridge, network.record, self._names)
+                    await offload(kernel.make_base, network.record, self._names)
                     network.ready = True
                 except BuildtoolError as error:
                     log.error("network %s cannot be restored: %s", network.name, error)
@@ -259,7 +262,7 @@ class Networks:
         """Let go. While no container is connected, nothing stays in the kernel; otherwise everything goes on."""
         self._resolvers.close_all()
         self._publisher.close()
-        await asyncio.gather(self._rules.close(), *self._leaving.values(), return_exceptions=True)
+        await asyncio.gather(self._rules.close(), self._departures.all())
         ready = [network for network in self if network.ready]
         if ready and not any(network.members for network in self):
             try:
@@ -287,42 +290,67 @@ class Networks:
             return
         if network.id not in self._directory:
             raise NotFound(f"network {network.name} not found")
-        await offload(self._make_bridge, network)
+        await offload(self._make_base, network)
         network.ready = True
         try:
             await self._rules.reload(self)
         except BaseException:
             network.ready = False
-            await offload(kernel.remove_bridge, network.record)
+            await offload(kernel.remove_base, network.record)
             raise
         self.warning = await self._rules.foreign_drops()
 
-    def _make_bridge(self, network: Network) -> None:
+    def _make_base(self, network: Network) -> None:
         with kernel.exclusive():
             network.choose_subnets(self._taken(network))
-            kernel.make_bridge(network.record, self._names)
+            kernel.make_base(network.record, self._names)
         self._directory.store(network)
 
     def _taken(self, network: Network) -> list[Subnet]:
-        others = [subnet for other in self if other is not network for subnet in other.subnets()]
-        taken = [*kernel.taken_subnets(without=network.record.bridge), *others]
+        real = (other for other in self if other is not network and not other.record.config_only)
+        others = [subnet for other in real for subnet in other.subnets()]
+        record = network.record
+        if record.driver == MACVLAN and record.own_subnet:
+            return others  # its containers are in the network of the machine
+        taken = [*kernel.taken_subnets(without=record.bridge), *others]
         if not network.record.default and not self.get(BRIDGE).record.ipam:
             taken.append(addresses.choose_pool(taken))  # the one that the default network will have
         return taken
 
     async def _enter(self, sandbox: Sandbox, asked: EndpointRequest) -> Endpoint:
         network = self.get(asked.network)
+        if network.record.config_only:
+            raise Forbidden(f"cannot connect to network {network.name}: it is a configuration for other networks")
         await self._make_ready(network)
         for address in filter(None, (asked.ipv4, asked.ipv6)):
-            leaving = self._leaving.get(f"{network.id} {address}")
-            if leaving is not None:
-                await asyncio.wait([leaving])
+            await self._departures.wait_for(network, address)
         used = {endpoint.interface for endpoint in sandbox.endpoints}
         prefix = network.record.text("container_iface_prefix") or "eth"
-        interface = next(name for number in range(1000) if (name := f"{prefix}{number}") not in used)
-        return network.enter(sandbox, asked, interface, self._names.veth())
+        interface = asked.interface or next(n for i in range(1000) if (n := f"{prefix}{i}") not in used)
+        if interface in used:
+            raise InvalidInput(f"invalid endpoint settings: the interface {interface} is there already")
+        host_interface = self._names.veth() if network.record.driver == BRIDGE else ""
+        return network.enter(sandbox, asked, interface, host_interface)
+
+    def _check_base(self, record: NetworkRecord) -> None:
+        """Raises Conflict when another network has the interface that this one wants for itself."""
+        for one in self:
+            if record.bridge and one.record.bridge == record.bridge:
+                raise Conflict(f"cannot create network {record.name}: the bridge {record.bridge} is in use")
+            if record.driver == one.record.driver == MACVLAN and record.base == one.record.base:
+                raise Conflict(f"network {one.name} is already using parent interface {record.base}")
+
+    def _configuration(self, name: str) -> NetworkRecord:
+        """The settings for other networks of that name. Raises NotFound, InvalidInput."""
+        record = self.get(name).record
+        if not record.config_only:
+            raise InvalidInput(f"network {name} is not a configuration network")
+        return record
 
     def _reserve(self, sandbox: Sandbox, endpoint: Endpoint, ports: Sequence[PortRequest]) -> None:
+        address = self.get(endpoint.network_id).record.text("bridge.host_binding_ipv4")
+        if address not in ("", "0.0.0.0"):
+            ports = [replace(port, host_ip=port.host_ip or address) for port in ports]
         try:
             self._publisher.reserve(sandbox, ports)
         except BuildtoolError as error:
@@ -347,7 +375,7 @@ class Networks:
         """Whether somebody has removed a bridge behind our back; it is made again then."""
         bridges, _ = await offload(kernel.own_links, self._names)
         present = {link.name for link in bridges}
-        lost = [identity for identity, record in records.items() if record.bridge not in present]
+        lost = [i for i, record in records.items() if record.bridge and record.bridge not in present]
         for identity in lost:
             self.get(identity).ready = False
         return bool(lost)
@@ -356,40 +384,29 @@ class Networks:
         network = self._directory.find(endpoint.network_id)
         if network is None:
             return
-        network.leave(sandbox, endpoint)
-        key = f"{network.id} {endpoint.address or endpoint.address6}"
-        task = asyncio.get_running_loop().create_task(self._free_when_gone(network, endpoint))
-        self._leaving[key] = task
-        task.add_done_callback(lambda done: self._leaving.pop(key, None) if self._leaving.get(key) is done else None)
+        self._departures.begin(network, sandbox, endpoint)
 
-    async def _free_when_gone(self, network: Network, endpoint: Endpoint) -> None:
-        """An address goes to nobody else while the old interface may still answer for it."""
-        for _ in range(_POLLS):
-            if not await offload(_exists, endpoint.host_interface):
-                break
-            await asyncio.sleep(_POLL)
-        else:
-            with contextlib.suppress(OSError):
-                await offload(kernel.delete_links, [endpoint.host_interface])
-        network.free(endpoint)
-
-    async def _gateway_changed(self, sandbox: Sandbox, pid: int, before: Endpoint | None) -> None:
+    async def _gateway_changed(self, sandbox: Sandbox, pid: int, before: _Ways) -> None:
         """The default route and the published ports follow the endpoint that is the gateway's now."""
-        after = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
-        if after is before:
-            return
-        still = before if before in sandbox.endpoints else None
-        await offload(kernel.move_default_route, pid, still, after)
-        if sandbox.ports:
-            if still is not None:
-                await self._rules.remove_ports(sandbox, still)
+        after = _Ways.of(sandbox)
+        if after.gateway is not before.gateway:
+            still = before.gateway if before.gateway in sandbox.endpoints else None
+            await offload(kernel.move_default_route, pid, still, after.gateway)
+        if sandbox.ports and after.ports is not before.ports:
+            if before.ports in sandbox.endpoints:
+                await self._rules.remove_ports(sandbox, before.ports)
             await self._rules.add_ports(sandbox)
             self._publisher.serve(sandbox)
 
 
-def _exists(name: str) -> bool:
-    try:
-        with Netlink() as netlink:
-            return netlink.link(name) is not None
-    except OSError:
-        return False
+@dataclass(frozen=True)
+class _Ways:
+    """Where a container's packets go, and where its published ports come from."""
+
+    gateway: Endpoint | None
+    ports: Endpoint | None
+
+    @classmethod
+    def of(cls, sandbox: Sandbox) -> _Ways:
+        gateway = sandbox.gateway_endpoint(4) or sandbox.gateway_endpoint(6)
+        return cls(gateway, sandbox.publishing_endpoint(4) or sandbox.publishing_endpoint(6))

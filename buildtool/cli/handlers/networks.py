@@ -135,8 +135,6 @@ def rm(call: Call) -> int:
 
 def connect(call: Call) -> int:
     """Connect a container to a network."""
-    if call.texts("link"):
-        raise InvalidInput("--link is not supported: containers on a network find each other by name")
     addresses = {
         "IPv4Address": call.text("ip"),
         "IPv6Address": call.text("ip6"),
@@ -145,6 +143,7 @@ def connect(call: Call) -> int:
     settings = {
         "IPAMConfig": {key: value for key, value in addresses.items() if value} or None,
         "Aliases": call.texts("alias") or None,
+        "Links": call.texts("link") or None,
         "DriverOpts": key_value_map(call.texts("driver-opt")) or None,
         "GwPriority": call.number("gw-priority") or 0,
     }
