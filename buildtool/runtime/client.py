@@ -24,7 +24,7 @@ from buildtool.runtime import syscalls
 from buildtool.runtime.bundle import Bundle, ExitStatus, Rootfs
 from buildtool.runtime.cgroups import DEFAULT_PARENT, Cgroup, Hierarchies
 from buildtool.runtime.control import Connection, connect_shim
-from buildtool.runtime.task import Task, exit_status
+from buildtool.runtime.task import Attachment, Task, exit_status
 
 _CONFIG_NAME, _EXIT_NAME, _SOCKET_NAME, _GROUP_NAME = "config.json", "exit.json", "shim.sock", "cgroup"
 _BOOT = (
@@ -70,14 +70,15 @@ class Runtime:
             process, self._spawner = self._spawner, None
             await asyncio.to_thread(_reap, process)
 
-    async def create(self, bundle: Bundle) -> Task:
-        """Make the container up to the moment before its program is executed.
+    async def create(self, bundle: Bundle, *, attach: bool = False, start: bool = False) -> Task:
+        """Make the container up to the moment before its program is executed, or (`start`) up to its execution.
 
-        Raises CommandNotFound, CommandNotExecutable or BuildtoolError with the texts that clients know; nothing is
-        left then but the bundle's directory. When it is cancelled, what was half made is ended first: whoever removes
-        the directory afterwards finds nobody who still writes into it.
+        With `attach` the task's `stream` has all of its output from the beginning: one way to and fro instead of
+        three. Raises CommandNotFound, CommandNotExecutable or BuildtoolError with the texts that clients know; nothing
+        is left then but the bundle's directory. When it is cancelled, what was half made is ended first: whoever
+        removes the directory afterwards finds nobody who still writes into it.
         """
-        making = asyncio.create_task(self._make(bundle))
+        making = asyncio.create_task(self._make(bundle, attach=attach, start=start))
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -87,37 +88,45 @@ class Runtime:
                 await asyncio.wait([asyncio.create_task(making.result().delete())])
             raise
 
-    async def _make(self, bundle: Bundle) -> Task:
-        request = self._prepare(bundle)
+    async def _make(self, bundle: Bundle, *, attach: bool, start: bool) -> Task:
+        request = self._prepare(bundle) | {"start": start}
         try:
-            return await self._create(bundle, request)
+            return await self._create(bundle, request, attach=attach)
         except NotFound:  # the spawner died before it forked the shim
             pass
         try:
-            return await self._create(bundle, request)
+            return await self._create(bundle, request, attach=attach)
         except NotFound:
             log = self._run_dir / "spawner.log"
             raise BuildtoolError(f"the container's shim died while it made the container; see {log}") from None
 
-    async def _create(self, bundle: Bundle, request: dict[str, Any]) -> Task:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
+    async def _create(self, bundle: Bundle, request: dict[str, Any], *, attach: bool) -> Task:
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(1 + attach)]
+        ours = [pair[0] for pair in pairs]
         try:
-            with theirs:
-                await self._send(request, theirs)
-            connection = await Connection.open(ours)
+            for one in ours:
+                one.setblocking(False)
+            try:
+                await self._send(request, [theirs for _, theirs in pairs])
+            finally:
+                for _, theirs in pairs:
+                    theirs.close()
+            connection = Connection(ours[0])
         except BaseException:
-            ours.close()
+            for one in ours:
+                one.close()
             raise
+        stream = Attachment(ours[1]) if attach else None
         try:
             state = await connection.first_answer()
-        except BuildtoolError:
-            await connection.ended  # the shim says why and ends
-            raise
-        except BaseException:
+        except BaseException as error:
+            if stream is not None:
+                stream.close()
+            if isinstance(error, BuildtoolError):
+                await connection.ended  # the shim says why and ends
             connection.close()
             raise
-        return Task(bundle.id, bundle.directory, connection, state)
+        return Task(bundle.id, bundle.directory, connection, state, stream)
 
     async def reattach(self, bundle_dir: Path) -> Task | ExitStatus | None:
         """Find a started container again: a Task while it lives, else how it ended.
@@ -125,7 +134,7 @@ class Runtime:
         None when it died with its shim without a record; what was left of it is killed and cleaned up then.
         """
         for _attempt in range(3):
-            connection = await connect_shim(bundle_dir)
+            connection = connect_shim(bundle_dir)
             if connection is not None:
                 try:
                     state = await connection.call("state")
@@ -193,13 +202,14 @@ class Runtime:
             self._filters[key] = program
         return program
 
-    async def _send(self, request: dict[str, Any], control: socket.socket) -> None:
+    async def _send(self, request: dict[str, Any], connections: list[socket.socket]) -> None:
         memory = os.memfd_create("request", os.MFD_CLOEXEC)
         try:
             data = msgspec.json.encode(request)
             os.write(memory, data)
             os.lseek(memory, 0, os.SEEK_SET)
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [control.fileno(), memory]))]
+            fds = array.array("i", [memory, *(connection.fileno() for connection in connections)])
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
             for _attempt in range(2):
                 await self._ensure_spawner()
                 assert self._socket is not None

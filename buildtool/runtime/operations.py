@@ -12,7 +12,7 @@ from buildtool.runtime.child import Child, Stdio
 from buildtool.runtime.exec import exec_init
 from buildtool.runtime.process import OTHER, StartError
 from buildtool.runtime.shim_server import Control
-from buildtool.runtime.streams import Client
+from buildtool.runtime.streams import Client, Input
 
 if TYPE_CHECKING:
     from buildtool.runtime.shim import Shim
@@ -57,6 +57,20 @@ class Operations:
             "warnings": shim.cgroup.warnings,
             "tty": shim.main.tty,
         }
+
+    def tell_created(self, creator: Control) -> None:
+        """Answer the creation; when it asks for the start as well, once the program is executed."""
+
+        def done(error: StartError | None) -> None:
+            if error is None:
+                creator.answer({"id": 0}, self.state() | {"created": self._shim.main.created})
+            else:
+                creator.refuse({"id": 0}, error)
+
+        if self._shim.request.get("start"):
+            self._shim.main.start(done)
+        else:
+            done(None)
 
     def _process(self, request: Spec) -> Child:
         name = request.get("process") or ""
@@ -174,13 +188,19 @@ class Operations:
             raise StartError("gone", "the process has ended")
         streams = {number for number, key in ((1, "stdout"), (2, "stderr")) if request.get(key)}
         stdin = child.input if request.get("stdin") else None
-        shim.clients += 1
-        client = Client(shim.loop, shim.server.release(control), child.output, stdin, streams)
-        client.on_gone = self._client_gone
+        client = self.join(shim.server.release(control), child, stdin, streams)
         if stdin is not None and not child.tty and (child is not shim.main or shim.request.get("stdin_once")):
             client.on_stdin_end = stdin.close
         client.greet(json.dumps({"id": request["id"], "ok": {}}).encode() + b"\n")
         client.feed(control.buffer)
+
+    def join(self, connection: socket.socket, child: Child, stdin: Input | None, streams: set[int]) -> Client:
+        """Make a connection one of a process's streams."""
+        connection.setblocking(False)
+        self._shim.clients += 1
+        client = Client(self._shim.loop, connection, child.output, stdin, streams)
+        client.on_gone = self._client_gone
+        return client
 
     def _client_gone(self) -> None:
         self._shim.clients -= 1

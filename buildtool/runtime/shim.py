@@ -47,6 +47,7 @@ class Shim:
         hierarchies: Hierarchies,
         identity: Identity,
         warm: Warm | None = None,
+        stream: socket.socket | None = None,
     ) -> None:
         self.request = request = read_request(request_fd)
         self._request_fd = request_fd
@@ -63,6 +64,7 @@ class Shim:
         self._directory: str = request["directory"]
         self.server = Server(self.loop, self._directory)
         self._first_control = control
+        self._stream = stream
         self._own_pid_namespace = True
         self._gone = False
         self._endings = 0
@@ -101,7 +103,9 @@ class Shim:
         self.server.dropped = self._on_dropped
         self._creator = self.server.add(self._first_control)
         self._creator.subscribed = True
-        self._creator.answer({"id": 0}, operations.state() | {"created": self.main.created})
+        if self._stream is not None:
+            operations.join(self._stream, self.main, None, {1, 2})
+        operations.tell_created(self._creator)
 
     def _adopt_cgroup(self, path: str, resources: Spec) -> None:
         self.cgroup.adopt(path, resources)

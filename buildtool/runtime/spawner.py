@@ -1,9 +1,9 @@
 # ruff: noqa: PTH123
 """The spawner: a small single-threaded fork server; each request becomes a shim, or goes to one that waits.
 
-Run as `python -m buildtool.runtime.spawner FD`. A request on that SOCK_SEQPACKET socket carries two descriptors: the
-control connection of the shim to be, and a memory file with the request as JSON. It ends when the daemon closes the
-socket; its shims live on.
+Run as `python -m buildtool.runtime.spawner FD`. A request on that SOCK_SEQPACKET socket carries descriptors: a memory
+file with the request as JSON, the control connection of the shim to be, and perhaps one for the container's output.
+It ends when the daemon closes the socket; its shims live on.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from buildtool.runtime.warm import Warm, descriptors, sweep
 
 _NAME, _WAITING_NAME = b"buildtool-shim", b"buildtool-warm"
 _READY = 3  # shims that wait
+_FDS = socket.CMSG_SPACE(3 * 4)
 _PAUSE_MS = 4  # the one just asked for needs the processors more
 
 
@@ -71,12 +72,12 @@ class Spawner:
             if not waiting.poll(_PAUSE_MS if len(self._ready) < _READY else None):
                 self._add()
                 continue
-            data, ancillary, _flags, _address = self._server.recvmsg(64, socket.CMSG_SPACE(8))
+            data, ancillary, _flags, _address = self._server.recvmsg(64, _FDS)
             if not data:
                 break
             fds = descriptors(ancillary)
             if data != b"warm" or not self._give(fds):
-                self._fork(partial(self._shim, fds[0], fds[1], None))
+                self._fork(partial(self._shim, fds, None))
             for fd in fds:
                 os.close(fd)
         for one in self._ready:
@@ -127,19 +128,18 @@ class Spawner:
             warm = Warm(self._hierarchies, self._identity)
         except OSError:  # whatever it is, a start without preparation tells it to who asks for a container
             os._exit(0)
-        data, ancillary, _flags, _address = requests.recvmsg(64, socket.CMSG_SPACE(8))
+        data, ancillary, _flags, _address = requests.recvmsg(64, _FDS)
         if not data:
             warm.discard()
             os._exit(0)
         requests.close()
-        control, request = descriptors(ancillary)
-        self._shim(control, request, warm)
+        self._shim(descriptors(ancillary), warm)
 
-    def _shim(self, control_fd: int, request_fd: int, warm: Warm | None) -> None:
+    def _shim(self, fds: list[int], warm: Warm | None) -> None:
         sc.set_name(_NAME)
-        os.set_inheritable(control_fd, False)
-        control = socket.socket(fileno=control_fd)
-        Shim(request_fd, control, self._hierarchies, self._identity, warm).run()
+        request_fd, *connections = fds
+        control, *streams = [socket.socket(fileno=fd) for fd in connections]
+        Shim(request_fd, control, self._hierarchies, self._identity, warm, *streams).run()
 
 
 def _protect() -> None:

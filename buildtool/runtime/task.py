@@ -33,7 +33,7 @@ class Attachment:
     `close`.
     """
 
-    def __init__(self, connection: socket.socket, early: bytes) -> None:
+    def __init__(self, connection: socket.socket, early: bytes = b"") -> None:
         self._connection = connection
         self._early = early
         self._loop = asyncio.get_running_loop()
@@ -161,9 +161,13 @@ class ExecTask(_Process):
 class Task(_Process):
     """One container, from created to gone."""
 
-    def __init__(self, id: str, directory: Path, connection: Connection, state: Message) -> None:
+    def __init__(
+        self, id: str, directory: Path, connection: Connection, state: Message, stream: Attachment | None = None
+    ) -> None:
         super().__init__("", state["pid"], directory, connection, tty=bool(state.get("tty")))
         self.id = id
+        self.stream = stream
+        """What `Runtime.create` attached: all of the output. Closed by whoever asked for it, and by `delete`."""
         self.started = bool(state["started"])
         self.paused = bool(state["paused"])
         self.warnings: list[str] = list(state.get("warnings") or [])
@@ -217,6 +221,8 @@ class Task(_Process):
 
         Attached clients that have not read everything yet still get the rest.
         """
+        if self.stream is not None:
+            self.stream.close()
         if not self._exit.done():
             with contextlib.suppress(NotFound):
                 await self.signal(signals.SIGKILL)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Builder:
                 directory,
                 CacheMounts(store.root / "mounts"),
                 SharedFiles(directory / "shared"),
-                self._later,
+                self._go_on,
                 self._networks,
             ),
             flights=Flights[StepResult](),
@@ -250,7 +250,10 @@ class Builder:
         return await offload(add)
 
     def _later(self, work: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        task = asyncio.create_task(offload(work, *args, **kwargs))
+        self._go_on(offload(work, *args, **kwargs))
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

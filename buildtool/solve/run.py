@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from buildtool.aio import offload
 from buildtool.cache import SnapshotId
 from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFound, StepFailed
 from buildtool.graph import Exec, Node
@@ -62,22 +64,31 @@ async def execute_run(
         caches = await context.cache_mounts.acquire_all(context.store, node, chains, stack)
         sandbox = await context.networks.join(step.network, node, stack)
         room = await acquire(Room.open, Room.close, context, request, node, chains, caches, sandbox)
+        task: Task | None = None
         try:
             for agent in room.agents:
                 await stack.enter_async_context(agent)
             try:
-                created = await _command(context, request, room, node, listener, sandbox, usage)
+                task = await _command(context, request, room, node, listener, sandbox, usage)
             except StepFailed as error:
                 if error.where is not None:
                     error.where = whole_span(request.dockerfile, error.where)
                 await visit_failed(context, request, node, room)
                 raise
-            snapshot = await to_end(room.commit, created)
+            snapshot = await to_end(room.commit, task.created)
         except BaseException:
+            if task is not None:
+                await end(task)
             await to_end(room.close)
             raise
-        context.later(room.close)
+        context.background(_leave(task, room))
         return snapshot
+
+
+async def _leave(task: Task, room: Room) -> None:
+    """A program that has ended keeps no step waiting for what is left of its container."""
+    await end(task)
+    await offload(room.close)
 
 
 async def _command(
@@ -88,19 +99,20 @@ async def _command(
     listener: Listener,
     sandbox: Sandbox | None,
     usage: Usage | None,
-) -> list[str]:
-    """Run the command; the mount points that were made. Raises StepFailed."""
+) -> Task:
+    """Run the command; its container, which has ended well but is still to be removed. Raises StepFailed."""
     step = node.step
     assert isinstance(step, Exec)
     tail = Tail()
     try:
         async with asyncio.timeout(step.execution.timeout / 1e9 or None):
-            status, created = await _run(context, room, node, listener, sandbox, usage, tail)
+            task, status = await _run(context, room, node, listener, sandbox, usage, tail)
     except TimeoutError:
         raise timed_out(node, tail) from None
     if status.code != 0:
+        await end(task)
         raise failure(node, status, tail, request.memory)
-    return created
+    return task
 
 
 async def _run(
@@ -111,26 +123,33 @@ async def _run(
     sandbox: Sandbox | None,
     usage: Usage | None,
     tail: Tail,
-) -> tuple[ExitStatus, list[str]]:
+) -> tuple[Task, ExitStatus]:
     try:
-        task = await context.runtime.create(room.bundle)
-    except (CommandNotFound, CommandNotExecutable) as error:
-        raise StepFailed(error.message, exit_code_of_step=error.exit_code, where=node.span) from error
+        task = await context.runtime.create(room.bundle, attach=True, start=sandbox is None)
     except BuildtoolError as error:
-        raise StepFailed(error.message, where=node.span, hint=error.hint) from error
+        raise _not_started(node, error) from error
+    assert task.stream is not None
     try:
-        await context.networks.plug(sandbox, task.pid, node)
-        async with await task.attach(stdin=False, stdout=True, stderr=True) as attachment:
-            try:
-                await task.start()
-            except (CommandNotFound, CommandNotExecutable) as error:
-                raise StepFailed(error.message, exit_code_of_step=error.exit_code, where=node.span) from error
+        with contextlib.closing(task.stream) as stream:
+            if sandbox is not None:
+                await context.networks.plug(sandbox, task.pid, node)
+                try:
+                    await task.start()
+                except BuildtoolError as error:
+                    raise _not_started(node, error) from error
             watch = asyncio.create_task(usage.watch(task)) if usage is not None else None
             try:
-                await follow(attachment, tail, listener, room.hidden)
+                await follow(stream, tail, listener, room.hidden)
             finally:
                 if watch is not None:
                     watch.cancel()
-        return await task.wait(), task.created
-    finally:
+        return task, await task.wait()
+    except BaseException:
         await end(task)
+        raise
+
+
+def _not_started(node: Node, error: BuildtoolError) -> StepFailed:
+    if isinstance(error, CommandNotFound | CommandNotExecutable):
+        return StepFailed(error.message, exit_code_of_step=error.exit_code, where=node.span)
+    return StepFailed(error.message, where=node.span, hint=error.hint)

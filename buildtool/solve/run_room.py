@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,14 @@ _SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
 
 @dataclass
 class RunContext:
-    """What all RUN steps of a daemon share. `later` runs a blocking function in the background."""
+    """What all RUN steps of a daemon share. `background` lets something go on that nobody waits for."""
 
     store: Store
     runtime: Runtime
     directory: Path
     cache_mounts: CacheMounts
     shared: SharedFiles
-    later: Callable[[Callable[[], None]], None]
+    background: Callable[[Coroutine[Any, Any, None]], None]
     networks: RunNetworks
 
 
