@@ -14,8 +14,10 @@ from typing import Any
 from buildtool.containers import limits, links, ports
 from buildtool.containers.model import Config, HostConfig, PortBinding, decode
 from buildtool.containers.restart import check_policy
+from buildtool.containers.signals import parse_signal
 from buildtool.errors import InvalidInput, Unavailable
 from buildtool.oci import ContainerConfig, HealthConfig
+from buildtool.runtime.spec import capability_set
 
 LOG_DRIVERS = ("json-file", "local", "none")
 _MILLISECOND = 1_000_000
@@ -63,7 +65,8 @@ def merge(config: Config, image: ContainerConfig | None) -> None:
     exposed = {**(config.exposed_ports or {}), **(image.exposed_ports or {})}
     config.exposed_ports = {ports.canonical(port): {} for port in exposed} or None
     set_by_user = {entry.partition("=")[0] for entry in config.env or ()}
-    config.env = (config.env or []) + [e for e in image.env or () if e.partition("=")[0] not in set_by_user]
+    inherited = [e for e in image.env or () if e.partition("=")[0] not in set_by_user]
+    config.env = (config.env or []) + inherited if config.env is not None or inherited else None
     config.labels = {**(image.labels or {}), **(config.labels or {})}
     if not config.entrypoint:
         if not config.cmd:
@@ -145,6 +148,8 @@ def _check_config(config: Config) -> None:
         raise InvalidInput(f"invalid hostname or domainname: {config.hostname or config.domainname}: longer than 63")
     if config.stop_timeout is not None and config.stop_timeout < -1:
         raise InvalidInput(f"invalid stop timeout {config.stop_timeout}: it is -1 (wait for ever) or more")
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
     _check_health(config.healthcheck)
 
 
@@ -206,6 +211,7 @@ def _check_host(config: Config, host: HostConfig) -> None:
     if len(host.console_size) != 2:
         raise InvalidInput("invalid HostConfig: ConsoleSize has two members, height and width")
     security(host.security_opt)
+    capability_set(host.cap_add or (), host.cap_drop or ())
     limits.check(host)
 
 

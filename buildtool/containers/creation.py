@@ -94,12 +94,14 @@ class Creator:
     def _settle(self, request: bodies.CreateBody) -> list[str]:
         """Fill in what Docker's daemon fills in; warnings about what has no effect."""
         host, warnings = request.host, []
+        if host.network_mode.startswith("container:"):
+            self._joined(host.network_mode)
         settled = self._connections.settle(host.network_mode, request.endpoints)
         host.network_mode, request.endpoints, said = settled
         warnings += said
         for namespace in (host.ipc_mode, host.pid_mode):
             if namespace.startswith("container:"):
-                self._registry.get(namespace.partition(":")[2])
+                self._joined(namespace)
         if host.port_bindings and host.network_mode == "host":
             warnings.append("Published ports are discarded when using host network mode")
         host.restart_policy.name = host.restart_policy.name or "no"
@@ -113,6 +115,13 @@ class Creator:
         if host.memory and not host.memory_swap:
             host.memory_swap = host.memory * 2
         return warnings
+
+    def _joined(self, mode: str) -> None:
+        """Raises InvalidInput for a container that is not there: clients take a 404 here for a missing image."""
+        try:
+            self._registry.get(mode.partition(":")[2])
+        except NotFound as error:
+            raise InvalidInput(str(error)) from None
 
     async def _points(self, request: bodies.CreateBody) -> list[MountPoint]:
         if request.host.mounts:  # looks at the sources of binds

@@ -87,7 +87,7 @@ class Exec:
             "OpenStdin": request.attach_stdin,
             "OpenStderr": request.attach_stderr,
             "OpenStdout": request.attach_stdout,
-            "CanRemove": self.exit_code is not None,
+            "CanRemove": False,
             "ContainerID": self.container.id,
             "DetachKeys": "",
             "Pid": self.pid,
@@ -203,7 +203,7 @@ class Execs:
         self._lifecycle.publish(exec.container, "exec_die", execID=exec.id, exitCode=str(exec.exit_code))
 
     def _ended(self, exec: Exec) -> None:
-        exec.running, exec.task, exec.pid = False, None, 0
+        exec.running, exec.task = False, None
         exec.ended.set()
         exec.container.execs.pop(exec.id, None)
         asyncio.get_running_loop().call_later(KEPT_ENDED, self._by_id.pop, exec.id, None)

@@ -14,7 +14,8 @@ from buildtool.containers.model import Config, HostConfig, Mount, MountPoint
 from buildtool.containers.names import new_id
 from buildtool.errors import InvalidInput, Unavailable
 
-_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_LONGEST_NAME = 255  # it names a directory
+_VOLUME_NAME = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9_.-]{{0,{_LONGEST_NAME - 1}}}")
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _NOWHERE = Path("/nonexistent")
 _IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated", ""})
@@ -240,6 +241,8 @@ def _name(text: str, whole: str) -> str:
 
 
 def _bad_name(text: str) -> str:
+    if len(text) > _LONGEST_NAME:
+        return f'"{text[:40]}…" is longer than {_LONGEST_NAME} characters, too long for a local volume name'
     return (
         f'create {text}: "{text}" includes invalid characters for a local volume name, only '
         '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'

@@ -35,7 +35,7 @@ READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 
 def inspect(record: Record, directory: Path, exec_ids: Sequence[str], lower: Sequence[Path]) -> Json:
     """The answer to GET /containers/{id}/json: `directory` is the bundle's, `lower` are the layers, bottom first."""
-    started = record.state.started_at > 0
+    started = record.state.started_at > 0 or bool(record.state.error)
     logged = record.host.log_config.type != "none"
     return {
         "Id": record.id,
@@ -118,8 +118,6 @@ def config(record: Record) -> Json:
             del document[key]
     if document["StopTimeout"] is None:
         del document["StopTimeout"]
-    if document["Env"] is None:
-        document["Env"] = []
     return document
 
 

@@ -70,7 +70,7 @@ class Containers:
         self._creator = Creator(images, self._registry, self._bases, self.volumes, self.connections)
         self._execs = Execs(self._registry, self._lifecycle, self._preparer)
         self._archives = Archives(self._bases, self._preparer, self.volumes)
-        self._views = Views(self._registry, images, self._bases)
+        self._views = Views(self._registry, images, self._bases, self.networks)
         self._recovery = Recovery(
             self._registry, self._bases, runtime, self._lifecycle, self.connections, self.volumes
         )

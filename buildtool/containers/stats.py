@@ -123,25 +123,28 @@ def _memory(stats: Stats) -> Json:
     }
     if not stats.unified:
         memory["max_usage"] = stats.memory_peak
-        memory["failcnt"] = stats.memory_failures
+        if stats.memory_failures:
+            memory["failcnt"] = stats.memory_failures
     return memory
 
 
 def _blkio(stats: Stats | None) -> Json:
+    nothing: list[Json] | None = [] if stats is not None and not stats.unified else None
+
     def rows(found: list[tuple[int, int, str, int]]) -> list[Json] | None:
         return [
             {"major": major, "minor": minor, "op": op, "value": value} for major, minor, op, value in found
-        ] or None
+        ] or nothing
 
     return {
         "io_service_bytes_recursive": rows(stats.io_bytes) if stats else None,
         "io_serviced_recursive": rows(stats.io_operations) if stats else None,
-        "io_queue_recursive": None,
-        "io_service_time_recursive": None,
-        "io_wait_time_recursive": None,
-        "io_merged_recursive": None,
-        "io_time_recursive": None,
-        "sectors_recursive": None,
+        "io_queue_recursive": nothing,
+        "io_service_time_recursive": nothing,
+        "io_wait_time_recursive": nothing,
+        "io_merged_recursive": nothing,
+        "io_time_recursive": nothing,
+        "sectors_recursive": nothing,
     }
 
 

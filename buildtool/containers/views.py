@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from buildtool.aio import offload
@@ -10,7 +11,9 @@ from buildtool.containers.base import Bases
 from buildtool.containers.container import Container
 from buildtool.containers.registry import Registry
 from buildtool.containers.volumes import disk_usage
+from buildtool.errors import InvalidInput, NotFound
 from buildtool.images import Images
+from buildtool.networks import Networks
 
 Json = dict[str, Any]
 
@@ -18,8 +21,8 @@ Json = dict[str, Any]
 class Views:
     """Reads, changes nothing."""
 
-    def __init__(self, registry: Registry, images: Images, bases: Bases) -> None:
-        self._registry, self._images, self._bases = registry, images, bases
+    def __init__(self, registry: Registry, images: Images, bases: Bases, networks: Networks) -> None:
+        self._registry, self._images, self._bases, self._networks = registry, images, bases, networks
 
     async def summaries(self, *, all: bool, limit: int | None, size: bool, filters: Any) -> list[Json]:
         """GET /containers/json."""
@@ -32,8 +35,10 @@ class Views:
             if key not in names:
                 names[key] = self._image_name(*key)
             document = present.summary(record, names[key])
+            self._name_networks(container, document)
             if size:
-                document |= await offload(self._sizes, container)
+                sizes = await offload(self._sizes, container)
+                document |= {name: value for name, value in sizes.items() if value}
             documents.append(document)
         return documents
 
@@ -43,9 +48,19 @@ class Views:
         lower = self._bases.lower(container.record.snapshots)
         document = present.inspect(container.record, container.directory, running, lower)
         document["HostConfig"]["Links"] = links.shown(self._registry, container.record)
+        self._name_networks(container, document)
         if size:
             document |= await offload(self._sizes, container)
         return document
+
+    def _name_networks(self, container: Container, document: Json) -> None:
+        """A container that has run knows its networks' ids while it is stopped, too."""
+        if not container.state.started_at and not container.state.error:
+            return
+        for name, endpoint in document["NetworkSettings"]["Networks"].items():
+            if not endpoint["NetworkID"]:
+                with suppress(NotFound, InvalidInput):
+                    endpoint["NetworkID"] = self._networks.get(name).id
 
     def _image_name(self, reference: str, image_id: str) -> str:
         """The reference as given, or the id when it means another image by now."""

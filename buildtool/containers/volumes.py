@@ -14,7 +14,7 @@ from buildtool.containers import mountspec, times, volume_driver
 from buildtool.containers.events import Events
 from buildtool.containers.filters import Filters
 from buildtool.containers.names import new_id
-from buildtool.errors import Conflict, InvalidInput, NotFound, Unavailable
+from buildtool.errors import Conflict, InvalidInput, NotFound
 
 Json = dict[str, Any]
 Jsons = list[Json]
@@ -45,7 +45,10 @@ class Volumes:
     ) -> Json:
         """The volume of this name, made when it does not exist. Raises InvalidInput, Unavailable."""
         if driver not in ("", "local"):
-            raise Unavailable(f'plugin "{driver}" not found: only the local volume driver exists')
+            raise NotFound(
+                f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found',
+                hint="Only the local volume driver exists.",
+            )
         volume_driver.check_options(options or {})
         if name:
             mountspec.check_volume_name(name)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import buildtool
+from buildtool.containers.body import LOG_DRIVERS
 from buildtool.daemon import host
 from buildtool.daemon.negotiate import API_VERSION, MIN_API_VERSION
 from buildtool.daemon.services import Services
@@ -73,12 +74,11 @@ def info(services: Services, states: dict[str, int]) -> dict[str, Any]:
             ["Native Overlay Diff", "true"],
             ["userxattr", "true" if rootless else "false"],
         ],
-        "SystemStatus": None,
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["host", "none"],
+            "Network": ["bridge", "host", "null"],
             "Authorization": None,
-            "Log": ["json-file", "none"],
+            "Log": list(LOG_DRIVERS),
         },
         "MemoryLimit": has_memory,
         "SwapLimit": host.swap_limit(),

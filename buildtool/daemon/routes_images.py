@@ -131,7 +131,7 @@ async def inspect(call: Call) -> web.StreamResponse:
         images = call.services.images
         return images.inspect(images.get(call.names["name"]))
 
-    return json_answer(_with_virtual_size(call, await offload(work)))
+    return json_answer(_older(call, await offload(work)))
 
 
 @routes.add("GET", "/images/{name:path}/history")
@@ -181,6 +181,21 @@ async def delete(call: Call) -> web.StreamResponse:
     if any("Deleted" in record for record in records):
         services.collect_soon()
     return json_answer(records)
+
+
+_NO_STREAMS = ("AttachStderr", "AttachStdin", "AttachStdout", "OpenStdin", "StdinOnce", "Tty")
+
+
+def _older(call: Call, document: dict[str, Any]) -> dict[str, Any]:
+    """What `inspect` had until API 1.49: members of an image's config that mean something for containers only."""
+    if call.version < (1, 50):
+        unset = {"Hostname": "", "Domainname": "", "Image": "", **dict.fromkeys(_NO_STREAMS, False)}
+        document["Config"] = {**unset, **document["Config"]}
+        if call.version < (1, 45):
+            empty = {"Cmd": None, "Entrypoint": None, "Env": None, "Labels": None, "OnBuild": None, "Volumes": None}
+            document["Container"] = ""
+            document["ContainerConfig"] = {**unset, **empty, "User": "", "WorkingDir": ""}
+    return _with_virtual_size(call, document)
 
 
 def _with_virtual_size(call: Call, document: dict[str, Any]) -> dict[str, Any]:

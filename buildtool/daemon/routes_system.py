@@ -70,7 +70,11 @@ async def disk_usage(call: Call) -> web.StreamResponse:
     types = set(call.texts("type"))
     if unknown := types - usage.TYPES:
         raise InvalidInput(f"unknown object type: {min(unknown)}")
-    return json_answer(await usage.disk_usage(call.services, types or usage.TYPES))
+    found = await usage.disk_usage(call.services, types or usage.TYPES)
+    if call.version < (1, 44):
+        for image in found.get("Images") or ():
+            image["VirtualSize"] = image["Size"]
+    return json_answer(found)
 
 
 @routes.add("POST", "/build/prune")

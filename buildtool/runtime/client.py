@@ -73,10 +73,10 @@ class Runtime:
     async def create(self, bundle: Bundle, *, attach: bool = False, start: bool = False) -> Task:
         """Make the container up to the moment before its program is executed, or (`start`) up to its execution.
 
-        With `attach` the task's `stream` has all of its output from the beginning: one way to and fro instead of
-        three. Raises CommandNotFound, CommandNotExecutable or BuildtoolError with the texts that clients know; nothing
-        is left then but the bundle's directory. When it is cancelled, what was half made is ended first: whoever
-        removes the directory afterwards finds nobody who still writes into it.
+        With `attach` the task's `stream` has all of its output from the beginning: one way to and fro instead
+        of three. Raises CommandNotFound, CommandNotExecutable or BuildtoolError with the texts that clients
+        know; nothing is left then but the bundle's directory. When it is cancelled, what was half made is ended
+        first: whoever removes the directory afterwards finds nobody who still writes into it.
         """
         making = asyncio.create_task(self._make(bundle, attach=attach, start=start))
         try:

@@ -89,7 +89,7 @@ def _read_cpu_stat(directory: Path, stats: Stats) -> None:
 def _read_v1(directories: dict[str, str], stats: Stats) -> None:
     if "" in directories:  # hybrid: the version 2 core counts processor time without a controller
         _read_cpu_stat(Path(directories[""]), stats)
-    elif "cpuacct" in directories:
+    if "cpuacct" in directories:
         place = Path(directories["cpuacct"])
         stats.cpu_total = _number(place / "cpuacct.usage") or 0
         stats.cpu_user = _number(place / "cpuacct.usage_user") or 0
