@@ -63,6 +63,11 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         from buildtool.cli.build_named import named_contexts
 
         document["contexts"] = named_contexts(call.texts("build-context"))
+    for flag in ("cache-from", "cache-to"):
+        if call.texts(flag):
+            from buildtool.cli.build_caches import cache_specs
+
+            document[flag.replace("-", "_")] = cache_specs(flag, call.texts(flag))
     if call.texts("cutoff-ignore"):
         document["cutoff_ignore"] = call.texts("cutoff-ignore")
     if call.texts("allow"):

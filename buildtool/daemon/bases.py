@@ -25,14 +25,14 @@ class Bases:
 
     async def resolve(self, reference: str, platform: Platform, request: BuildRequest, tell: Tell) -> None:
         credentials = _finder(request)(parse_reference(reference).domain)
-        await self._registries().resolve(reference, _lines(tell), platform=platform, credentials=credentials)
+        await self._registries().resolve(reference, lines(tell), platform=platform, credentials=credentials)
 
     async def complete(self, image: Image, request: BuildRequest, tell: Tell) -> None:
-        await self._registries().remote_layers.complete(image, _lines(tell), _finder(request))
+        await self._registries().remote_layers.complete(image, lines(tell), _finder(request))
 
     async def layer(self, image: Image, index: int, prepared: Prepared, tell: Tell) -> SnapshotId:
         layers, find = self._registries().remote_layers, _finder(prepared.request)
-        found = await layers.layer(image, index, prepared.lease, _lines(tell), find)
+        found = await layers.layer(image, index, prepared.lease, lines(tell), find)
         assert found.snapshot is not None
         return found.snapshot
 
@@ -44,7 +44,9 @@ def _finder(request: BuildRequest) -> Callable[[str], Credentials | None]:
     return lambda domain: find_credentials(request.registry_auth, domain) or None
 
 
-def _lines(tell: Tell) -> Callable[[dict[str, Any]], None]:
+def lines(tell: Tell) -> Callable[[dict[str, Any]], None]:
+    """Progress messages as lines, without bars."""
+
     def emit(message: dict[str, Any]) -> None:
         if not message.get("progressDetail"):
             identity = f"{message['id']}: " if "id" in message else ""

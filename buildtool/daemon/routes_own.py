@@ -14,6 +14,7 @@ from aiohttp import web
 from buildtool.aio import offload
 from buildtool.daemon import build_policy, usage
 from buildtool.daemon.answers import NDJSON, Stream, json_answer, json_lines, message_of
+from buildtool.daemon.build_caches import CacheSpec, caches
 from buildtool.daemon.build_contexts import (
     OWN_NAMES,
     ContextPlace,
@@ -80,6 +81,8 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     explain: bool = False
     jobs: int = 0
     context_mode: str = ""
+    cache_from: list[CacheSpec] = []
+    cache_to: list[CacheSpec] = []
     cutoff_ignore: list[str] = []
     secrets: dict[str, bytes] = {}
     entitlements: list[str] = []
@@ -189,7 +192,19 @@ async def _tell(stream: Stream, running: RunningBuild) -> None:
 def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) -> BuildRequest:
     from buildtool.solve import BuildRequest
 
-    own = ("context", "contexts", "debug", "debug_at", "dockerfile_path", "remote", "session", "ssh", "variables")
+    own = (
+        "cache_from",
+        "cache_to",
+        "context",
+        "contexts",
+        "debug",
+        "debug_at",
+        "dockerfile_path",
+        "remote",
+        "session",
+        "ssh",
+        "variables",
+    )
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name not in own}
     values["entitlements"] = build_policy.granted(call.services, body.entitlements, body.network_mode)
     values["agents"] = call.services.sessions.agents(body.session, body.ssh)
@@ -197,7 +212,17 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
     for name in ("tags", "extra_hosts", "ulimits", "cutoff_ignore"):
         values[name] = tuple(values[name])
     values["platform"] = body.platform or ""
-    values["registry_auth"] = call.encoded_header("X-Registry-Config") or {}
+    auth = values["registry_auth"] = call.encoded_header("X-Registry-Config") or {}
+    if body.cache_from or body.cache_to or body.build_args.get("BUILDKIT_INLINE_CACHE"):
+        inline = body.build_args.get("BUILDKIT_INLINE_CACHE", "") in ("1", "true")
+        values["caches"] = caches(
+            call.services.registries,
+            body.cache_from,
+            body.cache_to,
+            auth=auth,
+            platform=body.platform or "",
+            inline=inline,
+        )
     values |= {"context_epoch": given.epoch} | more
     return BuildRequest(context=given.directory, context_key=given.key, **values)
 

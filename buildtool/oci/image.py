@@ -116,6 +116,8 @@ class ImageConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     history: list[History] | None = None
     variant: str = ""
     os_version: str = msgspec.field(default="", name="os.version")
+    cache: dict[str, Any] | None = msgspec.field(default=None, name="buildtool.cache.v1")
+    """Records of the build cache about this image's layers (docs/cache.md, "Documents")."""
 
     @property
     def platform(self) -> Platform:

@@ -8,14 +8,12 @@ of compression.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from buildtool.cache import Lease, Store, compress, decompress
-from buildtool.cache.compression import read_ahead
-from buildtool.errors import Corrupt
+from buildtool.cache import Lease, Store
 from buildtool.images import Image, LayerSource
+from buildtool.images.forms import Compression, make_form
 from buildtool.images.model import manifest_of
 from buildtool.oci import Descriptor, Manifest, decode_manifest, encode, media_types
 
@@ -94,7 +92,7 @@ class Making:
         report: Callable[[int], None],
         compression: str = "gzip",
     ) -> None:
-        self._compression = compression
+        self._wanted = Compression(compression)
         self._store = store
         self._source = source
         self._lease = lease
@@ -107,36 +105,12 @@ class Making:
 
     def run(self) -> Descriptor:
         """Raises Corrupt when what is here does not have the diff_id any more, StoreFull."""
-        store, source = self._store, self._source
-        hasher = hashlib.sha256()
-        plain = read_ahead(self._content(hasher))
-        try:
-            with store.blobs.ingest() as ingest:
-                for chunk in compress(plain, self._compression):
-                    ingest.write(chunk)
-                if f"sha256:{hasher.hexdigest()}" != source.diff_id:
-                    raise Corrupt(
-                        f"layer {source.diff_id} of the store is damaged: its bytes have the digest "
-                        f"sha256:{hasher.hexdigest()}",
-                        hint="build, pull or load the image again",
-                    )
-                self._lease.blob(ingest.digest())
-                digest, size = ingest.commit(), ingest.written
-        finally:
-            plain.close()
-        blob = Descriptor(media_types.layer_type(self._compression), digest, size)
-        store.layers.remember_blob(source.diff_id, blob)
-        return blob
+        return make_form(self._store, self._source, self._wanted, self._lease, self._on_progress)
 
-    def _content(self, hasher: hashlib._Hash) -> Iterator[bytes]:
-        done = 0
-        for chunk in _plain(self._store, self._source):
-            if self._stopped:
-                raise InterruptedError("the push was given up")
-            hasher.update(chunk)
-            done += len(chunk)
-            self._report(done)
-            yield chunk
+    def _on_progress(self, done: int) -> None:
+        if self._stopped:
+            raise InterruptedError("the push was given up")
+        self._report(done)
 
 
 def new_manifest(image: Image, config_size: int, layers: list[Descriptor]) -> bytes:
@@ -147,16 +121,3 @@ def new_manifest(image: Image, config_size: int, layers: list[Descriptor]) -> by
 
 def _in_oci(layer: Descriptor) -> Descriptor:
     return Descriptor(media_types.to_oci(layer.media_type), layer.digest, layer.size, urls=layer.urls)
-
-
-def _plain(store: Store, source: LayerSource) -> Iterator[bytes]:
-    if source.blob is not None and store.blobs.has(source.blob.digest):
-        with store.blobs.open(source.blob.digest) as file:
-            yield from decompress(file)
-    elif source.snapshot is not None:
-        yield from store.layers.tar(source.snapshot, source.epoch)
-    else:
-        raise Corrupt(
-            f"layer {source.diff_id} is neither unpacked nor among the blobs",
-            hint="remove the image and pull, load or build it again",
-        )

@@ -16,6 +16,7 @@ from buildtool.images import Image, Images, LayerSource
 from buildtool.oci import Descriptor, Reference
 from buildtool.registry.credentials import Credentials
 from buildtool.registry.downloads import Flights, GrowingBlob, download
+from buildtool.registry.layout_blobs import LAYOUT, from_layout
 from buildtool.registry.progress import Emit, Progress, status
 from buildtool.registry.pull import Puller, register, wanted_layers
 from buildtool.registry.repository import Repository
@@ -43,16 +44,20 @@ class RemoteLayers:
     """
 
     def __init__(self, images: Images, transport: Transport, flights: Flights) -> None:
-        self.providers: dict[str, Provider] = {}
+        self.providers: dict[str, Provider] = {LAYOUT: from_layout}
         self._images = images
         self._transport = transport
         self._flights = flights
         self._credentials: dict[str, Credentials] = {}
 
+    def remember(self, repository: str, credentials: Credentials | None) -> None:
+        """Use these credentials for layers of `domain/path`."""
+        if credentials is not None and credentials != Credentials():
+            self._credentials[repository] = credentials
+
     async def register(self, selected: Selected, reference: Reference, credentials: Credentials | None) -> Image:
         """Make it an image of the store without fetching a layer; what is here of it already is used."""
-        if credentials is not None and credentials != Credentials():
-            self._credentials[reference.repository] = credentials
+        self.remember(reference.repository, credentials)
         return await settled(self._register, selected, reference)
 
     def _register(self, selected: Selected, reference: Reference) -> Image:

@@ -24,6 +24,7 @@ from buildtool.oci import (
     media_types,
     parse_reference,
 )
+from buildtool.registry.cache_repository import CacheRepository
 from buildtool.registry.config import RegistryConfig
 from buildtool.registry.credentials import Credentials, server_domain
 from buildtool.registry.downloads import Flights
@@ -218,6 +219,21 @@ class Registries:
         if not found:
             raise NotFound(f"An image does not exist locally with the tag: {reference.familiar}")
         return sorted(found, key=lambda pair: pair[0].tag)
+
+    async def cache(
+        self,
+        reference: Reference,
+        *,
+        credentials: Credentials | None = None,
+        write: bool = False,
+        as_index: bool = False,
+        platform: Platform | None = None,
+    ) -> CacheRepository:
+        """The build cache under a reference; its layers can be fetched from now on. Raises RegistryUnreachable."""
+        connection = await self._transport.connect(reference.domain, credentials)
+        self.remote_layers.remember(reference.repository, credentials)
+        repository = Repository(connection, reference.path, "pull", *(["push"] if write else []))
+        return CacheRepository(repository, reference, as_index=as_index, platform=platform)
 
     async def login(self, server: str, credentials: Credentials) -> str:
         """Check credentials; the identity token that the registry wants to see in their place, "" when none.

@@ -23,6 +23,10 @@ from buildtool.solve.base_trees import BaseRegistry
 from buildtool.solve.bases import MissingBase
 from buildtool.solve.cache_keeper import CacheKeeper
 from buildtool.solve.cache_mounts import CacheMounts
+from buildtool.solve.caches.exporting import Export, inline_records
+from buildtool.solve.caches.importing import Imports, add_hits
+from buildtool.solve.caches.lazy import LostLayer
+from buildtool.solve.caches.records import encode_inline
 from buildtool.solve.events import BasePull, Built, Event, Warning
 from buildtool.solve.flights import Flights
 from buildtool.solve.gate import Gate, default_capacity
@@ -31,7 +35,7 @@ from buildtool.solve.prepare import MissingRemotes, Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
 from buildtool.solve.remotes import Access, Fetched, Remotes
 from buildtool.solve.request import BuildRequest, BuildResult
-from buildtool.solve.result import LayerDigests, add_image, find_image, image_key, without_empty
+from buildtool.solve.result import LayerDigests, add_image, find_image, fits, image_key, without_empty
 from buildtool.solve.run_mounts import SharedFiles
 from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.run_room import RunContext
@@ -126,33 +130,78 @@ class Builder:
     ) -> tuple[BuildResult, bool]:
         """The result, and whether any step was executed."""
         await self.clear_left()
+
+        def warn(text: str) -> None:
+            emit(Warning(text, None))
+
+        imports = Imports(self._store, request.caches, warn, lambda line: emit(BasePull(line)))
         with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:
+            if request.caches.origins and not request.no_cache:
+                await imports.open()
+            while True:
+                began = time.monotonic()
+                prepared = await self._with_bases(request, lease, emit)
+                if request.caches.origins and not request.no_cache:
+                    await add_hits(prepared, imports)
+                recording.phase("prepare", began)
+                try:
+                    return await self._solve(prepared, imports, tags, emit, recording)
+                except LostLayer as lost:
+                    warn(f"{lost.message}; what it was found for is executed")
+                    imports.refuse(lost.diff_id)
+
+    async def _solve(
+        self,
+        prepared: Prepared,
+        imports: Imports,
+        tags: list[Reference],
+        emit: Callable[[Event], None],
+        recording: Recording,
+    ) -> tuple[BuildResult, bool]:
+        for warning in prepared.warnings:
+            emit(Warning(warning.message, warning.where))
+        digests = LayerDigests(self._store, prepared.plan.image)
+        solver = Solver(self._shared, prepared, emit, imports)
+        solver.on_result = digests.begin
+        try:
             began = time.monotonic()
-            prepared = await self._with_bases(request, lease, emit)
-            recording.phase("prepare", began)
-            for warning in prepared.warnings:
-                emit(Warning(warning.message, warning.where))
-            digests = LayerDigests(self._store, prepared.plan.image)
-            solver = Solver(self._shared, prepared, emit)
-            solver.on_result = digests.begin
-            try:
-                began = time.monotonic()
-                await solver.solve()
-                recording.phase("solve", began)
-                began = time.monotonic()
-                image = await self._image(prepared, solver, digests, tags)
-                recording.phase("export", began)
-            except BaseException as error:
-                recording.end(error=error, steps=solver.ledger.all(), warnings=prepared.warnings)
-                raise
-            finally:
-                await solver.close()
-                await digests.close()
-                await offload(prepared.sites.save)
+            await solver.solve()
+            recording.phase("solve", began)
+            began = time.monotonic()
+            image = await self._image(prepared, solver, digests, tags)
+            recording.phase("export", began)
+            began = time.monotonic()
+            await self._give(prepared, solver, imports, emit)
+            if prepared.request.caches.targets:
+                recording.phase("cache export", began)
+        except LostLayer:
+            raise
+        except BaseException as error:
+            recording.end(error=error, steps=solver.ledger.all(), warnings=prepared.warnings)
+            raise
+        finally:
+            await solver.close()
+            await digests.close()
+            await offload(prepared.sites.save)
         emit(Built(image.id, tuple(tag.familiar for tag in tags)))
         result = BuildResult(image, solver.ledger.all(), prepared.warnings, recording.record.id)
         recording.end(image=image.id, steps=result.steps, warnings=result.warnings)
         return result, solver.executed
+
+    async def _give(
+        self, prepared: Prepared, solver: Solver, imports: Imports, emit: Callable[[Event], None]
+    ) -> None:
+        """Send the results to the caches they are to go to, one after the other."""
+        caches = prepared.request.caches
+        for target in caches.targets:
+            export = Export(self._store, prepared, target, caches.fetch, lambda line: emit(BasePull(line)))
+            try:
+                await export.run(solver.results, imports.there(target.name))
+            except (BuildtoolError, OSError, TimeoutError) as error:
+                reason = error.message if isinstance(error, BuildtoolError) else str(error) or "it takes too long"
+                if not target.ignore_errors:
+                    raise BuildtoolError(f"cannot export the cache to {target.name}: {reason}") from error
+                emit(Warning(f"the cache is not exported to {target.name}: {reason}", None))
 
     async def close(self) -> None:
         """Wait for what finished builds still have to write."""
@@ -234,16 +283,21 @@ class Builder:
         base = prepared.base_images[plan.base.chain_id] if plan.base is not None else None
         if base is not None:
             base = self._images.find(base.id) or base  # more of its layers may be here by now
-        key = image_key(plan, base, solver.results)
+        for step in plan.chain:
+            if not (solver.results[step].is_here or fits(solver.results[step], plan.epoch)):
+                await solver.bring(step)
+        cache = None
+        if prepared.request.caches.inline:
+            cache = encode_inline(await offload(inline_records, prepared, solver.results, self._store))
+        key = image_key(plan, base, solver.results, cache)
         if not solver.executed:
             found = await offload(find_image, self._images, self._records, key, tags)
             if found is not None:
                 return found
         layers = await digests.get(plan.chain, solver.results)
-        made = [(solver.results[step], *layer) for step, layer in zip(plan.chain, layers, strict=True)]
 
         def add() -> Image:
-            image = add_image(self._images, plan, base, made, tags)
+            image = add_image(self._images, plan, base, layers, tags, cache)
             self._records.put_image(key, image.id)
             return image
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from buildtool.cache import Lease, SnapshotId, Store, remove_tree
+from buildtool.images import LayerSource
 from buildtool.oci import Digest, sha256
 from buildtool.solve.keys import Preimage, generation_pointer
 from buildtool.solve.trees import Layers
@@ -30,7 +31,8 @@ class StepResult:
 
     `content` is the content key where there is one (COPY, ADD, WORKDIR): equal ones are equal layers. `cpu` is how
     many processors it kept busy on average; 0 when that is not known. `made` is when it was executed, in seconds
-    since the epoch; 0 when nobody knows.
+    since the epoch; 0 when nobody knows. `layer` is how it came out of a cache that travels; its snapshot is 0 as
+    long as it is still there.
     """
 
     snapshot: SnapshotId
@@ -38,6 +40,12 @@ class StepResult:
     content: str = ""
     cpu: float = 0.0
     made: float = 0.0
+    layer: LayerSource | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether there is a snapshot."""
+        return self.snapshot != 0
 
 
 class Origin(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from buildtool.graph.contexts import (
     familiar,
 )
 from buildtool.images import Image
+from buildtool.solve.caches.options import Caches
 from buildtool.solve.debugger import DebugOptions
 from buildtool.solve.explain import Difference
 from buildtool.solve.run_agent import Dial
@@ -52,7 +53,7 @@ class BuildRequest:
     `cutoff_ignore`: patterns as in an ignore file; what they match does not count when two trees are compared for
     early cutoff.
     `epoch` is SOURCE_DATE_EPOCH in seconds, `context_epoch` what it is when it is
-    "context" (see PlanOptions). `registry_auth` is handed to the BaseRegistry as it is.
+    "context" (see PlanOptions). `caches`: those that travel. `registry_auth` is handed to the BaseRegistry as it is.
     `secrets` are values by id and `agents` open connections to ssh agents by id, both for RUN --mount; neither is
     written anywhere. `entitlements`: what RUN steps may have beyond the sandbox (see PlanOptions).
     """
@@ -94,6 +95,7 @@ class BuildRequest:
     jobs: int = 0
     cutoff_ignore: tuple[str, ...] = ()
     registry_auth: dict[str, Any] = field(default_factory=dict, repr=False)
+    caches: Caches = field(default_factory=Caches)
 
     def named_contexts(self) -> dict[str, Context]:
         """The named contexts as planning sees them."""

@@ -18,6 +18,7 @@ from buildtool.oci import Digest, History, ImageConfig, Reference, RootFS, encod
 from buildtool.solve.records import Records, StepResult
 
 COMMENT = "buildkit.dockerfile.v0"
+_EMPTY_TAR = 1024
 
 
 def rfc3339(epoch: int) -> str:
@@ -32,22 +33,22 @@ class LayerDigests:
         self._store = store
         self._epoch = plan.epoch
         self._exported = frozenset(plan.chain)
-        self._tasks: dict[StepId, asyncio.Task[tuple[Digest, int]]] = {}
+        self._tasks: dict[StepId, asyncio.Task[LayerSource]] = {}
 
     def begin(self, step: StepId, result: StepResult) -> None:
         """A step is done."""
-        if step in self._exported and step not in self._tasks:
-            self._tasks[step] = asyncio.create_task(offload(self._store.layers.diff_id, result.snapshot, self._epoch))
+        if step in self._exported and step not in self._tasks and result.is_here:
+            self._tasks[step] = asyncio.create_task(offload(layer_of, result, self._epoch, self._store))
 
-    async def get(self, steps: Sequence[StepId], results: dict[StepId, StepResult]) -> list[tuple[Digest, int]]:
-        """The diff_ids and sizes of these steps' layers, in order."""
+    async def get(self, steps: Sequence[StepId], results: dict[StepId, StepResult]) -> list[LayerSource]:
+        """These steps' layers, in order."""
         missing = [step for step in steps if step not in self._tasks]
         found = await offload(self._known, [results[step] for step in missing])
         known = dict(zip(missing, found, strict=True))
         return [await self._tasks[step] if step in self._tasks else known[step] for step in steps]
 
-    def _known(self, results: list[StepResult]) -> list[tuple[Digest, int]]:
-        return [self._store.layers.diff_id(result.snapshot, self._epoch) for result in results]
+    def _known(self, results: list[StepResult]) -> list[LayerSource]:
+        return [layer_of(result, self._epoch, self._store) for result in results]
 
     async def close(self) -> None:
         """Wait for what is still being digested; failures were told, or nobody asked."""
@@ -67,7 +68,7 @@ def without_empty(plan: ImagePlan, results: dict[StepId, StepResult], store: Sto
     steps = iter(plan.chain)
     for line in plan.history:
         step = next(steps) if line.layer else None
-        if step is not None and line.optional and store.layers.is_empty(results[step].snapshot):
+        if step is not None and line.optional and _is_empty(results[step], store):
             line, step = replace(line, layer=False), None
         history.append(line)
         if step is not None:
@@ -75,20 +76,48 @@ def without_empty(plan: ImagePlan, results: dict[StepId, StepResult], store: Sto
     return replace(plan, chain=tuple(chain), history=tuple(history))
 
 
-def image_key(image: ImagePlan, base: Image | None, results: dict[StepId, StepResult]) -> Digest:
-    """Names the image before it is made: by its snapshots, config and time."""
+def _is_empty(result: StepResult, store: Store) -> bool:
+    if result.is_here:
+        return store.layers.is_empty(result.snapshot)
+    return result.layer is not None and 0 < result.layer.size <= _EMPTY_TAR
+
+
+def layer_of(result: StepResult, epoch: int, store: Store) -> LayerSource:
+    """The layer in an image of this time: as it came, if no file of it may be newer, else as it is made anew."""
+    if fits(result, epoch):
+        assert result.layer is not None
+        return result.layer
+    diff_id, size = store.layers.diff_id(result.snapshot, epoch)
+    return LayerSource(diff_id, size, snapshot=result.snapshot, epoch=epoch)
+
+
+def fits(result: StepResult, epoch: int) -> bool:
+    """Whether the layer came out of a cache and may be part of an image of this time as it is."""
+    return result.layer is not None and (result.layer.epoch or 0) <= epoch
+
+
+def image_key(
+    image: ImagePlan, base: Image | None, results: dict[StepId, StepResult], cache: dict[str, Any] | None = None
+) -> Digest:
+    """Names the image before it is made: by its snapshots, config and time. `cache`: see add_image."""
+    named = {} if cache is None else {"cache": cache}
     return digest_of(
         {
             "level": "image",
             "base": base.id if base is not None else "",
-            "snapshots": [results[step].snapshot for step in image.chain],
+            "snapshots": [_identity(results[step], image.epoch) for step in image.chain],
             "epoch": image.epoch,
             "config": msgspec.to_builtins(image.config),
             "author": image.author,
             "history": [[line.created_by, line.layer] for line in image.history],
             "platform": str(image.platform),
+            **named,
         }
     )
+
+
+def _identity(result: StepResult, epoch: int) -> int | str:
+    return result.layer.diff_id if result.layer is not None and fits(result, epoch) else int(result.snapshot)
 
 
 def find_image(images: Images, records: Records, key: Digest, tags: Sequence[Reference]) -> Image | None:
@@ -107,14 +136,15 @@ def add_image(
     images: Images,
     plan: ImagePlan,
     base: Image | None,
-    layers: Sequence[tuple[StepResult, Digest, int]],
+    layers: Sequence[LayerSource],
     tags: Sequence[Reference],
+    cache: dict[str, Any] | None = None,
 ) -> Image:
-    """Register the image: the base's layers and those made here, the base's history and that of the Buildfile."""
-    sources = list(base.layers) if base is not None else []
-    sources += [
-        LayerSource(diff_id, size, snapshot=result.snapshot, epoch=plan.epoch) for result, diff_id, size in layers
-    ]
+    """Register the image: the base's layers and those made here, the base's history and that of the Buildfile.
+
+    `cache` are records about its layers that its config is to hold.
+    """
+    sources = [*(base.layers if base is not None else ()), *layers]
     created = rfc3339(plan.epoch)
     history = list(base.config.history or ()) if base is not None else []
     history += [
@@ -132,6 +162,7 @@ def add_image(
         created=created,
         author=plan.author,
         history=history,
+        cache=cache,
         **platform,
     )
     return images.add(encode(config), sources, references=tags)

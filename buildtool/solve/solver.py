@@ -23,6 +23,8 @@ from buildtool.images import Images
 from buildtool.oci import sha256
 from buildtool.solve.base_trees import BaseRegistry, BaseTrees
 from buildtool.solve.cache_mounts import cache_mount_name
+from buildtool.solve.caches.importing import Imports
+from buildtool.solve.caches.lazy import LazyLayers, LostLayer
 from buildtool.solve.debug import held_back, stops, visit_before
 from buildtool.solve.events import BasePull
 from buildtool.solve.expiry import expired
@@ -76,7 +78,7 @@ class Shared:
 class Solver:
     """One build's walk."""
 
-    def __init__(self, shared: Shared, prepared: Prepared, emit: Emit) -> None:
+    def __init__(self, shared: Shared, prepared: Prepared, emit: Emit, imports: Imports | None = None) -> None:
         self.shared = shared
         self.prepared = prepared
         self.ledger = Ledger(prepared, emit)
@@ -89,6 +91,10 @@ class Solver:
         self._ready: dict[StepId, asyncio.Event] = {}
         self._stops: set[StepId] = set()
         self._held: dict[StepId, StepResult] = {}
+        self.imports = imports
+        self._elsewhere: dict[str, StepResult] = {}
+        caches = prepared.request.caches
+        self._lazy = LazyLayers(shared.store, prepared.lease, caches.fetch, lambda line: emit(BasePull(line)))
         self._reasons = Reasons(prepared, shared.records)
         self._share = shared.gate.share(prepared.request.jobs)
 
@@ -172,12 +178,15 @@ class Solver:
                 self._ready[step].set()
                 return
             planned = await self._look(node, chains, partly)
+            await self._ask(planned)
             result, hit, reasons = await to_end(self._second_chance, node, planned)
             if result is None:
                 result = await self._execute(node, chains, planned, urgency)
         except asyncio.CancelledError:
             self.ledger.canceled(node, began)
             raise
+        except LostLayer:
+            raise  # no failure of the step: the build begins again without that layer
         except BuildtoolError as error:
             self.ledger.failed(node, error, began)
             raise
@@ -197,6 +206,7 @@ class Solver:
     async def close(self) -> None:
         """Wait for what goes on beside the steps."""
         await self._bases.close()
+        await self._lazy.close()
 
     # Trees
 
@@ -211,21 +221,38 @@ class Solver:
                 base = self.prepared.keys[current]
                 break
             result = self.results[current]
-            above.append(result.content or int(result.snapshot))
+            above.append(result.content or (int(result.snapshot) if result.layer is None else result.layer.diff_id))
             current = node.parent
         return Layers(base, tuple(reversed(above)))
 
     async def _chain(self, step: StepId) -> list[SnapshotId]:
-        """The snapshots of a finished step's tree, bottom first. Unpacks the base image when it is not."""
-        own: list[SnapshotId] = []
+        """The snapshots of a finished step's tree, bottom first. Brings in what of it is not here."""
+        own: list[StepId] = []
         current: StepId | None = step
+        chain: list[SnapshotId] = []
         while current is not None:
             node = self.prepared.node(current)
             if node.is_source:
-                return [*await self._bases.chain(node.step), *own[::-1]]
-            own.append(self.results[current].snapshot)
+                self._lazy.begin([self.results[each] for each in own])
+                chain = [*await self._bases.chain(node.step)]
+                break
+            if current in self._ready:  # what lies under a hit may be none itself
+                await self._ready[current].wait()
+            own.append(current)
             current = node.parent
-        return own[::-1]
+        self._lazy.begin([self.results[each] for each in own])
+        for each in reversed(own):
+            result = self.results[each]
+            if not result.is_here:
+                result = await self._lazy.bring(result, chain)
+                self.results[each] = result
+                await to_end(self._keep, self.prepared.node(each), result)
+            chain.append(result.snapshot)
+        return chain
+
+    async def bring(self, step: StepId) -> None:
+        """See that the layers of a finished step's tree are here. Raises LostLayer."""
+        await self._chain(step)
 
     # Looking and finding
 
@@ -248,6 +275,14 @@ class Solver:
             return await self._bases.look(partly, look, whole=step.parents)
         return await look(None if step.from_context else TreeFiles(tree_of(store, chains[-1])))
 
+    async def _ask(self, planned: PlannedCopy | PlannedMkdir | None) -> None:
+        """Whether a cache elsewhere has the content that a COPY is about to make."""
+        key = content_key(planned) if planned is not None else ""
+        if not key or self.imports is None or self.prepared.request.no_cache:
+            return
+        if self.shared.records.find(key, self.prepared.lease) is None:
+            self._elsewhere |= await self.imports.find([key])
+
     def _second_chance(
         self, node: Node, planned: PlannedCopy | PlannedMkdir | None
     ) -> tuple[StepResult | None, str, list[Difference]]:
@@ -257,6 +292,7 @@ class Solver:
             if planned is not None:
                 key = content_key(planned)
                 found, hit = self.shared.records.find(key, self.prepared.lease) if key else None, "content"
+                found = found or self._elsewhere.get(key)
             elif isinstance(node.step, Exec) and not node.step.execution.no_cache:
                 found, hit = self._equal_execution(node, node.step.execution), "tree"
         return (found, hit, []) if found is not None else (None, "", self._reasons.of(node))
@@ -375,6 +411,9 @@ class Solver:
     ) -> None:
         """Records for the next build: under the definition key, and under the one found by content."""
         records, prepared = self.shared.records, self.prepared
+        if not result.is_here:
+            prepared.sites.set(node.site, prepared.keys[node.id], result)
+            return
         prepared.lease.snapshot(result.snapshot)
         key, preimage = prepared.keys[node.id], prepared.preimages[node.id]
         origin = self._origin(node)
@@ -393,6 +432,16 @@ class Solver:
         if hit and isinstance(planned, PlannedCopy) and not planned.selected.selection.owned:
             prepared.sites.set_copied(node.site, planned.selected.digest, copied_by(planned, result.snapshot))
         prepared.sites.set(node.site, key, result)
+
+    def _keep(self, node: Node, result: StepResult) -> None:
+        """What came out of a cache and is here now is this store's own from now on."""
+        records, prepared = self.shared.records, self.prepared
+        prepared.lease.snapshot(result.snapshot)
+        below = prepared.keys[node.parent] if node.parent is not None else SCRATCH_KEY
+        origin = self._origin(node)
+        records.put(prepared.keys[node.id], prepared.preimages[node.id], result, below, origin)
+        if result.content:
+            records.put(result.content, {"level": "content"}, result, origin=origin)
 
     def _origin(self, node: Node) -> Origin:
         request, span = self.prepared.request, node.span

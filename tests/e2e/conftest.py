@@ -1,4 +1,4 @@
-"""Terminals and containers for the end-to-end tests."""
+"""Terminals, containers and registries for the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,3 +147,46 @@ def container(daemon: Any, busybox_image: str) -> Iterator[Callable[..., str]]:
 def unique() -> str:
     """A name no other test uses."""
     return f"t{os.getpid()}x{time.monotonic_ns()}"
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise RuntimeError("the registry did not start")
+
+
+@pytest.fixture(scope="session")
+def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """`start_registry(*flags)` starts our server; its `host:port`."""
+    started: list[subprocess.Popen[Any]] = []
+
+    def start(*flags: str, root: Path | None = None) -> str:
+        port = free_port()
+        root = root or tmp_path_factory.mktemp("registry")
+        program = str(Path(sys.executable).with_name("buildtool"))
+        command = [program, "registry", "serve", "--addr", f"127.0.0.1:{port}", "--log-level", "error"]
+        started.append(subprocess.Popen([*command, "--root", str(root), *flags], stdout=subprocess.DEVNULL))
+        _wait_for(port, started[-1])
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+
+
+@pytest.fixture(scope="session")
+def registry(start_registry: Callable[..., str]) -> str:
+    """Our server, open to everybody."""
+    return start_registry()

@@ -219,7 +219,7 @@ def far() -> Iterator[Program]:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     daemon = Daemon()
-    daemon.flags = ("-H", daemon.host, "-H", address)
+    daemon.flags = ("-H", daemon.host, "-H", address, "--plain-tcp")
     try:
         daemon.start()
         yield Program(BUILDTOOL, {**daemon.environment, "BUILDTOOL_HOST": address})

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import socket
 import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.e2e.conftest import free_port
 
 HELPER = """#!/bin/sh
 # a credential helper that keeps everything in one file
@@ -29,48 +28,6 @@ erase) rm -f "$store" ;;
 list) echo "{}" ;;
 esac
 """
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(port: int, process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise RuntimeError("the registry did not start")
-
-
-@pytest.fixture(scope="session")
-def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """`start_registry(*flags)` starts our server; its `host:port`."""
-    started: list[subprocess.Popen[Any]] = []
-
-    def start(*flags: str, root: Path | None = None) -> str:
-        port = _free_port()
-        root = root or tmp_path_factory.mktemp("registry")
-        program = str(Path(sys.executable).with_name("buildtool"))
-        command = [program, "registry", "serve", "--addr", f"127.0.0.1:{port}", "--log-level", "error"]
-        started.append(subprocess.Popen([*command, "--root", str(root), *flags], stdout=subprocess.DEVNULL))
-        _wait(port, started[-1])
-        return f"127.0.0.1:{port}"
-
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
-
-
-@pytest.fixture(scope="session")
-def registry(start_registry: Callable[..., str]) -> str:
-    """Our server, open to everybody."""
-    return start_registry()
 
 
 @pytest.fixture
@@ -146,10 +103,10 @@ def test_errors_in_dockers_words(cli: Any, registry: str, unique: str) -> None:
         (["pull", f"{registry}/{unique}:1"], f"manifest for {registry}/{unique}:1 not found: manifest unknown"),
         (["push", f"{registry}/{unique}:1"], f"tag does not exist: {registry}/{unique}:1"),
         (["push", f"{registry}/{unique}", "-a"], "An image does not exist locally with the tag"),
-        (["pull", f"127.0.0.1:{_free_port()}/x"], "Connection refused"),
+        (["pull", f"127.0.0.1:{free_port()}/x"], "Connection refused"),
         (["pull", f"{registry}/x:y", "-a"], "tag can't be used with --all-tags/-a"),
         (["pull", "lower/Case"], "must be lowercase"),
-        (["search", f"127.0.0.1:{_free_port()}/x"], "Connection refused"),
+        (["search", f"127.0.0.1:{free_port()}/x"], "Connection refused"),
         (["search", "--limit", "0", "x"], "outside of the range"),
     ):
         done = cli(*words, check=False)

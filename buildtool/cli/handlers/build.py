@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PATH = "/buildtool/v1/build"
 
-_NOT_CLASSIC = ("allow", "build-context", "secret", "ssh", "debug", "debug-at")
+_NOT_CLASSIC = ("allow", "cache-from", "cache-to", "build-context", "secret", "ssh", "debug", "debug-at")
 _OURS = ("graph", "explain", "jobs", "context-mode", "cutoff-ignore")
 
 

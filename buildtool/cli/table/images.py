@@ -18,8 +18,6 @@ _ABSENT_FROM_BUILD = (
     _absent("annotation", "", "images get labels only"),
     _absent("attest", "", "no attestations are made"),
     _absent("builder", "", "the daemon itself is the only builder"),
-    _absent("cache-from", "", "the cache is the daemon's own"),
-    _absent("cache-to", "", "the cache is the daemon's own"),
     _absent("metadata-file", "", "--iidfile writes the image's id"),
     _absent("no-cache-filter", "", "--no-cache is for all steps"),
     _absent("output", "o", "the image goes into the daemon; `buildtool save` writes it to a file"),
@@ -52,6 +50,10 @@ COMMANDS = {
                 default="build",
                 choices=("build", "check", "outline", "targets"),
             ),
+            Flag(
+                "cache-from", "", "list", "Take results from a cache (IMAGE, type=registry,ref=…, type=local,src=…)"
+            ),
+            Flag("cache-to", "", "list", "Give results to a cache (type=registry|inline|local,mode=min|max,…)"),
             Flag("cgroup-parent", "", "string", "Parent cgroup of the RUN steps"),
             Flag("check", "", "bool", "The same as --call=check: run the build checks"),
             Flag("cpu-period", "", "int", "Period of the CPU quota, in microseconds"),

@@ -1,0 +1,171 @@
+"""`cache_from` and `cache_to` of a build request: which caches that travel it takes from and gives to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from buildtool.aio import offload
+from buildtool.daemon.bases import lines
+from buildtool.daemon.build_contexts import ContextPlace, visible
+from buildtool.errors import InvalidInput
+from buildtool.oci import Reference, parse_platform, parse_reference
+
+if TYPE_CHECKING:
+    from buildtool.images import LayerSource
+    from buildtool.registry import Credentials, Registries
+    from buildtool.registry.cache_repository import CacheRepository
+    from buildtool.solve.caches.layout import CacheLayout
+    from buildtool.solve.caches.options import Caches, CacheTarget
+
+_FORM = ("compression", "compression-level", "force-compression", "ignore-error", "image-manifest", "mode",
+         "oci-mediatypes", "timeout")  # fmt: skip
+_FROM = {"registry": ("ref", "timeout"), "local": ("digest", "src", "tag", "timeout")}
+_TO = {"registry": ("ref", *_FORM), "local": ("dest", "reset", "tag", *_FORM), "inline": ()}
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+class CacheSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One cache: `attributes` as the flag has them, without `type`; `place` is the directory of a `local` one."""
+
+    type: str
+    attributes: dict[str, str] = {}
+    place: ContextPlace | None = None
+
+
+class _Maker:
+    def __init__(self, registries: Callable[[], Registries], auth: Any, platform: str) -> None:
+        self._registries = registries
+        self._auth = auth
+        self._platform = parse_platform(platform) if platform else None
+
+    def credentials(self, domain: str) -> Credentials | None:
+        from buildtool.registry import find_credentials
+
+        return find_credentials(self._auth, domain) or None
+
+    async def fetch(self, layer: LayerSource, tell: Callable[[str], None]) -> None:
+        await self._registries().remote_layers.fetch(layer, lines(tell), self.credentials)
+
+    async def registry(self, reference: Reference, *, write: bool, as_index: bool = False) -> CacheRepository:
+        return await self._registries().cache(
+            reference,
+            credentials=self.credentials(reference.domain),
+            write=write,
+            as_index=as_index,
+            platform=self._platform,
+        )
+
+    async def layout(self, spec: CacheSpec) -> CacheLayout:
+        from buildtool.solve.caches.layout import CacheLayout
+
+        assert spec.place is not None
+        directory = await offload(visible, spec.place)
+        given = spec.attributes
+        reset = _truth(given, "reset", default=False)
+        return CacheLayout(directory, given.get("tag", ""), given.get("digest", ""), reset=reset)
+
+
+def caches(
+    registries: Callable[[], Registries],
+    origins: Sequence[CacheSpec],
+    targets: Sequence[CacheSpec],
+    *,
+    auth: Any,
+    platform: str,
+    inline: bool = False,
+) -> Caches:
+    """Nothing is reached yet. Raises InvalidInput for what cannot be meant."""
+    from buildtool.solve.caches.options import CacheOrigin, Caches
+
+    maker = _Maker(registries, auth, platform)
+    found = []
+    for spec in origins:
+        _check(spec, "cache-from", _FROM)
+        seconds = _seconds(spec, 20.0)
+        if spec.type == "registry":
+            reference = _reference(spec, "cache-from")
+            opener = partial(maker.registry, reference, write=False)
+            found.append(CacheOrigin(_name(reference), opener, seconds))
+        else:
+            found.append(CacheOrigin(_directory(spec, "cache-from", "src"), partial(maker.layout, spec), seconds))
+    made = [_target(maker, spec) for spec in targets]
+    inline = inline or any(spec.type == "inline" for spec in targets)
+    return Caches(tuple(found), tuple(each for each in made if each is not None), inline, maker.fetch)
+
+
+def _target(maker: _Maker, spec: CacheSpec) -> CacheTarget | None:
+    from buildtool.images.forms import Compression
+    from buildtool.solve.caches.options import CacheTarget
+
+    _check(spec, "cache-to", _TO)
+    if spec.type == "inline":
+        return None
+    given = spec.attributes
+    mode: Literal["min", "max"] = "max" if given.get("mode", "min") == "max" else "min"
+    if given.get("mode", "min") not in ("min", "max"):
+        raise InvalidInput(f"--cache-to: unknown mode {given['mode']!r}", hint="There are min and max.")
+    form = Compression.read(
+        *(given.get(name, "") for name in ("compression", "compression-level", "force-compression"))
+    )
+    ignore, seconds = _truth(given, "ignore-error", default=True), _seconds(spec, 600.0)
+    if spec.type == "local":
+        name = _directory(spec, "cache-to", "dest")
+        return CacheTarget(name, partial(maker.layout, spec), mode, form, ignore, seconds)
+    reference = _reference(spec, "cache-to")
+    if reference.digest:
+        raise InvalidInput(f"--cache-to: {reference.familiar} is a digest; a cache is written under a tag")
+    as_index = not _truth(given, "image-manifest", default=True)
+    opener = partial(maker.registry, reference, write=True, as_index=as_index)
+    return CacheTarget(_name(reference), opener, mode, form, ignore, seconds)
+
+
+def _check(spec: CacheSpec, flag: str, known: Mapping[str, Collection[str]]) -> None:
+    names = known.get(spec.type)
+    if names is None:
+        raise InvalidInput(f"--{flag}: unknown type {spec.type!r}", hint=f"There are {', '.join(sorted(known))}.")
+    for name in spec.attributes:
+        if name not in names:
+            hint = f"It takes {', '.join(sorted(names))}." if names else "It takes nothing else."
+            raise InvalidInput(f"--{flag} type={spec.type}: unknown attribute {name!r}", hint=hint)
+    for name in ("ignore-error", "image-manifest", "oci-mediatypes", "reset"):
+        _truth(spec.attributes, name, default=False)
+
+
+def _reference(spec: CacheSpec, flag: str) -> Reference:
+    text = spec.attributes.get("ref", "")
+    if not text:
+        raise InvalidInput(f"--{flag} type=registry: ref is missing", hint="write ref=REGISTRY/REPOSITORY:TAG")
+    return parse_reference(text).with_default_tag()
+
+
+def _name(reference: Reference) -> str:
+    return f"registry {reference.familiar}"
+
+
+def _directory(spec: CacheSpec, flag: str, name: str) -> str:
+    if not spec.attributes.get(name) or spec.place is None:
+        raise InvalidInput(f"--{flag} type=local: {name} is missing", hint=f"write {name}=DIRECTORY")
+    return f"directory {spec.attributes[name]}"
+
+
+def _truth(given: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = given.get(name, "").lower()
+    if text and text not in _TRUTH:
+        raise InvalidInput(f"{name} is true or false, not {text!r}")
+    return _TRUTH.get(text, default)
+
+
+def _seconds(spec: CacheSpec, default: float) -> float:
+    text = spec.attributes.get("timeout", "")
+    if not text:
+        return default
+    from buildtool.buildfile.durations import parse_duration
+
+    try:
+        return parse_duration(text) / 1e9
+    except ValueError as error:
+        raise InvalidInput(f"timeout: {error}", hint="write a duration: 30s, 5m") from None

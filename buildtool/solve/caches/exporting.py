@@ -1,0 +1,201 @@
+"""Results into caches that travel: only what is not there already is compressed and sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from buildtool.aio import offload
+from buildtool.cache import Store
+from buildtool.errors import BuildtoolError
+from buildtool.graph import Copy, Exec, StepId
+from buildtool.images import LayerSource
+from buildtool.images.forms import find_form, make_form
+from buildtool.oci import Descriptor, Digest
+from buildtool.solve.caches.backend import CacheBackend
+from buildtool.solve.caches.options import CacheTarget, Fetch, Tell
+from buildtool.solve.caches.records import (
+    BUNDLE,
+    CacheRecord,
+    InlineRecord,
+    decode_bundle,
+    encode_bundle,
+    encode_record,
+)
+from buildtool.solve.keys import SCRATCH_KEY
+from buildtool.solve.prepare import Prepared
+from buildtool.solve.records import StepResult
+from buildtool.solve.result import layer_of
+from buildtool.solve.threads import to_end
+
+R = TypeVar("R")
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A result that may go out, with its layer as it would."""
+
+    step: StepId
+    result: StepResult
+    layer: LayerSource
+
+
+def candidates(prepared: Prepared, results: Mapping[StepId, StepResult], mode: str, store: Store) -> list[Candidate]:
+    """The results of a finished build that the mode asks for, in the order of the graph. Blocking."""
+    plan = prepared.plan
+    wanted = set(plan.image.chain) if mode == "min" else set(plan.graph)
+    found = []
+    for step in plan.graph:
+        result = results.get(step) or prepared.hits.get(step)
+        if step in wanted and result is not None and _may_travel(prepared, step):
+            found.append(Candidate(step, result, layer_of(result, plan.image.epoch, store)))
+    return found
+
+
+def _may_travel(prepared: Prepared, step: StepId) -> bool:
+    node = prepared.node(step)
+    if not node.has_layer or step not in prepared.preimages:
+        return False
+    if isinstance(node.step, Exec) and node.step.execution.no_cache:
+        return False
+    # what a RUN sees of the context through a mount is as quickly copied as fetched
+    return bool(node.name) or not isinstance(node.step, Copy) or not node.step.from_context
+
+
+def inline_records(prepared: Prepared, results: Mapping[StepId, StepResult], store: Store) -> list[InlineRecord]:
+    """What an image's config says of its own layers. Blocking."""
+    plan = prepared.plan
+    below = len(prepared.base_images[plan.image.base.chain_id].layers) if plan.image.base is not None else 0
+    by_step = {each.step: each for each in candidates(prepared, results, "min", store)}
+    return [
+        InlineRecord(
+            key=Digest(prepared.keys[step]),
+            layer=below + index,
+            size=by_step[step].layer.size,
+            content=by_step[step].result.content,
+            below=_below(prepared, step),
+            squash=store.squash_ids,
+            epoch=plan.image.epoch,
+        )
+        for index, step in enumerate(plan.image.chain)
+        if step in by_step
+    ]
+
+
+class Export:
+    """One build's results on their way to one cache."""
+
+    def __init__(
+        self, store: Store, prepared: Prepared, target: CacheTarget, fetch: Fetch | None, tell: Tell
+    ) -> None:
+        self._store = store
+        self._prepared = prepared
+        self._target = target
+        self._fetch = fetch
+        self._tell = tell
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self, results: Mapping[StepId, StepResult], there: Mapping[str, CacheRecord]) -> None:
+        """Send what is missing. `there` is what the cache was known to have in its bundle when the build began.
+
+        Raises BuildtoolError, TimeoutError.
+        """
+        chosen = await to_end(candidates, self._prepared, results, self._target.mode, self._store)
+        keys = {self._prepared.keys[each.step] for each in chosen}
+        if keys <= there.keys():
+            self._tell(f"exporting cache to {self._target.name}: nothing is new")
+            return
+        async with asyncio.timeout(self._target.seconds):
+            await self._send(chosen)
+
+    async def _send(self, chosen: list[Candidate]) -> None:
+        backend = await self._target.open()
+        known = await self._known(backend)
+        by_key = {record.key: record for record in known}
+        fresh = [each for each in chosen if self._prepared.keys[each.step] not in by_key]
+        there = {record.blob.digest for record in known}
+        unique = {each.layer.diff_id: each for each in fresh}
+        made = await _together(self._blob(backend, each, there) for each in unique.values())
+        blobs = dict(zip(unique, made, strict=True))
+        records = [self._record(each, blobs[each.layer.diff_id][0]) for each in fresh]
+        await _together(self._put(backend, record) for record in records)
+        used = [by_key[key] for each in chosen if (key := Digest(self._prepared.keys[each.step])) in by_key]
+        data, kept = encode_bundle([*records, *used, *known])
+        layers = {record.blob.digest: record.blob for record in kept}
+        await backend.put_bundle(data, BUNDLE, list(layers.values()))
+        sent = [blob.size for blob, is_new in blobs.values() if is_new]
+        self._tell(
+            f"exported cache to {self._target.name}: {len(records)} of {len(chosen)} records, "
+            f"{len(sent)} layers of {sum(sent)} bytes were new"
+        )
+
+    async def _known(self, backend: CacheBackend) -> list[CacheRecord]:
+        """What the bundle has by now: another build may have written it."""
+        loaded = await backend.load()
+        if loaded is None or loaded[1] != BUNDLE:
+            return []
+        try:
+            return decode_bundle(loaded[0])[0]
+        except BuildtoolError:
+            return []  # it is written anew
+
+    async def _blob(self, backend: CacheBackend, candidate: Candidate, there: set[Digest]) -> tuple[Descriptor, bool]:
+        """The layer's blob, which is in the cache afterwards, and whether it was not before."""
+        layer, lease = candidate.layer, self._prepared.lease
+        if backend.source in layer.sources and layer.blob is not None:
+            return layer.blob, False
+        async with self._slots:
+            if layer.blob is not None and layer.snapshot is None:
+                await self._bring(layer, layer.blob)
+            blob = await to_end(find_form, self._store, layer, self._target.compression, lease)
+            if blob is None:
+                blob = await to_end(make_form, self._store, layer, self._target.compression, lease)
+            if blob.digest in there or await backend.has_blob(blob.digest):
+                return blob, False
+            await backend.put_blob(blob, self._store.blobs.path(blob.digest))
+        return blob, True
+
+    async def _bring(self, layer: LayerSource, blob: Descriptor) -> None:
+        self._prepared.lease.blob(blob.digest)
+        if not await offload(self._store.blobs.has, blob.digest) and self._fetch is not None:
+            await self._fetch(layer, self._tell)
+
+    def _record(self, candidate: Candidate, blob: Descriptor) -> CacheRecord:
+        result, layer = candidate.result, candidate.layer
+        return CacheRecord(
+            key=Digest(self._prepared.keys[candidate.step]),
+            diff_id=layer.diff_id,
+            size=layer.size,
+            blob=blob,
+            epoch=layer.epoch or self._prepared.plan.image.epoch,
+            content=result.content,
+            below=_below(self._prepared, candidate.step),
+            seconds=round(result.seconds, 3),
+            cpu=round(result.cpu, 2),
+            made=round(result.made, 3),
+            squash=self._store.squash_ids,
+            preimage=self._prepared.preimages[candidate.step],
+        )
+
+    async def _put(self, backend: CacheBackend, record: CacheRecord) -> None:
+        async with self._slots:
+            keys = [record.key, *([record.content] if record.content else [])]
+            await backend.put_record(keys, encode_record(record), record.blob)
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+    """All at once; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _below(prepared: Prepared, step: StepId) -> str:
+    parent = prepared.node(step).parent
+    return prepared.keys[parent] if parent is not None else SCRATCH_KEY

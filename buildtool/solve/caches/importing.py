@@ -1,0 +1,183 @@
+"""Results out of caches that travel: asked for when the graph is known, and only for what it asks.
+
+A cache that fails, is slow or holds what cannot be true is told of once and does without: the steps are executed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from buildtool.aio import offload
+from buildtool.cache import SnapshotId, Store
+from buildtool.errors import BuildtoolError, Corrupt
+from buildtool.graph import Exec, Node, StepId
+from buildtool.images import LayerSource
+from buildtool.oci import Descriptor, Digest
+from buildtool.solve.caches.backend import CacheBackend
+from buildtool.solve.caches.options import CacheOrigin, Caches, Tell
+from buildtool.solve.caches.records import BUNDLE, CacheRecord, decode_bundle, decode_inline, decode_record
+from buildtool.solve.expiry import expired
+from buildtool.solve.prepare import Prepared
+from buildtool.solve.records import StepResult
+
+
+@dataclass
+class _Cache:
+    """One that answers. `single`: it has records outside of the bundle, too."""
+
+    origin: CacheOrigin
+    backend: CacheBackend
+    records: dict[str, CacheRecord]
+    single: bool
+    usable: bool = True
+
+
+@dataclass
+class Imports:
+    """The caches of one build. `warn` is told what is wrong, `tell` what is done."""
+
+    store: Store
+    caches: Caches
+    warn: Tell
+    tell: Tell
+    _open: list[_Cache] = field(default_factory=list)
+    _refused: set[Digest] = field(default_factory=set)
+    _asked: set[str] = field(default_factory=set)
+
+    async def open(self) -> None:
+        """Read the bundles, all at once. Never fails."""
+        found = await asyncio.gather(*(self._read(origin) for origin in self.caches.origins))
+        self._open = [each for each in found if each is not None]
+
+    async def _read(self, origin: CacheOrigin) -> _Cache | None:
+        self.tell(f"importing cache from {origin.name}")
+        try:
+            async with asyncio.timeout(origin.seconds):
+                backend = await origin.open()
+                loaded = await backend.load()
+            if loaded is None:
+                return _Cache(origin, backend, {}, single=False)
+            data, media_type, layers = loaded
+            if media_type != BUNDLE:
+                return _Cache(origin, backend, _by_key(decode_inline(data, layers)), single=False)
+            records, faults = decode_bundle(data)
+            for fault in faults:
+                self.warn(f"cache {origin.name}: a record is ignored: {fault}")
+            return _Cache(origin, backend, _by_key(records), single=True)
+        except (BuildtoolError, OSError, TimeoutError) as error:
+            self.warn(f"cache {origin.name} is not used: {_reason(error, origin)}")
+            return None
+
+    def there(self, name: str) -> Mapping[str, CacheRecord]:
+        """What was in the bundle of the cache of this name."""
+        return next((each.records for each in self._open if each.origin.name == name), {})
+
+    async def find(self, keys: Collection[str], *, bundled: bool = False) -> dict[str, StepResult]:
+        """The results under these keys; with `bundled` only those that no further question is needed for."""
+        found: dict[str, StepResult] = {}
+        for cache in self._open:
+            for key in keys:
+                record = cache.records.get(key)
+                if key not in found and record is not None and cache.usable:
+                    result = await offload(self._result, record, cache.backend)
+                    if result is not None:
+                        found[key] = result
+        left = [key for key in keys if key not in found and key not in self._asked]
+        if bundled or not left:
+            return found
+        self._asked.update(left)
+        for cache in self._open:
+            if cache.single and cache.usable:
+                for record in await self._ask(cache, [key for key in left if key not in found]):
+                    result = await offload(self._result, record, cache.backend)
+                    if result is not None:
+                        found |= dict.fromkeys((record.key, record.content), result)
+        return {key: found[key] for key in keys if key in found}
+
+    async def _ask(self, cache: _Cache, keys: Sequence[str]) -> list[CacheRecord]:
+        async def one(key: str) -> CacheRecord | None:
+            data = await cache.backend.find(key)
+            try:
+                return decode_record(data, key) if data is not None else None
+            except Corrupt as error:
+                self.warn(f"cache {cache.origin.name}: a record is ignored: {error.message}")
+                return None
+
+        tasks = [asyncio.ensure_future(one(key)) for key in keys]
+        try:
+            async with asyncio.timeout(cache.origin.seconds):
+                found = [record for record in await asyncio.gather(*tasks) if record is not None]
+        except (BuildtoolError, OSError, TimeoutError) as error:
+            cache.usable = False
+            self.warn(f"cache {cache.origin.name} is not used any more: {_reason(error, cache.origin)}")
+            return []
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        cache.records |= _by_key(found)
+        return found
+
+    def refuse(self, diff_id: Digest) -> None:
+        """Do not give results with this layer any more."""
+        self._refused.add(diff_id)
+
+    def _result(self, record: CacheRecord, backend: CacheBackend) -> StepResult | None:
+        if record.diff_id in self._refused or record.squash != self.store.squash_ids:
+            return None
+        here = self.store.snapshots.find(record.diff_id)
+        blob = Descriptor(record.blob.media_type, record.blob.digest, record.blob.size)
+        layer = LayerSource(record.diff_id, record.size, here, blob, record.epoch, (backend.source,))
+        snapshot = here if here is not None else SnapshotId(0)
+        return StepResult(snapshot, record.seconds, record.content, record.cpu, record.made, layer)
+
+
+async def add_hits(prepared: Prepared, imports: Imports) -> None:
+    """Give a build's steps the results that the caches have for them. What no step needs is not asked for."""
+    plan = prepared.plan
+
+    def lacking(steps: Iterable[StepId]) -> dict[str, StepId]:
+        nodes = (plan.node(step) for step in steps if step not in prepared.hits)
+        return {prepared.keys[node.id]: node.id for node in nodes if node.has_layer and _may_come(node)}
+
+    def take(wanted: Mapping[str, StepId], found: Mapping[str, StepResult]) -> None:
+        for key, result in found.items():
+            step = plan.node(wanted[key]).step
+            if not (isinstance(step, Exec) and step.execution.cache_ttl and expired(result.made, step.execution)):
+                prepared.hits[wanted[key]] = result
+
+    wanted = lacking(plan.graph)
+    take(wanted, await imports.find(wanted, bundled=True))
+    wanted = lacking(_needed(prepared))
+    take(wanted, await imports.find(wanted))
+
+
+def _may_come(node: Node) -> bool:
+    return not (isinstance(node.step, Exec) and node.step.execution.no_cache)
+
+
+def _needed(prepared: Prepared) -> list[StepId]:
+    """The steps that have to be executed, as far as is known."""
+    needed: list[StepId] = []
+    stack, seen = [prepared.plan.target], set[StepId]()
+    while stack:
+        step = stack.pop()
+        if step in seen or step in prepared.hits:
+            continue
+        seen.add(step)
+        needed.append(step)
+        stack.extend(prepared.plan.node(step).inputs)
+    return needed
+
+
+def _by_key(records: Sequence[CacheRecord]) -> dict[str, CacheRecord]:
+    by_content = {record.content: record for record in records if record.content}
+    return by_content | {record.key: record for record in records}
+
+
+def _reason(error: BaseException, origin: CacheOrigin) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it did not answer within {origin.seconds:g} seconds"
+    return error.message if isinstance(error, BuildtoolError) else str(error)

@@ -1,0 +1,107 @@
+"""The cache that travels, through CLI, daemon and registry: a machine builds, a fresh one takes what it made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
+
+TEXT = "FROM {base} AS build\nRUN echo tool > /tool\nCOPY a /a\nRUN cat /a /tool > /made\n"
+TEXT += "FROM {base}\nRUN echo base > /base\nCOPY --from=build /made /made\n"
+
+
+@pytest.fixture
+def fresh(make_daemon: Callable[..., Daemon]) -> Iterator[Program]:
+    """A client of a machine on which nothing was built yet."""
+    daemon = make_daemon()
+    load_busybox(daemon)
+    yield Program(BUILDTOOL, {**daemon.environment, "NO_COLOR": "1"})
+    daemon.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path, busybox_image: str) -> Path:
+    path = tmp_path / "src"
+    path.mkdir()
+    (path / "Buildfile").write_text(TEXT.format(base=busybox_image))
+    (path / "a").write_text(f"{tmp_path}\n")  # nothing of an earlier test is in the daemon's own cache
+    return path
+
+
+def said(program: Program, *arguments: str | Path, tag: str) -> str:
+    return str(program("build", "--network=none", "--progress=plain", "-t", tag, *arguments).stderr)
+
+
+def test_registry_inline_and_directory(
+    cli: Program, fresh: Program, registry: str, source: Path, unique: str, tmp_path: Path
+) -> None:
+    name, cache = f"{registry}/{unique}/app:1", f"type=registry,ref={registry}/{unique}/app:cache"
+    first = said(cli, f"--cache-to={cache},mode=max", f"--cache-from={cache}", source, tag=name)
+    assert "5 of 5 records" in first
+    assert "nothing is new" in said(cli, f"--cache-to={cache},mode=max", f"--cache-from={cache}", source, tag=name)
+    second = said(fresh, f"--cache-from={cache}", source, tag="app:2")
+    assert "all cached" in second
+    assert fresh("run", "--rm", "--network=none", "app:2", "cat", "/made").stdout == f"{tmp_path}\ntool\n"
+
+    said(cli, "--cache-to=type=inline", source, tag=name)
+    cli("push", "-q", name)
+    fresh("rmi", "app:2")
+    fresh("builder", "prune", "-af")
+    assert "all cached" in said(fresh, f"--cache-from={name}", source, tag="app:2")
+    assert fresh("run", "--rm", "--network=none", "app:2", "cat", "/made").stdout == f"{tmp_path}\ntool\n"
+
+    folder = tmp_path / "cache"
+    said(
+        cli, f"--cache-to=type=local,dest={folder},mode=max,compression=zstd,force-compression=true", source, tag=name
+    )
+    index = json.loads((folder / "index.json").read_bytes())
+    assert [each["annotations"]["org.opencontainers.image.ref.name"] for each in index["manifests"]] == ["latest"]
+    fresh("rmi", "app:2")
+    fresh("builder", "prune", "-af")
+    (source / "a").write_text("changed\n")
+    third = said(fresh, f"--cache-from=type=local,src={folder}", source, tag="app:2")
+    assert third.count(" CACHED") == 3  # the base, and the RUN steps that do not see the file
+    assert fresh("run", "--rm", "--network=none", "app:2", "cat", "/made").stdout == "changed\ntool\n"
+    cli("rmi", name)
+
+
+def test_caches_that_cannot_be_reached_are_told_of(cli: Program, source: Path, tmp_path: Path) -> None:
+    cache = "type=registry,ref=127.0.0.1:1/x:y,timeout=2s"
+    text = said(cli, f"--cache-from={cache}", f"--cache-to={cache}", source, tag="app:3")
+    assert "cache registry 127.0.0.1:1/x:y is not used" in text
+    assert "the cache is not exported to registry 127.0.0.1:1/x:y" in text
+    cli("rmi", "app:3")
+    strict = cli("build", "-q", f"--cache-to={cache},ignore-error=false", source, check=False)
+    assert strict.returncode == 1 and "cannot export the cache" in strict.stderr
+    missing = cli("build", "-q", "-t", "app:3", f"--cache-from=type=local,src={tmp_path}/none", source)
+    assert "there is no cache in" in missing.stderr
+    cli("rmi", "app:3")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("cache-from", "type=gha", "unknown type 'gha'"),
+        ("cache-from", "type=registry", "ref is missing"),
+        ("cache-from", "type=registry,ref=a,mode=max", "unknown attribute 'mode'"),
+        ("cache-from", "type=inline", "unknown type 'inline'"),
+        ("cache-from", "type=local", "src is missing"),
+        ("cache-from", "src=x", "type is missing"),
+        ("cache-to", "type=registry,ref=a,mode=most", "unknown mode 'most'"),
+        ("cache-to", "type=registry,ref=a,compression=lzma", "unsupported compression 'lzma'"),
+        ("cache-to", "type=registry,ref=a,compression=gzip,compression-level=10", "gzip has levels 0 to 9"),
+        ("cache-to", "type=registry,ref=a,ignore-error=maybe", "true or false"),
+        ("cache-to", "type=registry,ref=a,timeout=soon", "timeout"),
+        ("cache-to", "type=registry,x", "no name=value"),
+        ("cache-to", "type=inline,mode=max", "unknown attribute 'mode'"),
+        ("cache-to", "type=registry,ref=A", "A"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(cli: Program, source: Path, flag: str, value: str, words: str) -> None:
+    refused = cli("build", f"--{flag}={value}", source, check=False)
+    assert refused.returncode != 0
+    assert words in refused.stderr and "Traceback" not in refused.stderr

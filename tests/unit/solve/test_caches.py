@@ -1,0 +1,269 @@
+"""The cache that travels: fresh machines that share one, what they execute, fetch and send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from buildtool.errors import BuildtoolError, Corrupt
+from buildtool.images.forms import Compression
+from buildtool.solve.caches.layout import CacheLayout
+from buildtool.solve.caches.records import BUNDLE, CacheRecord, decode_bundle, decode_record, encode_bundle
+from tests.unit.solve.caching import Place, executed, file_of
+from tests.unit.solve.conftest import Workshop
+
+TEXT = """\
+FROM busybox AS build
+WORKDIR /src
+RUN echo tool > /tool
+COPY lib lib
+RUN cat lib/a > /made && cat /tool >> /made
+FROM busybox
+RUN echo base > /base
+COPY --from=build /made /made
+COPY main /main
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "cache")
+
+
+@pytest.fixture
+def machine(workshops: Callable[[], Workshop]) -> Callable[[], Workshop]:
+    """A fresh machine with the same sources."""
+
+    def make() -> Workshop:
+        shop = workshops()
+        shop.write(lib__a="1", main="m")
+        return shop
+
+    return make
+
+
+def test_a_fresh_machine_executes_nothing_and_fetches_no_layer(machine: Callable[[], Workshop], place: Place) -> None:
+    first, second = machine(), machine()
+    made = first.build(TEXT, caches=place.caches(first.store))
+    place.log.clear()
+    again = second.build(TEXT, caches=place.caches(second.store))
+    assert all(again.cached)
+    assert again.image.id == made.image.id
+    assert place.log == ["open", "load"]  # one look at the bundle answers it all, and nothing is new to be sent
+    assert [layer.snapshot for layer in again.image.layers[1:]] == [None] * 3
+
+
+def test_after_a_change_only_the_right_steps_run_and_only_their_layers_are_fetched(
+    machine: Callable[[], Workshop], place: Place
+) -> None:
+    first, second = machine(), machine()
+    first.build(TEXT, caches=place.caches(first.store))
+    place.log.clear()
+    second.write(lib__a="2")
+    ran = executed(second, TEXT, caches=place.caches(second.store))
+    assert [name.partition("] ")[2] for name in ran] == [
+        "COPY lib lib", "RUN cat lib/a > /made && cat /tool >> /made", "COPY --from=build /made /made",
+    ]  # fmt: skip
+    assert place.count("fetch") == 3  # WORKDIR and RUN of the build stage, RUN of the last one
+    assert place.count("record") == 4  # the last COPY stands on another tree now
+
+
+def test_what_a_second_machine_adds_does_not_replace_what_the_first_gave(
+    machine: Callable[[], Workshop], place: Place
+) -> None:
+    """Both write at the same time: neither has seen the other's bundle."""
+    shops = [machine(), machine()]
+    texts = [f"FROM busybox\nRUN echo {number} > /f\nRUN echo again\n" for number in (1, 2)]
+
+    async def together() -> None:
+        work = [
+            shop.abuild(text, caches=place.caches(shop.store, read=False))
+            for shop, text in zip(shops, texts, strict=True)
+        ]
+        await asyncio.gather(*work)
+
+    shops[0].run(together())
+    index = json.loads((place.directory / "index.json").read_bytes())
+    assert len(index["manifests"]) == 1
+    third = machine()
+    for text in texts:
+        assert executed(third, text, caches=place.caches(third.store, write=False)) == []
+
+
+def test_min_has_the_layers_of_the_image_only(machine: Callable[[], Workshop], place: Place) -> None:
+    first, second = machine(), machine()
+    first.build(TEXT, caches=place.caches(first.store, mode="min"))
+    assert place.count("record") == 3
+    assert executed(second, TEXT, caches=place.caches(second.store, write=False)) == []
+    second.write(main="changed", lib__a="changed")
+    third = machine()
+    third.write(lib__a="changed")
+    ran = executed(third, TEXT, caches=place.caches(third.store, write=False))
+    assert len(ran) == 5
+
+
+def test_a_copy_is_found_by_its_content_on_another_base(machine: Callable[[], Workshop], place: Place) -> None:
+    first, second = machine(), machine()
+    first.build("FROM busybox\nRUN echo 1 > /one\nCOPY lib /lib\n", caches=place.caches(first.store))
+    text = "FROM busybox\nRUN echo 2 > /two\nCOPY lib /lib\n"
+    ran = executed(second, text, caches=place.caches(second.store, write=False))
+    assert ran == ["RUN echo 2 > /two"]
+
+
+def test_results_that_were_fetched_are_the_machines_own(machine: Callable[[], Workshop], place: Place) -> None:
+    first, second = machine(), machine()
+    first.build(TEXT, caches=place.caches(first.store))
+    second.write(lib__a="2")
+    second.build(TEXT, caches=place.caches(second.store, write=False))
+    assert executed(second, TEXT) == ["[stage-1] COPY main /main"]  # whose layer nothing has needed
+
+
+@pytest.mark.parametrize("form", [Compression("zstd", 3), Compression("gzip", 9), Compression("")])
+def test_layers_go_in_the_wanted_compression(
+    machine: Callable[[], Workshop], place: Place, form: Compression
+) -> None:
+    first, second = machine(), machine()
+    text = "FROM busybox\nRUN echo 1 > /one\nRUN cat /one > /two\n"
+    first.build(text, caches=place.caches(first.store, compression=form))
+    bundle = records_of(place)
+    suffix = f"+{form.name}" if form.name else ""
+    assert {record.blob.media_type for record in bundle} == {f"application/vnd.oci.image.layer.v1.tar{suffix}"}
+    image = second.build(text + "RUN cat /two > /three\n", caches=place.caches(second.store, write=False)).image
+    assert file_of(second, image, "/three") == "1\n"
+
+
+def records_of(place: Place) -> list[CacheRecord]:
+    loaded = asyncio.run(CacheLayout(place.directory).load())
+    assert loaded is not None
+    return decode_bundle(loaded[0])[0]
+
+
+# What goes wrong
+
+
+def test_a_damaged_layer_is_noticed_and_its_step_executed(machine: Callable[[], Workshop], place: Place) -> None:
+    first, second = machine(), machine()
+    text = "FROM busybox\nRUN echo 1 > /one\n"
+    first.build(text, caches=place.caches(first.store))
+    blob = place.directory / "blobs/sha256" / records_of(place)[0].blob.digest[7:]
+    blob.write_bytes(b"\x1f\x8b" + blob.read_bytes()[2:-1] + b"x")
+    outcome = second.build(text + "RUN cat /one > /two\n", caches=place.caches(second.store, write=False))
+    assert file_of(second, outcome.image, "/two") == "1\n"
+    assert outcome.cached == [True, False, False]
+    assert any("cannot be had" in text and "is executed" in text for text in outcome.warnings)
+
+
+def test_a_layer_with_another_content_than_promised_is_noticed(machine: Callable[[], Workshop], place: Place) -> None:
+    """The blob is what its digest says, and not what the record says of it."""
+    first, second = machine(), machine()
+    text = "FROM busybox\nRUN echo 1 > /one\n"
+    first.build(text + "RUN echo evil > /one\n", caches=place.caches(first.store))
+    good, evil = sorted(records_of(place), key=command)
+    forged, _ = encode_bundle([msgspec.structs.replace(good, blob=evil.blob)])
+    write_bundle(place, forged)
+    outcome = second.build(text + "RUN cat /one > /two\n", caches=place.caches(second.store, write=False))
+    assert file_of(second, outcome.image, "/two") == "1\n"
+    assert any("cannot be had" in text for text in outcome.warnings)
+
+
+def command(record: CacheRecord) -> str:
+    assert record.preimage is not None
+    return str(record.preimage["step"]["args"][-1])
+
+
+def write_bundle(place: Place, data: bytes) -> None:
+    asyncio.run(CacheLayout(place.directory).put_bundle(data, BUNDLE, []))
+
+
+def test_records_that_cannot_be_true_are_ignored_with_a_warning(
+    machine: Callable[[], Workshop], place: Place
+) -> None:
+    first, second = machine(), machine()
+    text = "FROM busybox\nRUN echo 1 > /one\n"
+    first.build(text, caches=place.caches(first.store))
+    (record,) = records_of(place)
+    assert record.preimage is not None
+    forged = msgspec.structs.replace(record, preimage={**record.preimage, "inputs": ["other"]})
+    write_bundle(place, encode_bundle([forged])[0])
+    for path in (place.directory / "buildtool-cache").iterdir():
+        path.write_bytes(msgspec.json.encode(forged))
+    outcome = second.build(text, caches=place.caches(second.store, write=False))
+    assert outcome.cached == [True, False]
+    assert len([text for text in outcome.warnings if "a record is ignored" in text]) == 2
+    for data in (b"", b"{", b"[]", b'{"key": "x"}', msgspec.json.encode(record)):
+        with pytest.raises(Corrupt):
+            decode_record(data, "sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize("broken", ["open", "load", "find", "fetch", "blob", "record", "bundle"])
+def test_a_failing_cache_never_fails_the_build(machine: Callable[[], Workshop], place: Place, broken: str) -> None:
+    first, second = machine(), machine()
+    first.build(TEXT, caches=place.caches(first.store))
+    second.write(lib__a="2")
+    place.broken = {broken}
+    outcome = second.build(TEXT, caches=place.caches(second.store))
+    assert file_of(second, outcome.image, "/made") == "2tool\n"
+    assert any(f"{broken} does not work" in text for text in outcome.warnings)
+
+
+def test_a_failing_export_fails_the_build_when_that_is_asked_for(
+    machine: Callable[[], Workshop], place: Place
+) -> None:
+    shop = machine()
+    place.broken = {"blob"}
+    with pytest.raises(BuildtoolError, match=r"cannot export the cache to .*: blob does not work"):
+        shop.build(TEXT, caches=place.caches(shop.store, ignore_errors=False))
+    shop.assert_clean()
+
+
+def test_a_cache_that_does_not_answer_is_done_without(machine: Callable[[], Workshop], place: Place) -> None:
+    shop = machine()
+    caches = place.caches(shop.store, write=False, answer_within=0.05)
+
+    async def never() -> None:
+        await asyncio.sleep(60)
+
+    caches = replace(caches, origins=(replace(caches.origins[0], open=never),))
+    outcome = shop.build("FROM busybox\nRUN echo 1\n", caches=caches)
+    assert any("did not answer within 0.05 seconds" in text for text in outcome.warnings)
+
+
+def test_no_cache_asks_none_and_never_cached_steps_do_not_travel(
+    machine: Callable[[], Workshop], place: Place
+) -> None:
+    first, second = machine(), machine()
+    text = "FROM busybox\nRUN echo 1 > /one\nRUN --no-cache echo 2 > /two\n"
+    first.build(text, caches=place.caches(first.store))
+    assert place.count("record") == 1
+    place.log.clear()
+    assert len(executed(second, text, caches=place.caches(second.store, write=False), no_cache=True)) == 2
+    assert place.log == []
+
+
+def test_an_earlier_time_than_the_caches_makes_the_layers_anew(machine: Callable[[], Workshop], place: Place) -> None:
+    first, second, third = machine(), machine(), machine()
+    text = "FROM busybox\nRUN echo 1 > /one\n"
+    first.build(text, caches=place.caches(first.store), epoch=1_700_000_000)
+    made = second.build(text, epoch=1_600_000_000).image
+    outcome = third.build(text, caches=place.caches(third.store, write=False), epoch=1_600_000_000)
+    assert all(outcome.cached) and outcome.image.id == made.id
+
+
+def test_a_hit_on_a_step_that_is_none_waits_for_that(machine: Callable[[], Workshop], place: Place) -> None:
+    """The record of the step under it is gone: it is executed while the one on top is taken from the cache."""
+    first, second = machine(), machine()
+    text = "FROM busybox\nRUN sleep 0.2; echo 1 > /one\nRUN echo 2 > /two\n"
+    first.build(text, caches=place.caches(first.store))
+    records = [record for record in records_of(place) if "sleep" not in command(record)]
+    write_bundle(place, encode_bundle(records)[0])
+    for path in (place.directory / "buildtool-cache").iterdir():
+        path.unlink()
+    outcome = second.build(text + "RUN cat /one /two > /three\n", caches=place.caches(second.store, write=False))
+    assert outcome.cached == [True, False, True, False]
+    assert file_of(second, outcome.image, "/three") == "1\n2\n"
