@@ -373,3 +373,55 @@ def test_what_there_is_not_answers_plainly(docker: Docker) -> None:
     assert "localhost:1" in done.stderr
     assert "not a swarm manager" in docker("service", "ls", check=False).stderr
     assert 'plugin "overlay" not found' in docker("network", "create", "-d", "overlay", "n", check=False).stderr
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_health_and_restart_policy(docker: Docker, named: str) -> None:
+    docker(
+        "run", "-d", "--name", named, "--health-cmd", "test -e /up", "--health-interval", "100ms",
+        "--health-retries", "2", "--restart", "on-failure:1", "busybox", "sh", "-c", "sleep 60 & wait; exit 5",
+    )  # fmt: skip
+
+    def status() -> str:
+        return str(docker("ps", "-a", "--filter", f"name={named}", "--format", "{{.Status}}").stdout)
+
+    assert eventually(lambda: "(unhealthy)" in status())
+    docker("exec", named, "touch", "/up")
+    assert eventually(lambda: "(healthy)" in status())
+    for _ in range(2):
+        assert eventually(lambda: "Up" in status())
+        docker("exec", named, "killall", "sleep", check=False)
+        time.sleep(0.3)
+    assert eventually(lambda: "Exited (5)" in status())
+    assert docker("inspect", "-f", "{{.RestartCount}}", named).stdout == "1\n"
+
+
+def test_update_rename_pause_and_port(docker: Docker, named: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("limits and pausing take control groups")
+    docker("run", "-d", "--name", named, "-p", "127.0.0.1:0:80", "-m", "64m", "busybox", "sleep", "60")
+    docker("update", "-m", "128m", "--memory-swap", "256m", "--restart", "always", named)
+    limits = docker("inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}", named).stdout
+    assert limits == f"{128 << 20} always\n"
+    assert re.fullmatch(r"127\.0\.0\.1:\d+\n", docker("port", named, "80").stdout)
+    docker("pause", named)
+    assert "(Paused)" in docker("ps", "--filter", f"name={named}", "--format", "{{.Status}}").stdout
+    docker("unpause", named)
+    assert docker("top", named, "-o", "pid,comm").stdout.split()[-1] == "sleep"
+    docker("restart", "-t", "0", named)
+    docker("rename", named, f"{named}-b")
+    docker("rename", f"{named}-b", named)
+    assert docker("kill", "-s", "KILL", named).stdout == f"{named}\n"
+
+
+def test_init_reaps_and_passes_signals_on(docker: Docker) -> None:
+    done = docker("run", "--rm", "--init", "busybox", "sh", "-c", "cat /proc/1/comm; exit 9", check=False)
+    assert (done.stdout, done.returncode) == ("docker-init\n", 9)

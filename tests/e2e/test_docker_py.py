@@ -203,3 +203,68 @@ def test_old_api_versions_work(daemon: Any, busybox_image: str, version: str) ->
     assert client.containers.run("busybox", ["echo", "hi"], remove=True) == b"hi\n"
     assert client.images.get("busybox").attrs["Size"] > 0
     client.close()
+
+
+def test_health_is_followed_to_healthy_and_beyond(client: docker_py.DockerClient, unique: str) -> None:
+    container = client.containers.run(
+        "busybox",
+        ["sleep", "60"],
+        name=unique,
+        detach=True,
+        healthcheck={"test": ["CMD", "test", "-e", "/up"], "interval": 100_000_000, "retries": 2},
+    )
+    statuses = (event["Action"] for event in client.events(decode=True, filters={"container": unique}))
+    assert next(action for action in statuses if "health" in action) == "health_status: unhealthy"
+    container.exec_run("touch /up")
+    assert next(action for action in statuses if "health_status" in action) == "health_status: healthy"
+    container.reload()
+    assert container.health == "healthy"
+    assert {result["ExitCode"] for result in container.attrs["State"]["Health"]["Log"]} <= {0, 1}
+    container.remove(force=True)
+
+
+def test_restart_policies_and_restart(client: docker_py.DockerClient) -> None:
+    policy: Any = {"Name": "on-failure", "MaximumRetryCount": 2}
+    failing = client.containers.run("busybox", ["false"], detach=True, restart_policy=policy)
+    for _ in range(100):
+        failing.reload()
+        if failing.status == "exited":
+            break
+        time.sleep(0.05)
+    assert (failing.attrs["RestartCount"], failing.attrs["State"]["ExitCode"]) == (2, 1)
+    failing.remove()
+    sleeping = client.containers.run("busybox", ["sleep", "60"], detach=True)
+    before = sleeping.attrs["State"]["StartedAt"]
+    sleeping.restart(timeout=0)
+    sleeping.reload()
+    assert (sleeping.status, sleeping.attrs["State"]["StartedAt"] > before) == ("running", True)
+    sleeping.remove(force=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="limits take control groups")
+def test_limits_are_set_changed_and_streamed(client: docker_py.DockerClient) -> None:
+    container = client.containers.run("busybox", ["sleep", "60"], detach=True, mem_limit="64m", pids_limit=20)
+    samples = container.stats(decode=True)
+    assert next(samples)["memory_stats"]["limit"] == 64 << 20
+    container.update(mem_limit="128m", memswap_limit="256m", restart_policy={"Name": "always"})
+    assert next(samples)["memory_stats"]["limit"] == 128 << 20
+    container.reload()
+    assert container.attrs["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    container.remove(force=True)
+
+
+def test_commit_export_attach_and_wait_for_removal(client: docker_py.DockerClient, unique: str) -> None:
+    container = client.containers.run("busybox", ["sh", "-c", "echo made > /made; echo said"], detach=True)
+    assert container.wait(condition="not-running")["StatusCode"] == 0
+    assert container.attach(logs=True, stream=False) == b"said\n"
+    image = container.commit(unique, changes=["CMD cat /made"])
+    assert client.containers.run(image, remove=True) == b"made\n"
+    with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as archive:
+        assert "made" in archive.getnames()
+    gone = threading.Thread(target=lambda: container.wait(condition="removed"))
+    gone.start()
+    time.sleep(0.1)
+    assert container.id in client.containers.prune()["ContainersDeleted"]
+    gone.join(10)
+    assert not gone.is_alive()
+    client.images.remove(unique)
