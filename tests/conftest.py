@@ -82,12 +82,16 @@ class Daemon:
         """What it has logged so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    def command(self) -> list[str]:
+        """What starts it."""
+        return [sys.executable, "-m", "buildtool.daemon.main", *self.flags]
+
     def start(self) -> float:
         """Start it and wait until it answers; the seconds that took."""
         begin = time.monotonic()
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "buildtool.daemon.main", *self.flags],
+                self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -88,6 +88,8 @@ def resolv_conf(record: Record, host: ResolvConf) -> str:
 
 def _host_gateway(record: Record) -> str:
     """The host's address as the container sees it."""
+    if record.sandbox is not None and record.sandbox.host:
+        return record.sandbox.host
     endpoint = record.sandbox.gateway_endpoint() if record.sandbox is not None else None
     return endpoint.gateway if endpoint is not None else "127.0.0.1"
 

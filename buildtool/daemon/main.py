@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from buildtool.daemon import options as options_module
 from buildtool.daemon.options import Options
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     namespace first."""
     try:
         options = options_module.parse(sys.argv[1:] if arguments is None else arguments)
-        _enter_user_namespace()
+        _enter_user_namespace(options.root)
         _set_up_logging(options.log_level)
         return _serve(options)
     except BuildtoolError as error:
@@ -30,13 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _enter_user_namespace() -> None:
+def _enter_user_namespace(root: Path) -> None:
     if os.geteuid() == 0:
         return
     from buildtool.runtime.userns import enter_user_namespace
 
     os.environ.setdefault("BUILDTOOL_ROOTLESS_UID", str(os.getuid()))
-    enter_user_namespace()
+    enter_user_namespace(root)
 
 
 def _set_up_logging(level: str) -> None:

@@ -70,6 +70,15 @@ class Firewall:
         self._context: _Context | None = None
         self._program = ""
 
+    def available(self) -> bool:
+        """Whether there is anything that changes the packet filter."""
+        try:
+            with self._lock:
+                self._load()
+        except Unavailable:
+            return False
+        return True
+
     def apply(self, text: str) -> None:
         """Run commands in this network namespace, all or none. Raises BuildtoolError with the kernel's words."""
         with self._lock:

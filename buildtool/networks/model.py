@@ -126,6 +126,8 @@ class Sandbox(msgspec.Struct, rename="pascal", kw_only=True):
     ports: list[PortMapping] = msgspec.field(default_factory=list)
     servers: list[str] = msgspec.field(default_factory=list)
     """Name servers of the container's own choice, for names outside its networks."""
+    host: str = ""
+    """What the container reaches the host by, when that is not its gateway."""
 
     def endpoint(self, network_id: str) -> Endpoint | None:
         """The endpoint in that network."""

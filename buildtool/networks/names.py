@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 
-from buildtool.aio import offload
 from buildtool.networks import hostdns, kernel, rules
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import Endpoint, Sandbox
 from buildtool.networks.network import Network
+from buildtool.networks.place import Place
 from buildtool.networks.resolver import Resolver
 
 NetworksOf = Callable[[Sandbox], list[Network]]
@@ -18,8 +18,8 @@ NetworksOf = Callable[[Sandbox], list[Network]]
 class NameServers:
     """One resolver for each container, in its own network namespace; they end with the daemon and are made anew."""
 
-    def __init__(self, firewall: Firewall, networks_of: NetworksOf) -> None:
-        self._firewall, self._networks_of = firewall, networks_of
+    def __init__(self, firewall: Firewall, networks_of: NetworksOf, place: Place) -> None:
+        self._firewall, self._networks_of, self._place = firewall, networks_of, place
         self._open: dict[str, Resolver] = {}
 
     async def open(self, sandbox: Sandbox, pid: int, *, fresh: bool = False) -> None:
@@ -29,7 +29,7 @@ class NameServers:
         """
         if sandbox.id in self._open or not self._networks_of(sandbox):
             return
-        udp, tcp = await offload(kernel.in_namespace_of, pid, lambda: self._sockets(fresh=fresh))
+        udp, tcp = await self._place.do(kernel.in_namespace_of, pid, lambda: self._sockets(fresh=fresh))
         book = Book(sandbox, self._networks_of)
         self._open[sandbox.id] = Resolver(udp, tcp, book, lambda: upstream(sandbox))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from buildtool.errors import BuildtoolError, Conflict
 from buildtool.networks.model import PortMapping, PortRequest, Sandbox
-from buildtool.networks.relay import Relay
+from buildtool.networks.relay import MakeSocket, Relay
 
 _ATTEMPTS = 64
 
@@ -35,8 +35,9 @@ class _Held:
 
 @dataclass
 class Publisher:
-    """All ports this daemon holds, by the sandbox that has them."""
+    """All ports this daemon holds, by the sandbox that has them; `outward` makes sockets that reach containers."""
 
+    outward: MakeSocket = socket.socket
     _held: dict[str, list[_Held]] = field(default_factory=dict)
 
     def reserve(self, sandbox: Sandbox, requests: Sequence[PortRequest]) -> None:
@@ -75,7 +76,7 @@ class Publisher:
                 one.relay = None
             if one.socket is not None and endpoint is not None and one.mapping.protocol != "sctp":
                 target = (endpoint.address or endpoint.address6, one.mapping.container_port)
-                one.relay = Relay(one.socket, target, udp=one.mapping.protocol == "udp")
+                one.relay = Relay(one.socket, target, self.outward, udp=one.mapping.protocol == "udp")
 
     def release(self, sandbox: Sandbox) -> None:
         """Let the ports go."""
@@ -127,8 +128,11 @@ class Publisher:
                     )
         text = (error.strerror or str(error)).lower()
         holder = holder_of(protocol, port) if error.errno == errno.EADDRINUSE else ""
+        hint = f"{holder} has it" if holder else ""
+        if error.errno == errno.EACCES:
+            hint = "a plain user has the ports from 1024 on; sysctl net.ipv4.ip_unprivileged_port_start lowers that"
         message = f"failed to bind host port {where}:{port}/{protocol}: {text}"
-        return _Taken(message, hint=f"{holder} has it" if holder else "")
+        return _Taken(message, hint=hint)
 
 
 class _Taken(Conflict):

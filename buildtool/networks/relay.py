@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Any
 
+MakeSocket = Callable[[socket.AddressFamily, socket.SocketKind], socket.socket]
+"""How sockets are made that reach the target."""
 _BLOCK = 1 << 16
 _UDP_IDLE = 90.0
 _UDP_CLIENTS = 1024
@@ -14,10 +17,12 @@ _UDP_QUEUE = 64
 
 
 class Relay:
-    """Serves one socket until it is closed; the socket itself stays its owner's."""
+    """Serves one socket until it is closed; the socket itself stays its owner's. `outward` makes the others."""
 
-    def __init__(self, bound: socket.socket, target: tuple[str, int], *, udp: bool) -> None:
-        self._socket, self._target = bound, target
+    def __init__(
+        self, bound: socket.socket, target: tuple[str, int], outward: MakeSocket = socket.socket, *, udp: bool
+    ) -> None:
+        self._socket, self._target, self._outward = bound, target, outward
         self._loop = asyncio.get_running_loop()
         self._work: set[asyncio.Task[None]] = set()
         self._clients: dict[Any, _Client] = {}
@@ -44,7 +49,7 @@ class Relay:
 
     async def _connect(self, client: socket.socket) -> None:
         family = socket.AF_INET6 if ":" in self._target[0] else socket.AF_INET
-        with client, socket.socket(family, socket.SOCK_STREAM) as server:
+        with client, self._outward(family, socket.SOCK_STREAM) as server:
             server.setblocking(False)
             try:
                 await self._loop.sock_connect(server, self._target)
@@ -77,7 +82,7 @@ class Relay:
         if len(self._clients) >= _UDP_CLIENTS:
             self._forget(min(self._clients.values(), key=lambda client: client.last))
         family = socket.AF_INET6 if ":" in self._target[0] else socket.AF_INET
-        own = socket.socket(family, socket.SOCK_DGRAM)
+        own = self._outward(family, socket.SOCK_DGRAM)
         own.setblocking(False)
         try:
             own.connect(self._target)

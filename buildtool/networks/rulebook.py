@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from buildtool.aio import offload
 from buildtool.errors import BuildtoolError
 from buildtool.networks import rules
 from buildtool.networks.conntrack import forget_datagrams
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import BRIDGE, Endpoint, Sandbox
 from buildtool.networks.network import Network
+from buildtool.networks.place import Place
 
 log = logging.getLogger("buildtool.networks")
 
@@ -20,8 +20,8 @@ log = logging.getLogger("buildtool.networks")
 class RuleBook:
     """One change at a time: what is computed is what is applied."""
 
-    def __init__(self, firewall: Firewall, table: str) -> None:
-        self._firewall, self._table = firewall, table
+    def __init__(self, firewall: Firewall, table: str, place: Place) -> None:
+        self._firewall, self._table, self._place = firewall, table, place
         self._lock = asyncio.Lock()
         self._told = ""
         self._forgetting: set[asyncio.Task[None]] = set()
@@ -34,13 +34,19 @@ class RuleBook:
         """In the background: flows that the new rules made meanwhile are made again by the next datagram."""
         ports = {port.host_port for port in sandbox.ports if port.protocol == "udp"}
         if ports:
-            task = asyncio.get_running_loop().create_task(_forget(ports))
+            task = asyncio.get_running_loop().create_task(self._forget(ports))
             self._forgetting.add(task)
             task.add_done_callback(self._forgetting.discard)
 
+    async def _forget(self, ports: set[int]) -> None:
+        try:
+            await self._place.do(forget_datagrams, ports)
+        except OSError as error:
+            log.warning("old datagram flows to published ports may go on: %s", error)
+
     async def foreign_drops(self) -> str:
         """A warning when chains of others drop what containers send or get; "" otherwise."""
-        drops = ", ".join(await offload(self._firewall.foreign_forward_drops))
+        drops = ", ".join(await self._place.do(self._firewall.foreign_forward_drops))
         if not drops:
             return ""
         text = (
@@ -60,18 +66,18 @@ class RuleBook:
             found = [target for box in sandboxes.values() for target in targets(box)]
             bridges = [network.rules() for network in ready]
             text = rules.table(self._table, bridges, found) if bridges else rules.removal(self._table)
-            await offload(self._firewall.apply, text)
+            await self._place.do(self._firewall.apply, text)
 
     async def drop(self) -> None:
         """Remove the table."""
         async with self._lock:
-            await offload(self._firewall.apply, rules.removal(self._table))
+            await self._place.do(self._firewall.apply, rules.removal(self._table))
 
     async def add_ports(self, sandbox: Sandbox) -> None:
         """Lead its published ports to it."""
         if found := targets(sandbox):
             async with self._lock:
-                await offload(self._firewall.apply, rules.elements("add", self._table, found))
+                await self._place.do(self._firewall.apply, rules.elements("add", self._table, found))
             self._forget_datagrams(sandbox)
 
     async def remove_ports(self, sandbox: Sandbox, endpoint: Endpoint | None = None) -> None:
@@ -79,17 +85,10 @@ class RuleBook:
         if found := targets(sandbox, endpoint):
             async with self._lock:
                 try:
-                    await offload(self._firewall.apply, rules.elements("delete", self._table, found))
+                    await self._place.do(self._firewall.apply, rules.elements("delete", self._table, found))
                 except BuildtoolError as error:
                     log.debug("published ports were not there any more: %s", error)
             self._forget_datagrams(sandbox)
-
-
-async def _forget(ports: set[int]) -> None:
-    try:
-        await offload(forget_datagrams, ports)
-    except OSError as error:
-        log.warning("old datagram flows to published ports may go on: %s", error)
 
 
 def targets(sandbox: Sandbox, endpoint: Endpoint | None = None) -> list[rules.Target]:

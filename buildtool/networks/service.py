@@ -18,6 +18,7 @@ from buildtool.errors import BuildtoolError, Conflict, Forbidden, InvalidInput, 
 from buildtool.networks import addresses, kernel, request
 from buildtool.networks.departures import Departures
 from buildtool.networks.directory import Directory
+from buildtool.networks.enclave import Enclave
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import (
     BRIDGE,
@@ -33,6 +34,7 @@ from buildtool.networks.model import (
 from buildtool.networks.names import NameServers
 from buildtool.networks.netlink import Network as Subnet
 from buildtool.networks.network import Network
+from buildtool.networks.place import Machine, Place
 from buildtool.networks.publish import Publisher
 from buildtool.networks.rulebook import RuleBook
 
@@ -51,11 +53,13 @@ class Networks:
     def __init__(self, store: Store) -> None:
         self._names = kernel.Names(store.root)
         self._directory = Directory(store, self._names.default_bridge)
+        own = os.geteuid() == 0 and not in_user_namespace()
+        self._place: Place = Machine() if own else Enclave(store.root)
         self._firewall = Firewall()
-        self._publisher = Publisher()
-        self._resolvers = NameServers(self._firewall, self._networks_of)
-        self._rules = RuleBook(self._firewall, self._names.table)
-        self._departures = Departures()
+        self._publisher = Publisher(self._place.socket)
+        self._resolvers = NameServers(self._firewall, self._networks_of, self._place)
+        self._rules = RuleBook(self._firewall, self._names.table, self._place)
+        self._departures = Departures(self._place)
         self.publish: Publish = lambda action, id, attributes: None
         self.warning = ""
         """What keeps containers from reaching others although everything is set up; for users."""
@@ -65,9 +69,7 @@ class Networks:
     @property
     def refusal(self) -> str:
         """Why there are no bridge networks here; "" where they work."""
-        if os.geteuid() != 0 or in_user_namespace():
-            return "a plain user's daemon has no bridge networks: use --network host or none"
-        return ""
+        return self._place.refusal()
 
     def __iter__(self) -> Iterator[Network]:
         return iter(self._directory)
@@ -80,7 +82,7 @@ class Networks:
         """Its subnets; of one that no container has needed yet, those it would have now."""
         if network.record.ipam or network.record.config_only or self.refusal:
             return network.record.ipam
-        return await offload(self._tentative, network)
+        return await self._place.do(self._tentative, network)
 
     def _tentative(self, network: Network) -> list[Ipam]:
         like = Network(msgspec.structs.replace(network.record, ipam=[]))
@@ -134,7 +136,7 @@ class Networks:
             if network.ready:
                 network.ready = False
                 await self._rules.reload(self)
-                await offload(kernel.remove_base, network.record)
+                await self._place.do(kernel.remove_base, network.record)
         self.publish("destroy", network.id, {"name": network.name, "type": network.record.driver})
 
     # Joining and leaving
@@ -154,6 +156,7 @@ class Networks:
         try:
             for asked in requests:
                 await self._enter(sandbox, asked)
+            sandbox.host = self._place.host_address
             publishing = sandbox.publishing_endpoint(4) or sandbox.publishing_endpoint(6)
             if publishing is not None and ports:
                 self._reserve(sandbox, publishing, ports)
@@ -202,7 +205,7 @@ class Networks:
         if before.ports is endpoint and sandbox.ports:
             await self._rules.remove_ports(sandbox)
         sandbox.endpoints.remove(endpoint)
-        await offload(kernel.unplug, endpoint, pid)
+        await self._place.do(kernel.unplug, endpoint, pid)
         self._depart(sandbox, endpoint)
         if pid:
             await self._gateway_changed(sandbox, pid, before)
@@ -219,6 +222,7 @@ class Networks:
 
     async def adopt(self, sandbox: Sandbox, pid: int) -> None:
         """A container that has gone on without a daemon; `settle` follows when all are adopted."""
+        await offload(self._place.resume)
         for endpoint in list(sandbox.endpoints):
             network = self._directory.find(endpoint.network_id)
             if network is None:
@@ -239,20 +243,21 @@ class Networks:
         """Restore the bridges and rules of those adopted; remove what a daemon that died has left."""
         if self.refusal:
             return
+        await offload(self._place.resume)
         for network in self:
             if network.members and not network.ready:
                 try:
-                    await offload(kernel.make_base, network.record, self._names)
+                    await self._place.do(kernel.make_base, network.record, self._names)
                     network.ready = True
                 except BuildtoolError as error:
                     log.error("network %s cannot be restored: %s", network.name, error)
-        bridges, veths = await offload(kernel.own_links, self._names)
+        bridges, veths = await self._place.do(kernel.own_links, self._names)
         used = {end.host_interface for network in self for _, end in network.members.values()}
         ready = {network.record.bridge for network in self if network.ready}
         stale = [link.name for link in veths if link.name not in used]
         stale += [link.name for link in bridges if link.name not in ready]
         if stale:
-            await offload(kernel.delete_links, stale)
+            await self._place.do(kernel.delete_links, stale)
         if ready:
             await self._rules.reload(self)
         elif bridges:
@@ -264,12 +269,15 @@ class Networks:
         self._publisher.close()
         await asyncio.gather(self._rules.close(), self._departures.all())
         ready = [network for network in self if network.ready]
-        if ready and not any(network.members for network in self):
+        if any(network.members for network in self):
+            return
+        if ready:
             try:
                 await self._rules.drop()
-                await offload(kernel.delete_links, [network.record.bridge for network in ready])
+                await self._place.do(kernel.delete_links, [network.record.bridge for network in ready])
             except (BuildtoolError, OSError) as error:
                 log.warning("the networks were not cleared away: %s", error)
+        await offload(self._place.close)
 
     # Parts
 
@@ -290,18 +298,19 @@ class Networks:
             return
         if network.id not in self._directory:
             raise NotFound(f"network {network.name} not found")
-        await offload(self._make_base, network)
+        await offload(self._place.open)
+        await self._place.do(self._make_base, network)
         network.ready = True
         try:
             await self._rules.reload(self)
         except BaseException:
             network.ready = False
-            await offload(kernel.remove_base, network.record)
+            await self._place.do(kernel.remove_base, network.record)
             raise
         self.warning = await self._rules.foreign_drops()
 
     def _make_base(self, network: Network) -> None:
-        with kernel.exclusive():
+        with self._place.exclusive():
             network.choose_subnets(self._taken(network))
             kernel.make_base(network.record, self._names)
         self._directory.store(network)
@@ -312,7 +321,7 @@ class Networks:
         record = network.record
         if record.driver == MACVLAN and record.own_subnet:
             return others  # its containers are in the network of the machine
-        taken = [*kernel.taken_subnets(without=record.bridge), *others]
+        taken = [*kernel.taken_subnets(without=record.bridge), *self._place.foreign_subnets(), *others]
         if not network.record.default and not self.get(BRIDGE).record.ipam:
             taken.append(addresses.choose_pool(taken))  # the one that the default network will have
         return taken
@@ -363,17 +372,17 @@ class Networks:
     async def _plug(self, sandbox: Sandbox, endpoints: list[Endpoint], pid: int) -> None:
         records = {endpoint.network_id: self.get(endpoint.network_id).record for endpoint in endpoints}
         try:
-            await offload(kernel.plug, sandbox, endpoints, records, pid)
+            await self._place.do(kernel.plug, sandbox, endpoints, records, pid)
         except BuildtoolError:
             if not await self._bridges_lost(records):
                 raise
             for identity in records:
                 await self._make_ready(self.get(identity))
-            await offload(kernel.plug, sandbox, endpoints, records, pid)
+            await self._place.do(kernel.plug, sandbox, endpoints, records, pid)
 
     async def _bridges_lost(self, records: dict[str, NetworkRecord]) -> bool:
         """Whether somebody has removed a bridge behind our back; it is made again then."""
-        bridges, _ = await offload(kernel.own_links, self._names)
+        bridges, _ = await self._place.do(kernel.own_links, self._names)
         present = {link.name for link in bridges}
         lost = [i for i, record in records.items() if record.bridge and record.bridge not in present]
         for identity in lost:
@@ -391,7 +400,7 @@ class Networks:
         after = _Ways.of(sandbox)
         if after.gateway is not before.gateway:
             still = before.gateway if before.gateway in sandbox.endpoints else None
-            await offload(kernel.move_default_route, pid, still, after.gateway)
+            await self._place.do(kernel.move_default_route, pid, still, after.gateway)
         if sandbox.ports and after.ports is not before.ports:
             if before.ports in sandbox.endpoints:
                 await self._rules.remove_ports(sandbox, before.ports)

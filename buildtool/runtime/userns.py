@@ -6,6 +6,7 @@ Source: user_namespaces(7), newuidmap(1), subuid(5).
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -17,12 +18,15 @@ from typing import NoReturn
 from buildtool.errors import BuildtoolError
 from buildtool.runtime import syscalls as sc
 
+HOLDER = Path("network/processes.json")
+"""Below the data root: which process keeps the namespaces that containers are in."""
 _MARK = "BUILDTOOL_IN_USER_NAMESPACE"
 
 
-def enter_user_namespace() -> None:
+def enter_user_namespace(root: Path | None = None) -> None:
     """Execute this very command again as root of a new user namespace; returns at once when already root.
 
+    When containers of the data root `root` still have the namespace of a daemon before, that one is joined.
     Must be called before there are threads. Raises BuildtoolError, with what to do, where the system forbids it.
     """
     if os.geteuid() == 0:
@@ -32,8 +36,26 @@ def enter_user_namespace() -> None:
             "the user namespace has no root user",
             hint="see user_namespaces(7); another sandbox may have changed the id mapping",
         )
-    become_namespace_root()
+    if root is None or not _join(root / HOLDER):
+        become_namespace_root()
     _execute_again()
+
+
+def _join(file: Path) -> bool:
+    """Enter the user and mount namespaces of the process that keeps them; whether there is one, and it is ours."""
+    try:
+        pid = int(json.loads(file.read_bytes())["holder"])
+        if os.fsencode(file.parent) not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        here = Path.cwd()
+        fds = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "mnt")]
+        for fd, flag in zip(fds, (sc.CLONE_NEWUSER, sc.CLONE_NEWNS), strict=True):
+            sc.setns(fd, flag)
+            os.close(fd)
+        os.chdir(here)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def become_namespace_root() -> bool:

@@ -66,6 +66,8 @@ class RunNetworks:
 
 def gateway(sandbox: Sandbox | None) -> str:
     """The host's address as the step sees it."""
+    if sandbox is not None and sandbox.host:
+        return sandbox.host
     endpoint = sandbox.gateway_endpoint() if sandbox is not None else None
     return endpoint.gateway if endpoint is not None else "127.0.0.1"
 

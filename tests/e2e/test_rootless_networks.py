@@ -1,0 +1,177 @@
+"""A plain user's bridges: pasta or slirp4netns leads out; without either, the host's network is used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
+from tests.e2e.test_networks import HELLO, ask, free_port, looked_up, own_address, run
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+_UID = 12346
+# The interpreter may live in root's home: show that, and nothing else of it, in a mount namespace of our own; there
+# every user may open the tun device, as on most machines.
+_LAUNCH = """
+import os, stat, sys
+from buildtool.runtime import syscalls as sc
+uid, root = int(sys.argv[1]), sys.argv[2]
+sc.unshare(sc.CLONE_NEWNS)
+sc.mount(None, "/", None, sc.MS_REC | sc.MS_PRIVATE)
+real = os.path.realpath(sys.executable)
+if real.startswith("/root/"):
+    top = "/root/" + real.split("/")[2]
+    tree = sc.open_tree(top, True)
+    sc.mount("tmpfs", "/root", "tmpfs", 0, "mode=755")
+    os.mkdir(top)
+    place = os.open(top, os.O_PATH)
+    sc.move_mount(tree, place)
+    os.close(place)
+    os.close(tree)
+tun = root + "/tun"
+if not os.path.exists(tun):
+    os.mknod(tun, stat.S_IFCHR, os.makedev(10, 200))
+    os.chmod(tun, 0o666)
+sc.mount(tun, "/dev/net/tun", None, sc.MS_BIND)
+os.setgroups([])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+os.execve(sys.executable, [sys.executable, "-m", "buildtool.daemon.main"], os.environ)
+"""
+
+
+class PlainDaemon(Daemon):
+    """A daemon of a user without rights; `program` leads its containers out."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__()
+        os.chown(self.root, _UID, _UID)
+        self.environment |= {
+            "HOME": str(self.root),
+            "XDG_RUNTIME_DIR": str(self.root),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "BUILDTOOL_ROOTLESS_NETWORK": program,
+        }
+
+    def command(self) -> list[str]:
+        """Become the user first."""
+        return [sys.executable, "-c", _LAUNCH, str(_UID), str(self.root)]
+
+
+@pytest.fixture
+def plain() -> Iterator[Callable[[str], PlainDaemon]]:
+    """`plain(program)` starts a plain user's daemon."""
+    made: list[PlainDaemon] = []
+
+    def make(program: str) -> PlainDaemon:
+        if not Path("/dev/net/tun").exists():
+            pytest.skip("the kernel has no tun device")
+        made.append(PlainDaemon(program))
+        made[-1].start()
+        load_busybox(made[-1])
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+class Greeter:
+    """A server on the machine's address that says hello to everybody."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server((own_address(), 0))
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            with client:
+                client.sendall(b"welcome\n")
+
+    def close(self) -> None:
+        """Stop."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def left(daemon: Daemon) -> list[str]:
+    """The command lines of processes that were started for a daemon's networks."""
+    mark = f"{daemon.data}/network".encode()
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if mark in line:
+            found.append(line.decode(errors="replace"))
+    return found
+
+
+@pytest.mark.parametrize("program", ["pasta", "slirp4netns"])
+def test_a_plain_users_containers_have_networks_of_their_own(
+    plain: Callable[[str], PlainDaemon], program: str
+) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    daemon = plain(program)
+    cli = Program(BUILDTOOL, {**daemon.environment, "NO_COLOR": "1"})
+    assert left(daemon) == []
+    port = free_port()
+    cli("network", "create", "net")
+    run(cli, "web", "--network", "net", "-p", f"{port}:80", command=HELLO)
+    run(cli, "peer", "--network", "net", "--add-host", "machine:host-gateway")
+    web = json.loads(cli("inspect", "web").stdout)[0]["NetworkSettings"]["Networks"]["net"]["IPAddress"]
+    assert looked_up(cli, "peer", "web") == {web}
+    assert cli("exec", "peer", "sh", "-c", "nc web 80 < /dev/null").stdout == "hello\n"
+    assert ask("127.0.0.1", port) == ask(own_address(), port) == "hello\n"
+    greeter = Greeter()
+    # An old pasta may keep the connection open, and repeat what came.
+    out = cli("exec", "peer", "sh", "-c", f"timeout 2 nc machine {greeter.port} < /dev/null", check=False).stdout
+    assert out.startswith("welcome\n")
+    build = f"FROM busybox\nRUN timeout 2 nc {own_address()} {greeter.port} < /dev/null | grep welcome\n"
+    (daemon.root / "Buildfile").write_text(build)
+    cli("build", str(daemon.root), timeout=60)
+    greeter.close()
+    taken = cli("run", "--rm", "-p", "80:80", "busybox", "true", check=False)
+    assert "permission denied" in taken.stderr and "ip_unprivileged_port_start" in taken.stderr
+
+    daemon.kill()
+    daemon.start()
+    assert looked_up(cli, "peer", "web") == {web}
+    assert ask("127.0.0.1", port) == "hello\n"
+    cli("network", "create", "more")
+    cli("network", "connect", "more", "web")
+    run(cli, "third", "--network", "more")
+    assert cli("exec", "third", "ping", "-c1", "-W2", "web").returncode == 0
+    assert len(left(daemon)) == 2
+    cli("rm", "-f", "web", "peer", "third")
+    daemon.stop()
+    deadline = time.monotonic() + 5
+    while left(daemon) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left(daemon) == []
+
+
+def test_without_a_way_out_containers_use_the_hosts_network_and_say_so(plain: Callable[[str], PlainDaemon]) -> None:
+    cli = Program(BUILDTOOL, {**(daemon := plain("host")).environment, "NO_COLOR": "1"})
+    told = cli("run", "--rm", "busybox", "ip", "-4", "address")
+    assert own_address() in told.stdout
+    assert "containers use the host's network" in told.stderr and "BUILDTOOL_ROOTLESS_NETWORK" in told.stderr
+    refused = cli("network", "create", "net", check=False)
+    assert refused.returncode != 0 and "a plain user's daemon has no bridge networks here" in refused.stderr
+    assert left(daemon) == []
