@@ -14,7 +14,6 @@ import msgspec
 
 from buildtool.errors import InvalidInput, NotFound
 from buildtool.oci import (
-    Digest,
     Reference,
     decode_config,
     decode_index,
@@ -131,10 +130,11 @@ async def listed_manifests(repository: Repository, reference: Reference) -> list
     if top.media_type not in media_types.INDEXES:
         return [await _listed(repository, str(reference), top, None)]
     found = []
-    for entry in decode_index(top.data).manifests:
+    decode_index(top.data)  # every digest in it is one
+    for entry in msgspec.json.decode(top.data, type=_ListedIndex).manifests:
         child = await repository.manifest(entry.digest)
         ref = f"{reference.repository}@{entry.digest}"
-        found.append(await _listed(repository, ref, child, _platform_in(top.data, entry.digest)))
+        found.append(await _listed(repository, ref, child, entry.platform))
     return found
 
 
@@ -146,11 +146,6 @@ async def _listed(repository: Repository, ref: str, fetched: Fetched, platform: 
             platform = ListedPlatform(found.architecture, found.os, found.os_version, None, found.variant)
     descriptor = ListedDescriptor(fetched.media_type, fetched.digest, len(fetched.data), platform)
     return Listed(ref, descriptor, fetched.data)
-
-
-def _platform_in(data: bytes, digest: Digest) -> ListedPlatform | None:
-    entries = msgspec.json.decode(data, type=_ListedIndex).manifests
-    return next((one.platform for one in entries if one.digest == digest), None)
 
 
 def _full(name: str) -> str:

@@ -74,6 +74,15 @@ class Repository:
                     raise
         raise AssertionError("unreachable")
 
+    async def manifest_digest(self, reference: str) -> str:
+        """The digest that a tag has now, by HEAD; "" when the registry does not say. Raises Missing."""
+        url = self.connection.url(f"{self.path}/manifests/{quote(reference, safe=':')}")
+        what = f"manifest {self.name}:{reference}"
+        async with self.connection.request(
+            "HEAD", url, scopes=self.scopes, headers={"Accept": ACCEPT}, what=what
+        ) as answer:
+            return answer.headers.get("Docker-Content-Digest", "")
+
     async def put_manifest(self, reference: str, data: bytes, media_type: str) -> Digest:
         """Push a manifest under a tag (or its digest). Raises Corrupt when the registry stored something else.
 
@@ -118,6 +127,16 @@ class Repository:
                 return True
         except Missing:
             return False
+
+    async def blob_size(self, digest: Digest) -> int | None:
+        """How many bytes the blob has; None when the repository does not have it."""
+        try:
+            async with self.connection.request(
+                "HEAD", self._blob_url(digest), scopes=self.scopes, what=f"look for blob {digest}"
+            ) as answer:
+                return answer.content_length
+        except Missing:
+            return None
 
     async def mount(self, digest: Digest, source: str) -> str | None:
         """Take the blob over from another repository; None when it is here now, else the Location of the upload that

@@ -389,3 +389,96 @@ def test_copies_are_what_skopeo_reads_and_writes(
         assert found["Architecture"] == "amd64"
     refused = cli("image", "copy", busybox_image, f"oci:{tmp_path}/z", check=False)
     assert refused.returncode == 1 and "write TRANSPORT:NAME" in refused.stderr
+
+
+RULES = """
+groups: {team: [alice]}
+rules:
+  - {repositories: ["public/**"], anyone: [pull], groups: {team: [push, delete]}}
+  - {repositories: ["team/**"], groups: {team: [pull, push]}}
+"""
+
+
+@pytest.fixture(scope="session")
+def guarded(start_registry: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A server with users and rules, and its root."""
+    folder = tmp_path_factory.mktemp("guarded")
+    program = str(Path(sys.executable).with_name("buildtool"))
+    words = [program, "registry", "passwd", str(folder / "users"), "alice"]
+    subprocess.run(words, input="secret\n", text=True, check=True)
+    (folder / "rules").write_text(RULES)
+    flags = [f"--htpasswd={folder}/users", f"--rules={folder}/rules", f"--audit-log={folder}/audit"]
+    return start_registry(*flags, "--immutable-tags=v*", root=folder / "root"), folder
+
+
+def test_docker_with_tokens_of_the_server_itself(
+    docker: Any, cli: Any, busybox_image: str, guarded: tuple[str, Path], unique: str, login_folder: dict[str, str]
+) -> None:
+    """Login, push, what is public, what is not, and a tag that stays."""
+    host, folder = guarded
+    public, private = f"{host}/public/{unique}:v1", f"{host}/team/{unique}:1"
+    for name in (public, private):
+        cli("tag", busybox_image, name)
+        assert docker("push", name, env=login_folder, check=False).returncode != 0
+    docker("login", "-u", "alice", "--password-stdin", host, input="secret", env=login_folder)
+    for name in (public, private):
+        docker("push", name, env=login_folder)
+    anonymous = {"DOCKER_CONFIG": str(folder)}
+    docker("pull", public, env=anonymous)
+    assert docker("pull", private, env=anonymous, check=False).returncode != 0
+
+    words = ["registry", "token", "--root", str(folder / "root"), "--user", "ci", "--scope"]
+    token = cli(*words, f"repository:team/{unique}:pull").stdout.strip()
+    docker("login", "-u", "ci", "--password-stdin", host, input=token, env=login_folder)
+    docker("pull", private, env=login_folder)
+    refused = docker("push", private, env=login_folder, check=False)
+    assert refused.returncode != 0 and "denied" in refused.stderr + refused.stdout
+    assert "allows nothing" in cli(*words, "repository:x", check=False).stderr
+
+    verified = cli("registry", "verify", "--root", str(folder / "root")).stdout
+    assert "all well" in verified
+    lines = [json.loads(line) for line in (folder / "audit").read_text().splitlines()]
+    assert {"alice", "ci"} <= {one.get("user") for one in lines}
+    assert "secret" not in (folder / "audit").read_text() and token not in (folder / "audit").read_text()
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="needs skopeo")
+def test_skopeo_with_tokens_deletes_and_lists(
+    cli: Any, busybox_image: str, guarded: tuple[str, Path], unique: str, login_folder: dict[str, str], tmp_path: Path
+) -> None:
+    host, _ = guarded
+    cli("login", "-u", "alice", "--password-stdin", host, input="secret", env=login_folder)
+    name = f"{host}/public/{unique}"
+    for tag in ("v1", "latest"):
+        cli("tag", busybox_image, f"{name}:{tag}")
+        cli("push", "-q", f"{name}:{tag}", env=login_folder)
+
+    def skopeo(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["skopeo", *words], capture_output=True, text=True)
+
+    listed = skopeo("list-tags", "--tls-verify=false", f"docker://{name}")
+    assert json.loads(listed.stdout)["Tags"] == ["latest", "v1"], listed.stderr
+    credentials = ["--tls-verify=false", "--creds", "alice:secret"]
+    assert skopeo("delete", *credentials, f"docker://{name}:v1").returncode != 0  # immutable
+    synced = skopeo("sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false", name, str(tmp_path))
+    assert synced.returncode == 0, synced.stderr
+
+
+def test_the_flags_of_the_command_are_those_of_the_server() -> None:
+    from buildtool.cli.table.registry import COMMANDS
+    from buildtool.registry.server.options import parser
+
+    ours = {flag.name for flag in COMMANDS["registry serve"].flags}
+    theirs = {option.removeprefix("--") for action in parser()._actions for option in action.option_strings}
+    assert ours == theirs - {"h", "-h", "help"}
+
+
+def test_a_server_caches_docker_hub_or_anybody(
+    cli: Any, busybox_image: str, registry: str, start_registry: Callable[..., str], unique: str
+) -> None:
+    cli("tag", busybox_image, f"{registry}/{unique}/app:1")
+    cli("push", "-q", f"{registry}/{unique}/app:1")
+    mirror = start_registry(f"--mirror=up={registry}")
+    name = f"{mirror}/up/{unique}/app:1"
+    cli("pull", "-q", name)
+    assert cli("run", "--rm", name, "echo", "hello").stdout == "hello\n"

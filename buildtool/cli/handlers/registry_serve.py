@@ -18,6 +18,8 @@ def serve(call: Call) -> int:
     for flag in call.command.flags:
         if flag.kind == "bool" and call.switch(flag.name):
             words.append(f"--{flag.name}")
+        elif flag.kind == "list":
+            words += [f"--{flag.name}={value}" for value in call.texts(flag.name)]
         elif flag.kind != "bool" and call.given(flag.name):
             words.append(f"--{flag.name}={call.text(flag.name)}")
     sys.stdout.flush()

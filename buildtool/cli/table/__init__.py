@@ -163,7 +163,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "export": "cache export",
         "import": "cache import",
     },
-    "registry": {"serve": "registry serve"},
+    "registry": {verb: f"registry {verb}" for verb in ("passwd", "serve", "token", "verify")},
     "manifest": {verb: f"manifest {verb}" for verb in ("annotate", "create", "inspect", "push", "rm")},
     "compose": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
     "stack": {verb: f"compose {verb}" for verb in _STACK_VERBS}

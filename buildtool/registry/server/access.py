@@ -1,130 +1,159 @@
-"""Who may do what: everybody everything, or those in an htpasswd file (bcrypt), with or without anonymous pulls."""
+"""Who a request is from, and what they may do: nobody asks, or passwords, tokens and rules decide."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
-import secrets
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from buildtool.errors import InvalidInput, Unavailable
 from buildtool.registry.server.errors import ApiError
+from buildtool.registry.server.htpasswd import Htpasswd
+from buildtool.registry.server.rules import RuleSet, everybody_signed_in
+from buildtool.registry.server.signing import BadToken, Grant, Signer, looks_like_token
 
-_REMEMBER = 300.0
-_MAX_REMEMBERED = 10_000
-_BCRYPT = ("$2a$", "$2b$", "$2y$")
-_NOBODY = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8Zt1nS9aHZYQSjZcvHsjVZEyVDUvSK"
-CHALLENGE = {"WWW-Authenticate": 'Basic realm="buildtool registry", charset="UTF-8"'}
+REALM = "buildtool registry"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who is asking. `name` is "" for anybody; `grants` of a token are all that its bearer may do."""
+
+    name: str = ""
+    grants: tuple[Grant, ...] | None = None
+
+
+ANYBODY = Identity()
 
 
 class Access(Protocol):
-    """A policy. `user` is "" for anonymous."""
+    """A policy."""
 
-    def user(self, headers: Mapping[str, str]) -> str:
+    asks: bool
+    """Whether it ever asks who somebody is."""
+
+    def identify(self, headers: Mapping[str, str]) -> Identity:
         """Who the request is from. Raises ApiError UNAUTHORIZED for wrong credentials. May block."""
 
-    def check(self, user: str, *, write: bool) -> None:
-        """Raises ApiError UNAUTHORIZED when an anonymous user has to say who they are."""
+    def admits(self, who: Identity) -> bool:
+        """Whether they may do anything at all: what `GET /v2/` answers."""
+
+    def allows(self, who: Identity, action: str, repository: str) -> bool:
+        """`action`: pull, push or delete. May block."""
+
+    def challenge(self, origin: str, scope: str = "", *, insufficient: bool = False) -> dict[str, str]:
+        """The header that says how to log in. `origin`: scheme and host that the client speaks to."""
 
 
 class Open:
     """No credentials are asked for or looked at."""
 
-    def user(self, headers: Mapping[str, str]) -> str:
-        return ""
+    asks = False
 
-    def check(self, user: str, *, write: bool) -> None:
-        return None
+    def identify(self, headers: Mapping[str, str]) -> Identity:
+        return ANYBODY
+
+    def admits(self, who: Identity) -> bool:
+        return True
+
+    def allows(self, who: Identity, action: str, repository: str) -> bool:
+        return True
+
+    def challenge(self, origin: str, scope: str = "", *, insufficient: bool = False) -> dict[str, str]:
+        return {}
 
 
-@dataclass
-class _Checked:
-    proof: bytes
-    until: float
+class Guarded:
+    """Users with passwords and bearers of tokens, under rules.
 
+    `exchange`: clients are told to get tokens from the server's own token service; else passwords are asked for, and
+    tokens (`registry token`) are taken in their place.
+    """
 
-class Htpasswd:
-    """Users of an htpasswd file, read anew when it changes. All of them may do everything."""
+    asks = True
 
-    def __init__(self, path: Path, *, anonymous_pull: bool = False) -> None:
-        """Raises InvalidInput for a file that holds anything but bcrypt hashes, Unavailable without the library."""
-        self._bcrypt = _library()
-        self._path = path
-        self._anonymous_pull = anonymous_pull
-        self._stamp: tuple[int, int] = (0, 0)
-        self._users: dict[str, bytes] = {}
-        self._key = secrets.token_bytes(32)
-        self._checked: dict[str, _Checked] = {}
-        self._read()
+    def __init__(
+        self,
+        users: Htpasswd | None = None,
+        rules: Callable[[], RuleSet] | None = None,
+        signer: Signer | None = None,
+        *,
+        exchange: bool = False,
+        external_url: str = "",
+    ) -> None:
+        self.users = users
+        self.rules = rules or everybody_signed_in
+        self.signer = signer
+        self.exchange = exchange
+        self._external_url = external_url.rstrip("/")
 
-    def user(self, headers: Mapping[str, str]) -> str:
+    def identify(self, headers: Mapping[str, str]) -> Identity:
         header = headers.get("Authorization", "")
         if not header:
-            return ""
-        scheme, _, encoded = header.partition(" ")
+            return ANYBODY
+        scheme, _, value = header.partition(" ")
+        if scheme.lower() == "bearer":
+            return self._bearer(value.strip())
+        if scheme.lower() == "basic":
+            try:
+                name, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+            except (binascii.Error, UnicodeDecodeError):
+                name = colon = password = ""
+            if colon:
+                return self.log_in(name, password)
+        raise unauthorized()
+
+    def log_in(self, name: str, password: str) -> Identity:
+        """By password, or by a token in its place. Raises ApiError UNAUTHORIZED."""
+        if self.signer is not None and looks_like_token(password):
+            return self._bearer(password)
+        if self.users is None or not self.users.matches(name, password):
+            raise unauthorized()
+        return Identity(name)
+
+    def refreshed(self, token: str) -> Identity:
+        """Who a refresh token is for. Raises ApiError UNAUTHORIZED, also when there is no such user any more."""
         try:
-            pair = base64.b64decode(encoded.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
-        except (binascii.Error, UnicodeDecodeError):
-            pair = ""
-        name, colon, password = pair.partition(":")
-        if not colon or not self._matches(name, password):
+            claims = self.signer.verify(token) if self.signer is not None else None
+        except BadToken as error:
+            raise unauthorized(str(error)) from None
+        if claims is None or claims.use != "refresh" or self.users is None or not self.users.knows(claims.user):
             raise unauthorized()
-        return name
+        return Identity(claims.user)
 
-    def check(self, user: str, *, write: bool) -> None:
-        if not user and (write or not self._anonymous_pull):
+    def _bearer(self, token: str) -> Identity:
+        if self.signer is None:
             raise unauthorized()
+        try:
+            claims = self.signer.verify(token)
+        except BadToken as error:
+            raise unauthorized(f"the token is not valid: {error}") from None
+        if claims.use != "access":
+            raise unauthorized("a refresh token is no access token")
+        return Identity(claims.user, claims.grants)
 
-    def _matches(self, name: str, password: str) -> bool:
-        """Whether the password is right. bcrypt is slow on purpose: what was right stays so for five minutes."""
-        self._read()
-        known = self._users.get(name)
-        proof = hmac.new(self._key, password.encode() + (known or b""), hashlib.sha256).digest()
-        checked = self._checked.get(name)
-        if known and checked and checked.until > time.monotonic() and hmac.compare_digest(checked.proof, proof):
+    def admits(self, who: Identity) -> bool:
+        if who != ANYBODY:
             return True
-        right = bool(self._bcrypt.checkpw(password.encode()[:72], known or _NOBODY)) and known is not None
-        if right:
-            if len(self._checked) >= _MAX_REMEMBERED:
-                self._checked.clear()
-            self._checked[name] = _Checked(proof, time.monotonic() + _REMEMBER)
-        return right
+        return not self.exchange and self.rules().anyone_may_something
 
-    def _read(self) -> None:
-        status = self._path.stat()
-        stamp = (status.st_mtime_ns, status.st_size)
-        if stamp == self._stamp:
-            return
-        users: dict[str, bytes] = {}
-        for number, line in enumerate(self._path.read_text().splitlines(), 1):
-            if not line.strip() or line.startswith("#"):
-                continue
-            name, colon, hashed = line.strip().partition(":")
-            if not colon or not hashed.startswith(_BCRYPT):
-                raise InvalidInput(
-                    f"{self._path}:{number}: the password of {name!r} is not hashed with bcrypt",
-                    hint="make the file with: htpasswd -B -c FILE USER",
-                )
-            users[name] = hashed.encode()
-        self._users, self._stamp = users, stamp
+    def allows(self, who: Identity, action: str, repository: str) -> bool:
+        if who.grants is not None:
+            return any(grant.allows(action, repository) for grant in who.grants)
+        return self.rules().allows(who.name, action, repository)
+
+    def challenge(self, origin: str, scope: str = "", *, insufficient: bool = False) -> dict[str, str]:
+        if not self.exchange or self.signer is None:
+            return {"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'}
+        parts = [f'realm="{self._external_url or origin}/token"', f'service="{self.signer.service}"']
+        if scope:
+            parts.append(f'scope="{scope}"')
+        if insufficient:
+            parts.append('error="insufficient_scope"')
+        return {"WWW-Authenticate": "Bearer " + ",".join(parts)}
 
 
-def unauthorized() -> ApiError:
+def unauthorized(message: str = "authentication required") -> ApiError:
     """What everybody without the right credentials is told, whatever is there."""
-    return ApiError("UNAUTHORIZED", "authentication required", headers=dict(CHALLENGE))
-
-
-def _library() -> Any:
-    try:
-        import bcrypt
-    except ImportError:
-        raise Unavailable(
-            "--htpasswd needs the library bcrypt, which is not installed", hint="pip install bcrypt"
-        ) from None
-    return bcrypt
+    return ApiError("UNAUTHORIZED", message)

@@ -12,7 +12,9 @@ from buildtool.registry.server.errors import ApiError
 from buildtool.registry.server.names import Target
 
 if TYPE_CHECKING:
+    from buildtool.registry.server.access import Identity
     from buildtool.registry.server.app import Server
+    from buildtool.registry.server.mirror import Mirror
     from buildtool.registry.server.repositories import Repositories
 
 _STANDARD = {"Docker-Distribution-API-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"}
@@ -22,18 +24,35 @@ _MAX_PAGE = 10_000
 class Call:
     """A request whose path is understood and whose sender is known."""
 
-    def __init__(self, request: web.BaseRequest, server: Server, target: Target, user: str) -> None:
+    def __init__(self, request: web.BaseRequest, server: Server, target: Target, who: Identity) -> None:
         self.request = request
         self.server = server
         self.target = target
-        self.user = user
+        self.who = who
+
+    @property
+    def user(self) -> str:
+        """Their name, "" for anybody."""
+        return self.who.name
+
+    def may(self, action: str, repository: str) -> bool:
+        """Whether they may do something with another repository than the one the path names. May block."""
+        return self.server.access.allows(self.who, action, repository)
 
     @property
     def store(self) -> Repositories:
         """The repositories, to change them. Raises ApiError UNSUPPORTED for a server that only reads."""
         if self.server.writable is None:
             raise ApiError("UNSUPPORTED", "this registry is read-only")
+        if self.server.mirror is not None and self.server.mirror.covers(self.target.name):
+            raise ApiError("UNSUPPORTED", "this repository mirrors another registry's: it is not changed here")
         return self.server.writable
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """What brings the repository's content here, when it is another registry's."""
+        mirror = self.server.mirror
+        return mirror if mirror is not None and mirror.covers(self.target.name) else None
 
     def query(self, name: str) -> str:
         """A query parameter, "" when it is missing."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -13,13 +16,20 @@ from buildtool.aio import offload
 from buildtool.cache import GcReport, Store
 from buildtool.errors import BuildtoolError, StoreFull
 from buildtool.registry.server import blobs, documents
-from buildtool.registry.server.access import Access, Open
+from buildtool.registry.server.access import ANYBODY, Access, Guarded, Identity, Open
 from buildtool.registry.server.answers import Call, json_answer
 from buildtool.registry.server.content import Content
 from buildtool.registry.server.errors import ApiError
 from buildtool.registry.server.names import Target, parse_path
 from buildtool.registry.server.repositories import Repositories
+from buildtool.registry.server.rules import RuleSet
 from buildtool.registry.server.uploads import Uploads
+
+if TYPE_CHECKING:
+    from buildtool.registry.server.audit import Audit
+    from buildtool.registry.server.limits import RateLimit
+    from buildtool.registry.server.metrics import Metrics
+    from buildtool.registry.server.mirror import Mirror
 
 log = logging.getLogger("buildtool.registry")
 
@@ -49,35 +59,57 @@ _READ_BUFFER = 1 << 20
 _COLLECT_DELAY = 1.0
 
 
-class Server:
-    """One registry. `writable` is None when it only reads. Times in seconds."""
+@dataclass
+class Settings:
+    """What a server is told. Times in seconds, sizes in bytes.
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        content: Content | None = None,
-        access: Access | None = None,
-        upload_idle: float = 3600.0,
-        grace: float = 86400.0,
-        upkeep: float = 3600.0,
-        max_blob: int = 1 << 40,
-        delete: bool = True,
-    ) -> None:
-        self.writable = Repositories(store) if content is None else None
-        self.content: Content = content or Repositories(store)
-        self.access: Access = access or Open()
-        self.uploads = Uploads(store, idle=upload_idle)
-        self.max_blob = max_blob
-        self._in_flight = 0
+    `grace`: blobs without a manifest are kept so long; `untagged`: manifests that nothing names, None for ever.
+    """
+
+    access: Access = field(default_factory=Open)
+    upload_idle: float = 3600.0
+    grace: float = 86400.0
+    untagged: float | None = None
+    upkeep: float = 3600.0
+    max_blob: int = 1 << 40
+    delete: bool = True
+    pages: bool = True
+    immutable: Callable[[], RuleSet] = RuleSet
+    rate: RateLimit | None = None
+    audit: Audit | None = None
+    metrics: Metrics | None = None
+    mirror: Mirror | None = None
+
+
+@dataclass
+class _Told:
+    """What is known of a request when it is logged."""
+
+    kind: str = "other"
+    target: Target | None = None
+    who: Identity = ANYBODY
+
+
+class Server:
+    """One registry. `writable` is None when it only reads."""
+
+    def __init__(self, store: Store, settings: Settings | None = None, *, content: Content | None = None) -> None:
+        self.settings = settings or Settings()
+        self.writable = Repositories(store, self.settings.immutable) if content is None else None
+        self.content: Content = content or self.writable or Repositories(store)
+        self.access: Access = self.settings.access
+        self.mirror = self.settings.mirror
+        self.uploads = Uploads(store, idle=self.settings.upload_idle)
+        self.max_blob = self.settings.max_blob
+        self.in_flight = 0
+        self.draining = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._store = store
-        self._grace = grace
-        self._upkeep = upkeep
-        self._delete = delete
         self._collecting = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        if self.settings.metrics is not None:
+            self.settings.metrics.watch(self)
 
     async def open(self) -> web.Server:
         """Begin the upkeep; the protocol factory for the event loop's `create_server`."""
@@ -99,10 +131,13 @@ class Server:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self.mirror is not None:
+            await self.mirror.close()
         await self.uploads.close()
 
     async def drained(self, seconds: float) -> bool:
         """Wait for the requests that run to end, no longer than so long; tells whether they did."""
+        self.draining = True
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
         except TimeoutError:
@@ -112,44 +147,154 @@ class Server:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         began = time.monotonic()
-        user = ""
-        self._in_flight += 1
+        told = _Told()
+        self.in_flight += 1
         self._idle.clear()
         try:
-            target = parse_path(request.path)
-            if target is None:
-                return web.Response(status=404, text="page not found\n")
-            user = await self._user(request)
-            response = await self._answer(request, target, user)
+            response = await self._route(request, told)
         except (asyncio.CancelledError, ConnectionError):
-            log.info("%s %s %s: the client went away", user or "-", request.method, request.path)
+            log.info("%s %s %s: the client went away", told.who.name or "-", request.method, request.path)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the rest
             response = _error_answer(error)
             if response.prepared is False and not request.content.at_eof() and request.method not in _READS:
                 response.force_close()  # the rest of the body is not worth reading
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
+            self.in_flight -= 1
+            if not self.in_flight:
                 self._idle.set()
-        seconds = time.monotonic() - began
-        log.info("%s %s %s: %d, %.3f s", user or "-", request.method, request.path, response.status, seconds)
+        self._record(request, told, response, time.monotonic() - began)
         return response
 
-    async def _user(self, request: web.BaseRequest) -> str:
-        if isinstance(self.access, Open):
-            return ""
-        return await offload(self.access.user, request.headers)
+    def _record(self, request: web.BaseRequest, told: _Told, response: web.StreamResponse, seconds: float) -> None:
+        status, user = response.status, told.who.name
+        log.info("%s %s %s: %d, %.3f s", user or "-", request.method, request.path, status, seconds)
+        settings = self.settings
+        if settings.metrics is not None:
+            settings.metrics.request(request.method, told.kind, status, seconds)
+        if settings.audit is not None and (told.target is not None or told.kind == "token") and told.kind != "base":
+            settings.audit.write(
+                user=user,
+                address=request.remote or "",
+                method=request.method,
+                kind=told.kind,
+                repository=told.target.name if told.target else "",
+                reference=told.target.reference if told.target and told.kind != "uploads" else "",
+                mounted_from=request.query.get("from", ""),
+                digest=response.headers.get("Docker-Content-Digest", ""),
+                status=status,
+                seconds=round(seconds, 3),
+            )
 
-    async def _answer(self, request: web.BaseRequest, target: Target, user: str) -> web.StreamResponse:
-        self.access.check(user, write=request.method not in _READS or target.kind == "uploads")
+    # Routing
+
+    async def _route(self, request: web.BaseRequest, told: _Told) -> web.StreamResponse:
+        path = request.path
+        if path in ("/healthz", "/readyz"):
+            told.kind = "health"
+            return await self._health(ready=path == "/readyz")
+        if path == "/token" and isinstance(self.access, Guarded) and self.access.signer is not None:
+            return await self._token(request, self.access, told)
+        if path == "/v2" or path.startswith("/v2/"):
+            target = parse_path(path)
+            if target is None:
+                return web.Response(status=404, text="page not found\n")
+            told.kind, told.target = target.kind, target
+            told.who = await self._identify(request, target)
+            return await self._answer(request, target, told.who)
+        if self.settings.pages:
+            from buildtool.registry.server.pages import answer
+
+            told.kind = "page"
+            told.who = await self._identify(request, None)
+            return await answer(request, self, told.who)
+        return web.Response(status=404, text="page not found\n")
+
+    async def _health(self, *, ready: bool) -> web.StreamResponse:
+        """/healthz: this process answers. /readyz: it serves, and goes on doing so."""
+        if ready and self.draining:
+            return web.Response(status=503, text="draining\n")
+        if ready:
+            try:
+                await offload(self.content.repositories, "", 1)
+            except (BuildtoolError, OSError) as error:
+                log.warning("not ready: %s", error)
+                return web.Response(status=503, text="the storage does not answer\n")
+        return web.Response(text="ok\n")
+
+    async def _token(self, request: web.BaseRequest, access: Guarded, told: _Told) -> web.StreamResponse:
+        from buildtool.registry.server.token_service import token
+
+        told.kind = "token"
+        try:
+            response, told.who = await token(request, access)
+        except ApiError as error:
+            if error.code == "UNAUTHORIZED":
+                self._limit(request.remote or "")
+            raise
+        self._limit(told.who.name or request.remote or "")
+        return response
+
+    async def _identify(self, request: web.BaseRequest, target: Target | None) -> Identity:
+        if not self.access.asks:
+            who = ANYBODY
+        else:
+            try:
+                basic = request.headers.get("Authorization", "")[:6].lower() == "basic "
+                identify = self.access.identify
+                who = await offload(identify, request.headers) if basic else identify(request.headers)
+            except ApiError as error:
+                self._limit(request.remote or "")
+                error.headers |= self._challenge(request, target)
+                raise
+        self._limit(who.name or request.remote or "")
+        return who
+
+    def _limit(self, client: str) -> None:
+        """Raises ApiError TOOMANYREQUESTS."""
+        wait = self.settings.rate.take(client) if self.settings.rate is not None else 0.0
+        if wait:
+            raise ApiError(
+                "TOOMANYREQUESTS", "too many requests", headers={"Retry-After": str(max(1, math.ceil(wait)))}
+            )
+
+    def _challenge(
+        self, request: web.BaseRequest, target: Target | None, *, insufficient: bool = False
+    ) -> dict[str, str]:
+        scope = ""
+        if target is not None and target.name:
+            action = _action(target, request.method)
+            scope = f"repository:{target.name}:{'pull,push' if action == 'push' else action}"
+        elif target is not None and target.kind == "catalog":
+            scope = "registry:catalog:*"
+        return self.access.challenge(f"{request.scheme}://{request.host}", scope, insufficient=insufficient)
+
+    async def _answer(self, request: web.BaseRequest, target: Target, who: Identity) -> web.StreamResponse:
+        if self.access.asks:
+            await self._authorize(request, target, who)
         handler = _HANDLERS.get((target.kind, request.method))
         if handler is None:
             allowed = [method for kind, method in _HANDLERS if kind == target.kind]
             raise ApiError("UNSUPPORTED", "the operation is unsupported", headers={"Allow": ", ".join(allowed)})
-        if request.method == "DELETE" and target.kind in ("blobs", "manifests") and not self._delete:
+        if request.method == "DELETE" and target.kind in ("blobs", "manifests") and not self.settings.delete:
             raise ApiError("UNSUPPORTED", "deleting is not allowed on this registry")
-        return await handler(Call(request, self, target, user))
+        return await handler(Call(request, self, target, who))
+
+    async def _authorize(self, request: web.BaseRequest, target: Target, who: Identity) -> None:
+        """Before anything is looked at: what may not be seen answers as what is not there."""
+        if target.name:
+            if await offload(self.access.allows, who, _action(target, request.method), target.name):
+                return
+        elif self.access.admits(who):
+            return
+        if who == ANYBODY:
+            message = "authentication required"
+            raise ApiError("UNAUTHORIZED", message, headers=self._challenge(request, target))
+        message = "requested access to the resource is denied"
+        if who.grants is not None and isinstance(self.access, Guarded) and self.access.exchange:
+            headers = self._challenge(request, target, insufficient=True)
+            raise ApiError("DENIED", message, status=401, headers=headers)
+        raise ApiError("DENIED", message)
 
     # Upkeep
 
@@ -160,21 +305,25 @@ class Server:
     async def collect(self) -> GcReport:
         """Drop old links that no manifest needs, and blobs that nothing links to. Pushes may go on meanwhile."""
         assert self.writable is not None
-        repositories = self.writable
+        repositories, settings = self.writable, self.settings
 
         def work() -> GcReport:
-            repositories.drop_unreferenced(self._grace)
+            if settings.untagged is not None:
+                repositories.drop_untagged(settings.untagged)
+            repositories.drop_unreferenced(settings.grace)
             return self._store.gc(repositories.pins(), actions="all")
 
         report = await offload(work)
         if report.blobs:
             log.info("collected %d blobs, %d bytes", len(report.blobs), report.bytes)
+        if settings.metrics is not None:
+            settings.metrics.collected.inc(report.bytes)
         return report
 
     async def _keep_up(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._collecting.wait(), self._upkeep)
+                await asyncio.wait_for(self._collecting.wait(), self.settings.upkeep)
                 await asyncio.sleep(_COLLECT_DELAY)
             except TimeoutError:
                 pass
@@ -184,6 +333,15 @@ class Server:
                 await self.collect()
             except BuildtoolError as error:
                 log.warning("upkeep failed: %s", error)
+
+
+def _action(target: Target, method: str) -> str:
+    """What the request needs the right to."""
+    if target.kind == "uploads":
+        return "push"
+    if method == "DELETE":
+        return "delete"
+    return "pull" if method in _READS else "push"
 
 
 def _error_answer(error: Exception) -> web.Response:

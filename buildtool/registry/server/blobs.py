@@ -6,18 +6,24 @@ import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from aiohttp import web
 
 from buildtool.aio import offload
 from buildtool.errors import BuildtoolError
+from buildtool.registry.downloads import Abandoned
 from buildtool.registry.server.answers import Call, expect_body, nothing
 from buildtool.registry.server.content import StoredBlob
 from buildtool.registry.server.errors import ApiError
 from buildtool.registry.server.names import check_digest, check_name, is_digest
 from buildtool.registry.server.uploads import Upload
 from buildtool.registry.work import settled
+
+if TYPE_CHECKING:
+    from buildtool.registry.server.metrics import Metrics
+    from buildtool.registry.server.mirror import Mirror
+    from buildtool.registry.server.repositories import Repositories
 
 _SMALL = 64 * 1024
 _CHUNK = 1 << 20
@@ -29,6 +35,10 @@ _TOUCH = 600.0
 async def get_blob(call: Call) -> web.StreamResponse:
     """GET and HEAD, whole or one range of it."""
     name, digest = call.target.name, check_digest(call.target.reference)
+    if call.mirror is not None and call.server.writable is not None:
+        fetched = await _from_mirror(call, call.mirror, call.server.writable)
+        if fetched is not None:
+            return fetched
     blob = await offload(call.server.content.blob, name, digest)
     if blob is None:
         raise ApiError("BLOB_UNKNOWN", "blob unknown to registry", {"digest": digest})
@@ -54,6 +64,42 @@ async def get_blob(call: Call) -> web.StreamResponse:
     start, end = wanted
     headers["Content-Range"] = f"bytes {start}-{end}/{blob.size}"
     return await _send_file(call, blob, headers, 206, start, end - start + 1)
+
+
+async def _from_mirror(call: Call, mirror: Mirror, store: Repositories) -> web.StreamResponse | None:
+    """A blob that is being fetched, sent while it comes in; None when it is here."""
+    name, digest = call.target.name, call.target.reference
+    headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
+    if call.request.method == "HEAD":
+        if await offload(store.blob, name, digest) is not None:
+            return None
+        return nothing(200, headers | {"Content-Length": str(await mirror.size(name, digest))})
+    fetching = await mirror.blob(store, name, digest)
+    if fetching is None:
+        return None
+    try:
+        if call.header("Range"):
+            if fetching.task is not None:
+                await asyncio.wait([fetching.task])
+            return None
+        await fetching.growing.started()
+        response = web.StreamResponse(headers=headers | {"Content-Length": str(fetching.size)})
+        position = 0
+        while position < fetching.size:
+            try:
+                data = await settled(fetching.growing.read_at, position, _CHUNK)
+            except Abandoned as error:
+                if not response.prepared:
+                    raise ApiError("UNKNOWN", "the mirrored registry broke off", status=502) from error
+                raise ConnectionResetError("the mirrored registry broke off") from error
+            if not response.prepared:
+                await response.prepare(call.request)
+            await response.write(data)
+            position += len(data)
+        await response.write_eof()
+        return response
+    finally:
+        fetching.release()
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:
@@ -90,6 +136,8 @@ async def _send_file(
             return web.Response(body=data, status=status, headers=headers)
         response = web.StreamResponse(status=status, headers=headers | {"Content-Length": str(count)})
         await response.prepare(call.request)
+        if call.server.settings.metrics is not None:
+            call.server.settings.metrics.sent.inc(count)
         transport = call.request.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
@@ -140,7 +188,7 @@ async def begin_upload(call: Call) -> web.StreamResponse:
     mount, digest = call.query("mount"), call.query("digest")
     if mount and is_digest(mount) and call.query("from"):
         source = check_name(call.query("from"))
-        if await settled(store.mount, name, mount, source):
+        if await offload(call.may, "pull", source) and await settled(store.mount, name, mount, source):
             return _created(name, mount)
     if digest:
         check_digest(digest)
@@ -229,6 +277,7 @@ class _Batch:
 
     upload: Upload
     limit: int
+    metrics: Metrics | None = None
     size: int = 0
 
     def __post_init__(self) -> None:
@@ -248,6 +297,8 @@ class _Batch:
             data = b"".join(self.parts)
             self.parts, self.size = [], 0
             await settled(self.upload.ingest.write, data)
+            if self.metrics is not None:
+                self.metrics.received.inc(len(data))
 
 
 async def _receive(call: Call, upload: Upload) -> None:
@@ -256,7 +307,7 @@ async def _receive(call: Call, upload: Upload) -> None:
     An upload that could not be written is ended: nobody knows what is in it.
     """
     await expect_body(call.request)
-    batch = _Batch(upload, call.server.max_blob)
+    batch = _Batch(upload, call.server.max_blob, call.server.settings.metrics)
     try:
         try:
             async for data in call.request.content.iter_any():

@@ -25,6 +25,13 @@ class StoredBlob:
     path: Path | None
     make: Callable[[], Iterator[bytes]] | None = None
 
+    def read(self) -> bytes:
+        """All bytes, of a document. Raises OSError."""
+        if self.path is not None:
+            return self.path.read_bytes()
+        assert self.make is not None
+        return b"".join(self.make())
+
 
 class Content(Protocol):
     """Repositories to read from. Every method blocks; all are called off the event loop."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
 from buildtool.aio import offload
@@ -11,6 +13,12 @@ from buildtool.registry.server.answers import Call, json_answer, listing, nothin
 from buildtool.registry.server.errors import ApiError
 from buildtool.registry.server.names import check_digest, is_digest, is_tag
 from buildtool.registry.work import settled
+
+if TYPE_CHECKING:
+    from buildtool.registry.server.access import Identity
+    from buildtool.registry.server.app import Server
+
+_BATCH = 1000
 
 
 async def base(call: Call) -> web.StreamResponse:
@@ -22,6 +30,8 @@ async def get_manifest(call: Call) -> web.StreamResponse:
     """GET and HEAD: the bytes and the type as they were pushed."""
     name, reference = call.target.name, call.target.reference
     known = is_digest(reference) or is_tag(reference)
+    if known and call.mirror is not None and call.server.writable is not None:
+        await call.mirror.manifest(call.server.writable, name, reference)
     found = await offload(call.server.content.manifest, name, reference) if known else None
     if found is None:
         raise ApiError("MANIFEST_UNKNOWN", "manifest unknown", {"name": name, "reference": reference[:200]})
@@ -70,6 +80,11 @@ async def tags(call: Call) -> web.StreamResponse:
     """GET: sorted, in pages."""
     name = call.target.name
     last, limit = call.page()
+    if call.mirror is not None:
+        remote = await call.mirror.tags(name)
+        if remote:
+            found = [tag for tag in remote if tag > last][: limit + 1]
+            return listing(f"/v2/{name}/tags/list", "tags", {"name": name, "tags": found}, limit)
     found = await offload(call.server.content.tags, name, last, limit + 1)
     if not found and not await offload(call.server.content.exists, name):
         raise ApiError("NAME_UNKNOWN", "repository name not known to registry", {"name": name})
@@ -77,16 +92,30 @@ async def tags(call: Call) -> web.StreamResponse:
 
 
 async def catalog(call: Call) -> web.StreamResponse:
-    """GET: all repositories, sorted, in pages."""
+    """GET: all repositories that the caller may pull from, sorted, in pages."""
     last, limit = call.page()
-    found = await offload(call.server.content.repositories, last, limit + 1)
+    found = await offload(visible_repositories, call.server, call.who, last, limit + 1)
     return listing("/v2/_catalog", "repositories", {"repositories": found}, limit)
+
+
+def visible_repositories(server: Server, who: Identity, last: str, limit: int) -> list[str]:
+    """Names after `last`, no more than `limit`, of what they may pull from. Blocking."""
+    found: list[str] = []
+    while len(found) < limit:
+        batch = server.content.repositories(last, _BATCH)
+        found += [name for name in batch if server.access.allows(who, "pull", name)]
+        if len(batch) < _BATCH:
+            break
+        last = batch[-1]
+    return found[:limit]
 
 
 async def referrers(call: Call) -> web.StreamResponse:
     """GET: an index of the manifests whose subject is the digest; an empty one for a digest nobody knows."""
     digest = check_digest(call.target.reference)
-    found = await offload(call.server.content.referrers, call.target.name, digest)
+    found = await call.mirror.referrers(call.target.name, digest) if call.mirror is not None else None
+    if found is None:
+        found = await offload(call.server.content.referrers, call.target.name, digest)
     wanted = call.query("artifactType")
     headers = {}
     if wanted:

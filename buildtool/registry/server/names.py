@@ -59,9 +59,14 @@ def parse_path(path: str) -> Target | None:
 
 def check_name(name: str) -> str:
     """A repository's name. Raises ApiError."""
-    if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ApiError("NAME_INVALID", "invalid repository name", {"name": name[:300]})
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether this may be a repository's name."""
+    return len(text) <= _MAX_NAME and _NAME.fullmatch(text) is not None
 
 
 def check_digest(text: str) -> str:

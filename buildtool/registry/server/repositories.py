@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from buildtool.registry.server import manifests
 from buildtool.registry.server.content import StoredBlob, StoredManifest
 from buildtool.registry.server.errors import ApiError
 from buildtool.registry.server.names import is_digest
+from buildtool.registry.server.rules import RuleSet
 
 _CHUNK = 1 << 20
 _REFERRERS_LIMIT = 3 << 20
@@ -29,8 +30,10 @@ class Repositories:
 
     writable = True
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, immutable: Callable[[], RuleSet] = RuleSet) -> None:
+        """`immutable` gives the rules that say which tags stay what they are."""
         self.store = store
+        self._immutable = immutable
         self._names = store.state.documents("registry-repositories")
 
     # Reading
@@ -43,7 +46,7 @@ class Repositories:
         """By tag or digest."""
         digest = self.manifest_digest(name, reference)
         document = self._manifests(name).get(digest) if digest else None
-        if digest is None or document is None:
+        if digest is None or document is None or not self.store.blobs.has(Digest(document["blob"])):
             return None
         return StoredManifest(digest, document["mediaType"], self.store.blobs.read(Digest(document["blob"])))
 
@@ -57,7 +60,7 @@ class Repositories:
     def blob(self, name: str, digest: str) -> StoredBlob | None:
         """A blob of this repository; also a manifest's bytes, which are blobs too."""
         link = self._blobs(name).get(digest) or self._manifests(name).get(digest)
-        if link is None:
+        if link is None or not self.store.blobs.has(Digest(link["blob"])):  # quarantined: to be pushed again
             return None
         return StoredBlob(int(link["size"]), self.store.blobs.path(Digest(link["blob"])))
 
@@ -113,6 +116,13 @@ class Repositories:
         if link is not None and link["pushed"] < time.time() - older_than:
             self._blobs(name).put(digest, {**link, "pushed": time.time()})
 
+    def link(self, name: str, digest: str, size: int) -> None:
+        """Enter a blob that is in the store already."""
+        with self.store.leases.hold(f"registry blob {name}") as lease:
+            lease.blob(Digest(digest))
+            if self.store.blobs.has(Digest(digest)):
+                self._link(name, digest, Digest(digest), size)
+
     def _link(self, name: str, digest: str, blob: Digest, size: int) -> None:
         document = {"blob": blob, "size": size, "pushed": time.time()}
         self._blobs(name).put(digest, document)  # durable with the manifest that needs it
@@ -136,24 +146,67 @@ class Repositories:
             lease.blob(blob)
             self._check_references(name, parsed)
             self.store.blobs.put(data)
-            document = {
-                "mediaType": parsed.media_type,
-                "blob": blob,
-                "size": len(data),
-                "pushed": time.time(),
-                "subject": parsed.subject,
-                "blobs": [one.digest for one in parsed.blobs],
-                "children": [one.digest for one in parsed.children],
-            }
             with self.store.state.transaction(durable=True):
                 self._check_references(name, parsed)  # again: something may have been deleted since
-                self._manifests(name).put(digest, document)
-                self._names.put(name, {})
                 if not is_digest(reference):
-                    self._tags(name).put(reference, {"digest": digest, "tagged": time.time()})
-                if parsed.subject:
-                    self._refer(name, digest, len(data), parsed)
+                    self._check_mutable(name, reference, digest)
+                self._enter(name, digest, blob, len(data), parsed, "" if is_digest(reference) else reference)
         return digest
+
+    def cache_manifest(self, name: str, tag: str, data: bytes, parsed: manifests.Parsed) -> None:
+        """Store a manifest of a mirrored repository; what it refers to comes when somebody asks for it."""
+        with self.store.leases.hold(f"registry mirror {name}") as lease:
+            digest = sha256(data)
+            lease.blob(digest)
+            self.store.blobs.put(data)
+            with self.store.state.transaction():
+                self._enter(name, digest, digest, len(data), parsed, tag, cached=True)
+
+    def refresh_tag(self, name: str, tag: str) -> None:
+        """A mirrored tag is as it was."""
+        known = self._tags(name).get(tag)
+        if known is not None:
+            self._tags(name).put(tag, {**known, "tagged": time.time()})
+
+    def is_fresh(self, name: str, tag: str, seconds: float) -> bool:
+        """Whether a mirrored tag was looked at so lately."""
+        known = self._tags(name).get(tag)
+        return known is not None and known["tagged"] > time.time() - seconds
+
+    def _enter(
+        self,
+        name: str,
+        digest: str,
+        blob: Digest,
+        size: int,
+        parsed: manifests.Parsed,
+        tag: str,
+        *,
+        cached: bool = False,
+    ) -> None:
+        document: dict[str, Any] = {
+            "mediaType": parsed.media_type,
+            "blob": blob,
+            "size": size,
+            "pushed": time.time(),
+            "subject": parsed.subject,
+            "blobs": [one.digest for one in parsed.blobs],
+            "children": [one.digest for one in parsed.children],
+        }
+        if cached:
+            document["cached"] = True
+        self._manifests(name).put(digest, document)
+        self._names.put(name, {})
+        if tag:
+            self._tags(name).put(tag, {"digest": digest, "tagged": time.time()})
+        if parsed.subject:
+            self._refer(name, digest, size, parsed)
+
+    def _check_mutable(self, name: str, tag: str, digest: str) -> None:
+        """Raises ApiError DENIED when the tag is another image's and may not change."""
+        known = self._tags(name).get(tag)
+        if known is not None and known["digest"] != digest and self._immutable().is_immutable(name, tag):
+            raise ApiError("DENIED", f"tag {tag} of {name} is immutable: it stays {known['digest']}", {"tag": tag})
 
     def _refer(self, name: str, digest: str, size: int, parsed: manifests.Parsed) -> None:
         descriptor: dict[str, Any] = {"mediaType": parsed.media_type, "digest": digest, "size": size}
@@ -167,7 +220,7 @@ class Repositories:
         blobs, known = self._blobs(name), self._manifests(name)
         for reference in parsed.blobs:
             link = blobs.get(reference.digest)
-            if link is None:
+            if link is None or not self.store.blobs.has(Digest(link["blob"])):
                 if reference.may_be_elsewhere:
                     continue
                 raise _unknown(reference)
@@ -182,19 +235,26 @@ class Repositories:
         """Delete a tag, or a manifest with every tag that points at it; tells whether it was there."""
         with self.store.state.transaction(durable=True):
             if not is_digest(reference):
+                if self._tags(name).get(reference) is not None:
+                    self._check_mutable(name, reference, "")
                 return self._tags(name).delete(reference)
             document = self._manifests(name).get(reference)
             if document is None:
                 return False
-            self._manifests(name).delete(reference)
-            tags = self._tags(name)
-            for tag in [tag for tag, found in tags.items() if found["digest"] == reference]:
-                tags.delete(tag)
-            if document["subject"]:
-                self._referrers(name, document["subject"]).delete(reference)
-            if not self._keys(self._manifests(name), "", 1):
-                self._names.delete(name)
+            tags = [tag for tag, found in self._tags(name).items() if found["digest"] == reference]
+            for tag in tags:
+                self._check_mutable(name, tag, "")
+            for tag in tags:
+                self._tags(name).delete(tag)
+            self._drop_manifest(name, reference, document)
         return True
+
+    def _drop_manifest(self, name: str, digest: str, document: dict[str, Any]) -> None:
+        self._manifests(name).delete(digest)
+        if document["subject"]:
+            self._referrers(name, document["subject"]).delete(digest)
+        if not self._keys(self._manifests(name), "", 1):
+            self._names.delete(name)
 
     # Garbage
 
@@ -205,6 +265,21 @@ class Repositories:
             "WHERE kind GLOB 'registry-blobs:*' OR kind GLOB 'registry-manifests:*'"
         )
         return Pins(blobs={Digest(row[0]) for row in rows})
+
+    def drop_untagged(self, age: float) -> int:
+        """Delete manifests older than `age` seconds that no tag names, no index has as a child, and that refer to
+        nothing that is kept; how many."""
+        dropped = 0
+        limit = time.time() - age
+        for name in [name for name, _ in self._names.items()]:
+            with self.store.state.transaction(durable=True):
+                known = dict(self._manifests(name).items())
+                kept = _needed(known, {tag["digest"] for _, tag in self._tags(name).items()})
+                for digest, document in known.items():
+                    if digest not in kept and document["pushed"] < limit:
+                        self._drop_manifest(name, digest, document)
+                        dropped += 1
+        return dropped
 
     def drop_unreferenced(self, age: float) -> int:
         """Unlink blobs that no manifest of their repository needs and that were pushed longer than `age` seconds
@@ -237,6 +312,23 @@ class Repositories:
 
     def _referrers(self, name: str, digest: str) -> Documents:
         return self.store.state.documents(f"registry-referrers:{name}@{digest}")
+
+
+def _needed(known: dict[str, dict[str, Any]], roots: set[str]) -> set[str]:
+    """The roots, the children of what is needed, and what refers to something needed."""
+    referring: dict[str, list[str]] = {}
+    for digest, document in known.items():
+        referring.setdefault(document["subject"], []).append(digest)
+    needed: set[str] = set()
+    pending = [digest for digest in roots if digest in known]
+    while pending:
+        digest = pending.pop()
+        if digest in needed:
+            continue
+        needed.add(digest)
+        pending += [child for child in known[digest]["children"] if child in known]
+        pending += referring.get(digest, [])
+    return needed
 
 
 def _check_size(reference: manifests.Reference, document: dict[str, Any]) -> None:

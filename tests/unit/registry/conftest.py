@@ -21,7 +21,7 @@ from buildtool.cache import Store
 from buildtool.images import Image, Images, LayerSource
 from buildtool.oci import ContainerConfig, ImageConfig, RootFS, encode, parse_reference
 from buildtool.registry import Registries, RegistryConfig, RetryPolicy
-from buildtool.registry.server.app import Server
+from buildtool.registry.server.app import Server, Settings
 
 QUICK = RetryPolicy(attempts=4, base=0.01, longest=0.05, patience=2.0)
 EPOCH = 1_600_000_000
@@ -139,7 +139,7 @@ async def make_server(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[R
 
         async def make(tls: Any = None, **options: Any) -> Running:
             store = stack.enter_context(Store.open(tmp_path / f"registry{next(count)}"))
-            server = Server(store, **options)
+            server = Server(store, Settings(**options))
             protocol = await server.open()
             stack.push_async_callback(server.close)
             stack.push_async_callback(protocol.shutdown, 0.1)

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -20,30 +19,25 @@ from aiohttp import ClientSession, web
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.registry import Credentials, RegistryConfig
 from buildtool.registry.errors import Denied, RegistryUnreachable, Unauthorized
-from buildtool.registry.server.access import Access, Htpasswd, unauthorized
+from buildtool.registry.server.access import Access, Guarded, Identity, unauthorized
+from buildtool.registry.server.htpasswd import Htpasswd
+from buildtool.registry.server.rules import everybody_signed_in
 from tests.unit.registry.conftest import Running, Side
 
 ALICE = Credentials("alice", "secret")
 
 
-class Users:
-    """A policy for tests: who may do what."""
+class Users(Guarded):
+    """A policy for tests: whoever has a password may do everything."""
 
     def __init__(self, **passwords: str) -> None:
+        super().__init__()
         self.passwords = passwords
 
-    def user(self, headers: Any) -> str:
-        header = headers.get("Authorization", "")
-        if not header:
-            return ""
-        name, _, password = base64.b64decode(header.partition(" ")[2]).decode().partition(":")
+    def log_in(self, name: str, password: str) -> Identity:
         if self.passwords.get(name) != password:
             raise unauthorized()
-        return name
-
-    def check(self, user: str, *, write: bool) -> None:
-        if not user:
-            raise unauthorized()
+        return Identity(name)
 
 
 async def test_basic_credentials(here: Side, there: Side, make_server: Callable[..., Awaitable[Running]]) -> None:
@@ -367,27 +361,23 @@ def basic(name: str, password: str) -> dict[str, str]:
 
 
 def test_htpasswd_knows_its_users(htpasswd: Path) -> None:
-    access = Htpasswd(htpasswd)
+    access = Guarded(Htpasswd(htpasswd))
     for user in ("alice", "bob"):
-        assert access.user(basic(user, "secret")) == user
-        assert access.user(basic(user, "secret")) == user  # from memory now
-    malformed = ({"Authorization": "Basic !"}, {"Authorization": "x"})
+        assert access.identify(basic(user, "secret")) == Identity(user)
+        assert access.identify(basic(user, "secret")) == Identity(user)  # from memory now
+    malformed = ({"Authorization": "Basic !"}, {"Authorization": "x"}, {"Authorization": "Bearer eyJ.a.b"})
     for wrong in (basic("alice", "other"), basic("eve", "secret"), *malformed):
         with pytest.raises(BuildtoolError, match="authentication required"):
-            access.user(wrong)
-    for write in (True, False):
-        with pytest.raises(BuildtoolError, match="authentication required"):
-            access.check(access.user({}), write=write)
-    Htpasswd(htpasswd, anonymous_pull=True).check("", write=False)
+            access.identify(wrong)
+    assert not any(access.allows(access.identify({}), action, "a/b") for action in ("pull", "push", "delete"))
 
 
 def test_htpasswd_is_read_again_when_it_changes(htpasswd: Path) -> None:
-    access = Htpasswd(htpasswd)
-    assert access.user(basic("alice", "secret")) == "alice"
+    users = Htpasswd(htpasswd)
+    assert users.matches("alice", "secret")
     htpasswd.write_text("".join(line for line in htpasswd.open() if not line.startswith("alice")))
-    with pytest.raises(BuildtoolError, match="authentication required"):
-        access.user(basic("alice", "secret"))
-    assert access.user(basic("bob", "secret")) == "bob"
+    assert not users.matches("alice", "secret") and not users.knows("alice")
+    assert users.matches("bob", "secret")
 
 
 def test_htpasswd_takes_bcrypt_only(htpasswd: Path) -> None:
@@ -398,17 +388,16 @@ def test_htpasswd_takes_bcrypt_only(htpasswd: Path) -> None:
 
 def test_unknown_users_take_as_long_as_known_ones(htpasswd: Path) -> None:
     """A hash is computed for both; what it costs is the file's choice."""
-    access = Htpasswd(htpasswd)
+    users = Htpasswd(htpasswd)
     began = time.monotonic()
-    with pytest.raises(BuildtoolError):
-        access.user(basic("nobody", "x"))
+    assert not users.matches("nobody", "x")
     assert time.monotonic() - began > 0.005
 
 
 async def test_the_server_with_htpasswd(
     here: Side, there: Side, make_server: Callable[..., Awaitable[Running]], htpasswd: Path
 ) -> None:
-    running = await make_server(access=Htpasswd(htpasswd, anonymous_pull=True))
+    running = await make_server(access=Guarded(Htpasswd(htpasswd), lambda: everybody_signed_in(anonymous_pull=True)))
     name = f"{running.host}/team/app:1"
     image = here.make(name, {"a": b"1"})
     with pytest.raises((Unauthorized, Denied)):

@@ -31,7 +31,8 @@ from buildtool.oci import (
     sha256,
 )
 from buildtool.registry import Credentials
-from buildtool.registry.server.access import Htpasswd
+from buildtool.registry.server.access import Guarded
+from buildtool.registry.server.htpasswd import Htpasswd
 from buildtool.runtime import Runtime
 from buildtool.solve import Builder, BuildRequest, BuildResult
 from tests.unit.registry.conftest import Running, Side, make_tar
@@ -220,7 +221,7 @@ async def test_credentials_of_the_resolution_serve_for_the_layers(
 ) -> None:
     htpasswd = tmp_path / "htpasswd"
     htpasswd.write_bytes(b"me:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)) + b"\n")
-    running = await make_server(access=Htpasswd(htpasswd))
+    running = await make_server(access=Guarded(Htpasswd(htpasswd)))
     name, me = f"{running.host}/team/private:1", Credentials("me", "secret")
     here.make(name, {"a": b"1"})
     await here.push(name, credentials=me)

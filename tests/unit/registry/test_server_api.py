@@ -88,7 +88,7 @@ async def api(ours: Running) -> AsyncIterator[Api]:
 async def test_the_base_says_what_this_is(api: Api) -> None:
     headers, body = await api("GET", "/v2/")
     assert headers["Docker-Distribution-API-Version"] == "registry/2.0" and body == b"{}"
-    await api("GET", "/", expect=404)
+    await api("GET", "/elsewhere", expect=404)
     await api.refused("POST", "/v2/", "UNSUPPORTED", 405)
 
 

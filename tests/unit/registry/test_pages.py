@@ -1,0 +1,170 @@
+"""The web pages: what they show, for whom, and that nothing pushed can act in them."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from buildtool.oci import parse_reference
+from tests.unit.registry.conftest import Running, Side
+from tests.unit.registry.test_copying import attach, push_index
+from tests.unit.registry.test_server_api import MANIFEST, digest_of, manifest
+
+VOID = {"meta", "link", "input", "br"}
+
+
+class Page(html.parser.HTMLParser):
+    """A page, read strictly: tags are nested, links collected, text joined."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+        self.close()
+        assert self.open == [], self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+        self.links += [value for name, value in attrs if name == "href" and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as made:
+        yield made
+
+
+async def page(session: aiohttp.ClientSession, url: str, expect: int = 200) -> Page:
+    async with session.get(url) as answer:
+        assert answer.status == expect, await answer.text()
+        assert "script-src" not in answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        return Page(await answer.text())
+
+
+async def test_an_empty_registry_says_how_to_push(ours: Running, session: aiohttp.ClientSession) -> None:
+    shown = await page(session, ours.url)
+    assert f"docker push {ours.host}/NAME:TAG" in shown.text
+
+
+async def test_every_link_leads_somewhere(
+    here: Side, ours: Running, session: aiohttp.ClientSession, tmp_path: Any
+) -> None:
+    digest = await push_index(here, ours.host, "team/app")
+    await attach(ours.host, "team/app", digest, "application/x.signature", tmp_path)
+    seen: set[str] = set()
+    pending = ["/"]
+    while pending:
+        path = pending.pop()
+        if path in seen or path.startswith("/login"):
+            continue
+        seen.add(path)
+        if path == "/ui/style.css":
+            async with session.get(ours.url + path) as answer:
+                assert answer.status == 200 and answer.content_type == "text/css"
+        else:
+            pending += (await page(session, ours.url + path)).links
+    assert len(seen) >= 8
+
+
+async def test_what_an_image_page_tells(
+    here: Side, ours: Running, session: aiohttp.ClientSession, tmp_path: Any
+) -> None:
+    from buildtool.oci import ContainerConfig, History, ImageConfig, RootFS, encode
+
+    image = here.make("local/x:1", {"a": b"1" * 4000})
+    config = ContainerConfig(
+        cmd=["sh", "-c", "<b>x</b>"], env=["A=<script>"], labels={"k": "v&w"}, exposed_ports={"80/tcp": {}}
+    )
+    history = [
+        History(created="2026-01-02T03:04:05Z", created_by="/bin/sh -c #(nop) COPY a / # buildkit"),
+        History(created_by='ENV A="<script>alert(1)</script>"', empty_layer=True),
+    ]
+    changed = ImageConfig(
+        "amd64",
+        "linux",
+        RootFS("layers", image.config.rootfs.diff_ids),
+        config=config,
+        created="2026-01-02T03:04:05.6Z",
+        history=history,
+    )
+    reference = parse_reference(f"{ours.host}/team/app:1")
+    here.images.add(encode(changed), image.layers, references=[reference])
+    (pushed,) = await here.push(str(reference))
+    await attach(ours.host, "team/app", pushed.digest, "application/spdx+json", tmp_path)
+
+    shown = await page(session, f"{ours.url}/ui/team/app/-/1")
+    for text in (
+        f"docker pull {ours.host}/team/app:1",
+        pushed.digest,
+        "linux/amd64",
+        "2026-01-02 03:04:05",
+        "COPY a / # buildkit",
+        'ENV A="<script>alert(1)</script>"',
+        "sh -c <b>x</b>",
+        "80/tcp",
+        "v&w",
+        "application/spdx+json",
+    ):
+        assert text in shown.text, text
+    assert not shown.tags & {"script", "b"}
+    tags = await page(session, f"{ours.url}/ui/team/app")
+    assert "linux/amd64" in tags.text and "docker pull" in tags.text
+    found = await page(session, f"{ours.url}/?q=eam/a")
+    assert "team/app" in found.text
+    assert "No repository" in (await page(session, f"{ours.url}/?q=<script>")).text
+
+
+async def test_strange_content_is_shown_or_refused(here: Side, ours: Running, session: aiohttp.ClientSession) -> None:
+    """Artifacts, and documents that are not what their types say."""
+    for blob in (b"not json", b"{}"):
+        url = f"{ours.url}/v2/x/y/blobs/uploads/?digest={digest_of(blob)}"
+        async with session.post(url, data=blob) as answer:
+            assert answer.status == 201
+    artifact = json.loads(manifest(b"{}", b"not json"))
+    artifact |= {"artifactType": "application/<i>", "annotations": {"a": "</dl><script>"}}
+    for tag, data in (("artifact", json.dumps(artifact).encode()), ("broken", manifest(b"not json"))):
+        headers = {"Content-Type": MANIFEST}
+        async with session.put(f"{ours.url}/v2/x/y/manifests/{tag}", data=data, headers=headers) as answer:
+            assert answer.status == 201
+    shown = await page(session, f"{ours.url}/ui/x/y/-/artifact")
+    assert "</dl><script>" in shown.text and "script" not in shown.tags
+    await page(session, f"{ours.url}/ui/x/y/-/broken")
+    assert "damaged" in (await page(session, f"{ours.url}/ui/x/y")).text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/ui/", "/ui/no", "/ui/no/-/1", "/ui/../../etc/passwd", "/ui/%2e%2e/x", "/ui/a/-/..", "/nothing", "/ui/A"],
+)
+async def test_no_such_page(ours: Running, session: aiohttp.ClientSession, path: str) -> None:
+    assert "There is no such page" in (await page(session, ours.url + path, 404)).text
+
+
+async def test_pages_can_be_switched_off(
+    make_server: Callable[..., Awaitable[Running]], session: aiohttp.ClientSession
+) -> None:
+    running = await make_server(pages=False)
+    async with session.get(running.url) as answer:
+        assert answer.status == 404
