@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from buildtool.cache.below import Below
 from buildtool.cache.disk import FullDisk, remove_tree
 from buildtool.cache.overlay import in_user_namespace, opaque_xattr
 from buildtool.cache.tar_entries import (
@@ -59,16 +60,24 @@ class Unpacker:
     With `layer`, OCI whiteouts become overlay's (char device 0:0, opaque xattr). `parents` is the tree below the
     layer: a directory that the archive does not mention takes its attributes, a hard link to a file only there takes
     its content. `borrowed` tells afterwards whether anything was taken from it, `invented` whether a directory had to
-    be made up that neither has.
+    be made up that neither has. `below`, for what is no layer, is the tree that the archive is unpacked onto: its
+    symlinks lead on where the archive goes through them without having them, as if it were all one directory.
     """
 
     def __init__(
-        self, target: Path, *, layer: bool = True, squash_ids: bool = False, parents: Tree | None = None
+        self,
+        target: Path,
+        *,
+        layer: bool = True,
+        squash_ids: bool = False,
+        parents: Tree | None = None,
+        below: Below | None = None,
     ) -> None:
         self._root = os.fsencode(target)
         self._layer = layer
         self._squash = squash_ids
-        self._parents = parents
+        self._parents = below.tree if below is not None else parents
+        self._onto = below
         self._known: dict[bytes, bytes] = {
             b"": self._root
         }  # directory name in the archive → host path without symlinks
@@ -275,19 +284,22 @@ class Unpacker:
                     current.pop()
                 continue
             path = b"/".join([self._root, *current, part])
+            target = None
             try:
                 status = os.lstat(path)
             except FileNotFoundError:
-                if not create:
-                    return None
-                self._make_implicit(path, b"/".join([*current, part]), opaque=False)
-                current.append(part)
-                continue
-            if stat.S_ISLNK(status.st_mode):
+                target = self._link_below(b"/".join([*current, part]))
+                if target is None:
+                    if not create:
+                        return None
+                    self._make_implicit(path, b"/".join([*current, part]), opaque=False)
+                    current.append(part)
+                    continue
+            if target is not None or stat.S_ISLNK(status.st_mode):
                 links += 1
                 if links > _MAX_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-                target = os.readlink(path)
+                target = os.readlink(path) if target is None else target
                 if target.startswith(b"/"):
                     current = []
                 pending.extend(target.split(b"/")[::-1])
@@ -317,6 +329,11 @@ class Unpacker:
         if self._parents is not None:
             copy_xattrs(os.fsencode(self._parents.real(os.fsdecode(name))), path)
 
+    def _link_below(self, name: bytes) -> bytes | None:
+        """Where a symlink leads that only the tree below has."""
+        fact = None if self._onto is None else self._onto.ask(os.fsdecode(name))
+        return os.fsencode(fact[1]) if fact is not None and fact[0] == "link" else None
+
     def _below(self, name: bytes) -> os.stat_result | None:
         if self._parents is None:
             return None
@@ -342,6 +359,8 @@ class Unpacker:
             raise InvalidInput(
                 f"entry {show(entry.name)}: a hard link to {show(entry.link)}, which this layer deletes"
             )
+        if self._onto is not None:
+            self._onto.ask(os.fsdecode(name), content=True)
         shutil.copyfile(source, path, follow_symlinks=False)
         status = os.lstat(source)
         if not self._squash:

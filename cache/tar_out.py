@@ -1,4 +1,3 @@
-# ruff: noqa: PTH115
 """Deterministic tar out: the same tree gives the same bytes on any machine.
 
 Each directory before its contents, names sorted by their bytes, whiteouts of a directory first; ustar headers with
@@ -11,18 +10,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildtool.cache.tar_headers import entry_header, header
 from buildtool.errors import Corrupt, InvalidInput
 
 _CHUNK = 1 << 20
 _ZEROS = bytes(_CHUNK)
 _END = bytes(1024)
-_MAX_OCTAL_ID = 0o7777777
-_MAX_OCTAL_SIZE = 0o77777777777
+_MAX_PATH = 4095
+_MAX_OPEN = 64
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = _READ | os.O_DIRECTORY
 _OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
 _KINDS = {
     stat.S_IFREG: b"0",
@@ -73,62 +74,105 @@ def tar_tree(
     yield b"".join(buffer)
 
 
+@dataclass(slots=True)
+class _Directory:
+    """A directory on the way down. `fd` is None where too many would be open: then paths are used."""
+
+    path: bytes
+    prefix: bytes
+    fd: int | None
+    children: list[tuple[bytes, os.stat_result]]
+
+    def at(self, name: bytes) -> bytes:
+        """What to call an entry beside `dir_fd=self.fd`: with a descriptor the kernel looks up one name only."""
+        return name if self.fd is not None else b"%b/%b" % (self.path, name)
+
+
 def _pieces(root: bytes, state: _State) -> Iterator[bytes]:
-    status = os.lstat(root)
-    xattrs = _xattrs(root, state)
-    if (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (0o755, 0, 0) or xattrs[0]:
-        yield header(b"./", b"5", status, _mtime(status, state.epoch), xattrs=xattrs[0])
-    pending: list[tuple[bytes, bytes, os.DirEntry[bytes] | None, bool]] = [(root, b"", None, xattrs[1])]
-    while pending:
-        path, name, entry, opaque = pending.pop()
-        if entry is not None:
-            status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISDIR(status.st_mode):
-                yield from _leaf(path, name, status, state)
+    frames: list[_Directory] = []
+    try:
+        yield from _enter(root, b"", _open(root, None, _DIRECTORY), None, frames, state)
+        while frames:
+            directory = frames[-1]
+            if not directory.children:
+                if directory.fd is not None:
+                    os.close(directory.fd)
+                    directory.fd = None
+                frames.pop()
                 continue
-            kept, opaque = _xattrs(path, state)
-            yield header(name + b"/", b"5", status, _mtime(status, state.epoch), xattrs=kept)
-            prefix = name + b"/"
-        else:
-            prefix = b""
-        children = []
-        whiteouts = []
-        with os.scandir(path) as listing:
-            for child in listing:
-                if state.skip is not None and state.skip(os.fsdecode(prefix + child.name)):
-                    continue
-                if state.layer and child.name.startswith(b".wh."):
-                    raise InvalidInput(
-                        f"{os.fsdecode(prefix + child.name)!r} cannot be in a layer: OCI reserves names in .wh.…",
-                        hint="remove the file in the step that makes it",
-                    )
-                if state.layer and _is_whiteout(child):
-                    whiteouts.append(child.name)
-                else:
-                    children.append(child)
-        if opaque and state.layer:
-            yield _whiteout(prefix + b".wh..wh..opq", state)
-        for whiteout in sorted(whiteouts):
-            yield _whiteout(prefix + b".wh." + whiteout, state)
-        children.sort(key=_name, reverse=True)
-        pending.extend((child.path, prefix + child.name, child, False) for child in children)
+            name, status = directory.children.pop()
+            if stat.S_ISDIR(status.st_mode):
+                fd = _open(directory.at(name), directory.fd, _DIRECTORY)
+                yield from _enter(
+                    b"%b/%b" % (directory.path, name), directory.prefix + name, fd, status, frames, state
+                )
+            else:
+                yield from _leaf(directory, name, status, state)
+    finally:
+        for directory in frames:
+            if directory.fd is not None:
+                os.close(directory.fd)
 
 
-def _name(entry: os.DirEntry[bytes]) -> bytes:
-    return entry.name
+def _enter(
+    path: bytes, name: bytes, fd: int, status: os.stat_result | None, frames: list[_Directory], state: _State
+) -> Iterator[bytes]:
+    """A directory's header and whiteouts; what else it has is put on the stack. Without a status it is the root."""
+    prefix = name + b"/" if name else b""
+    directory = _Directory(path, prefix, fd, [])
+    frames.append(directory)
+    if len(path) > _MAX_PATH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+    kept, opaque = _xattrs(fd, state)
+    if status is not None:
+        yield header(prefix, b"5", status, _mtime(status, state.epoch), xattrs=kept)
+    else:
+        status = os.fstat(fd)
+        if (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (0o755, 0, 0) or kept:
+            yield header(b"./", b"5", status, _mtime(status, state.epoch), xattrs=kept)
+    whiteouts = []
+    with os.scandir(fd) as listing:
+        for child in listing:
+            base = os.fsencode(child.name)
+            if state.skip is not None and state.skip(os.fsdecode(prefix + base)):
+                continue
+            if state.layer and base.startswith(b".wh."):
+                raise InvalidInput(
+                    f"{os.fsdecode(prefix + base)!r} cannot be in a layer: OCI reserves names in .wh.…",
+                    hint="remove the file in the step that makes it",
+                )
+            status = child.stat(follow_symlinks=False)
+            if state.layer and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+                whiteouts.append(base)
+            else:
+                directory.children.append((base, status))
+    if len(frames) > _MAX_OPEN:
+        os.close(fd)
+        directory.fd = None
+    if opaque and state.layer:
+        yield _whiteout(prefix + b".wh..wh..opq", state)
+    for whiteout in sorted(whiteouts):
+        yield _whiteout(prefix + b".wh." + whiteout, state)
+    directory.children.sort(key=_name, reverse=True)
 
 
-def _is_whiteout(entry: os.DirEntry[bytes]) -> bool:
-    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False) or entry.is_symlink():
-        return False
-    status = entry.stat(follow_symlinks=False)
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+def _name(child: tuple[bytes, os.stat_result]) -> bytes:
+    return child[0]
 
 
-def _leaf(path: bytes, name: bytes, status: os.stat_result, state: _State) -> Iterator[bytes]:
+def _open(name: bytes, directory: int | None, flags: int) -> int:
+    """Open without a trace: reading a new file would write its access time."""
+    try:
+        return os.open(name, flags | os.O_NOATIME, dir_fd=directory)
+    except PermissionError:  # not ours
+        return os.open(name, flags, dir_fd=directory)
+
+
+def _leaf(directory: _Directory, base: bytes, status: os.stat_result, state: _State) -> Iterator[bytes]:
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is None:
         return  # a socket
+    name = directory.prefix + base
     mtime = _mtime(status, state.epoch)
     if status.st_nlink > 1:
         key = (status.st_dev, status.st_ino)
@@ -137,15 +181,17 @@ def _leaf(path: bytes, name: bytes, status: os.stat_result, state: _State) -> It
             yield header(name, b"1", status, mtime, link=first)
             return
     if kind == b"0":
-        yield from _file(path, name, status, mtime, state)
-        return
-    link = os.readlink(path) if kind == b"2" else b""
-    yield header(name, kind, status, mtime, link=link, xattrs=_xattrs(path, state)[0])
+        yield from _file(directory, base, status, mtime, state)
+    elif kind == b"2":  # has none of the attributes that go into an archive
+        yield header(name, kind, status, mtime, link=os.readlink(directory.at(base), dir_fd=directory.fd))
+    else:
+        xattrs, _ = _xattrs(b"%b/%b" % (directory.path, base), state)
+        yield header(name, kind, status, mtime, xattrs=xattrs)
 
 
-def _file(path: bytes, name: bytes, status: os.stat_result, mtime: int, state: _State) -> Iterator[bytes]:
-    size = status.st_size
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _file(directory: _Directory, base: bytes, status: os.stat_result, mtime: int, state: _State) -> Iterator[bytes]:
+    size, name = status.st_size, directory.prefix + base
+    fd = _open(directory.at(base), directory.fd, _READ)
     try:
         yield header(name, b"0", status, mtime, size=size, xattrs=_xattrs(fd, state)[0])
         if not size:
@@ -157,7 +203,9 @@ def _file(path: bytes, name: bytes, status: os.stat_result, mtime: int, state: _
             while left:
                 data = os.read(fd, min(left, _CHUNK))
                 if not data:
-                    raise Corrupt(f"{os.fsdecode(path)} became shorter while it was read")
+                    raise Corrupt(
+                        f"{os.fsdecode(directory.path)}/{os.fsdecode(base)} became shorter while it was read"
+                    )
                 if left == size and state.epoch is not None and name.endswith(b".pyc"):
                     data = _clamp_pyc(data, state.epoch)
                 left -= len(data)
@@ -234,132 +282,4 @@ def _portable(name: str) -> bool:
 
 
 def _whiteout(name: bytes, state: _State) -> bytes:
-    return _header(name, b"0", 0, 0, 0, 0, max(0, state.epoch or 0), b"", 0, 0, [])
-
-
-def header(
-    name: bytes,
-    kind: bytes,
-    status: os.stat_result,
-    mtime: int,
-    *,
-    size: int = 0,
-    link: bytes = b"",
-    xattrs: list[tuple[bytes, bytes]] | None = None,
-) -> bytes:
-    """The header blocks of one entry with the mode, owner and device numbers of `status`."""
-    major = minor = 0
-    if kind in (b"3", b"4"):
-        major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    mode = status.st_mode & 0o7777
-    return _header(name, kind, mode, status.st_uid, status.st_gid, size, mtime, link, major, minor, xattrs or [])
-
-
-def _header(
-    name: bytes,
-    kind: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    size: int,
-    mtime: int,
-    link: bytes,
-    major: int,
-    minor: int,
-    xattrs: list[tuple[bytes, bytes]],
-) -> bytes:
-    prefix = b""
-    records: list[tuple[bytes, bytes]] = []
-    if len(name) > 100 or not name.isascii():
-        prefix, short = _split(name) if name.isascii() else (b"", b"")
-        if not short:
-            records.append((b"path", name))
-            short = _plain(name)
-        name = short
-    if len(link) > 100 or not link.isascii():
-        records.append((b"linkpath", link))
-        link = _plain(link)
-    for key, value, limit in (
-        (b"uid", uid, _MAX_OCTAL_ID),
-        (b"gid", gid, _MAX_OCTAL_ID),
-        (b"size", size, _MAX_OCTAL_SIZE),
-    ):
-        if value > limit:
-            records.append((key, b"%d" % value))
-    if not 0 <= mtime <= _MAX_OCTAL_SIZE:
-        records.append((b"mtime", b"%d" % mtime))
-        mtime = 0
-    records.extend((b"SCHILY.xattr." + key, value) for key, value in xattrs)
-    block = _block(
-        name,
-        kind,
-        mode,
-        uid if uid <= _MAX_OCTAL_ID else 0,
-        gid if gid <= _MAX_OCTAL_ID else 0,
-        size if size <= _MAX_OCTAL_SIZE else 0,
-        mtime,
-        link,
-        major,
-        minor,
-        prefix,
-    )
-    return _pax(name, records) + block if records else block
-
-
-def _block(
-    name: bytes,
-    kind: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    size: int,
-    mtime: int,
-    link: bytes,
-    major: int,
-    minor: int,
-    prefix: bytes,
-) -> bytes:
-    start = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (name.ljust(100, b"\0"), mode, uid, gid, size, mtime)
-    end = b"%b%bustar\00000%b%07o\0%07o\0%b" % (
-        kind,
-        link.ljust(100, b"\0"),
-        bytes(64),
-        major,
-        minor,
-        prefix.ljust(167, b"\0"),
-    )
-    # Adler-32's low half is 1 + the sum of the bytes modulo 65521: two parts of at most 256 bytes cannot reach that.
-    total = (zlib.adler32(start) & 0xFFFF) + (zlib.adler32(end[:256]) & 0xFFFF) + (zlib.adler32(end[256:]) & 0xFFFF)
-    return b"%b%06o\0 %b" % (start, total - 3 + 256, end)
-
-
-def _pax(name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
-    """A PAX header with these records, sorted by key."""
-    body = b"".join(_record(key, value) for key, value in sorted(records))
-    directory, _, base = name.rstrip(b"/").rpartition(b"/")
-    own = (directory + b"/" if directory else b"") + b"PaxHeaders.0/" + base
-    return _block(own[:100], b"x", 0o644, 0, 0, len(body), 0, b"", 0, 0, b"") + body + bytes(-len(body) % 512)
-
-
-def _record(key: bytes, value: bytes) -> bytes:
-    """`length key=value\\n`, where the length counts its own digits."""
-    rest = len(key) + len(value) + 3
-    length = rest + len(str(rest))
-    if rest + len(str(length)) != length:
-        length = rest + len(str(length))
-    return b"%d %b=%b\n" % (length, key, value)
-
-
-def _plain(name: bytes) -> bytes:
-    """What a reader without PAX shows: ASCII, at most 100 bytes."""
-    return bytes(byte for byte in name if byte < 128)[:100]
-
-
-def _split(name: bytes) -> tuple[bytes, bytes]:
-    """ustar's prefix and name of a long path, or nothing where no slash lies right."""
-    if len(name) > 256:
-        return b"", b""
-    slash = name.rfind(b"/", 0, min(156, len(name) - 1))
-    if slash <= 0 or len(name) - slash - 1 > 100:
-        return b"", b""
-    return name[:slash], name[slash + 1 :]
+    return entry_header(name, b"0", 0, 0, 0, 0, max(0, state.epoch or 0), b"", 0, 0, [])

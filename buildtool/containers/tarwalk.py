@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from buildtool.cache.tar_out import header
+from buildtool.cache.tar_headers import header
 from buildtool.cache.trees import Tree
 
 _CHUNK = 1 << 20

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from buildtool.cache import Tree
+from buildtool.cache.below import Below
 from buildtool.cache.compression import decompress, detect
 from buildtool.cache.tar_in import Unpacker
 from buildtool.errors import InvalidInput
@@ -44,15 +45,22 @@ def _is_header(block: bytes) -> bool:
     return sum(block[:148]) + sum(block[156:_BLOCK]) + 8 * 32 == int(field, 8)
 
 
-def unpack_archive(entry: Entry, target: Path, base: str, tree: Tree, *, squash_ids: bool) -> None:
-    """Unpack into `target`, the draft's directory for `base`. Raises InvalidInput for a damaged or hostile one."""
+def tree_at(tree: Tree, base: str) -> Tree:
+    """What a tree has at a directory, as a tree of its own: symlinks do not lead out of it."""
     try:
-        below = Tree([Path(path) for path in reversed(tree.directories(base))])
+        return Tree([Path(path) for path in reversed(tree.directories(base))])
     except (FileNotFoundError, NotADirectoryError):
-        below = Tree([])
+        return Tree([])
+
+
+def unpack_archive(entry: Entry, target: Path, below: Below, *, squash_ids: bool) -> None:
+    """Unpack into `target`, the draft's directory; `below` is what it lies on.
+
+    Raises InvalidInput for a damaged or hostile one.
+    """
     with _path(entry).open("rb") as file:
         try:
-            unpacker = Unpacker(target, layer=False, squash_ids=squash_ids, parents=below)
+            unpacker = Unpacker(target, layer=False, squash_ids=squash_ids, below=below)
             unpacker.unpack(decompress(file))
         except InvalidInput as error:
             raise InvalidInput(f"ADD: {entry.source_name}: {error.message}", hint=error.hint) from error

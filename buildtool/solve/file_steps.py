@@ -6,20 +6,21 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildtool.cache import FullDisk, SnapshotId, Store, Tree
+from buildtool.cache.below import Below, Reads, answers
 from buildtool.errors import BuildtoolError, InvalidInput
 from buildtool.graph import Copy, Mkdir, Node, content_definition, digest_of
-from buildtool.solve.archives import is_archive, unpack_archive
+from buildtool.solve.archives import is_archive, tree_at, unpack_archive
 from buildtool.solve.files import FileSource, NoFiles
 from buildtool.solve.keys import Preimage, content_preimage
 from buildtool.solve.ownership import Owner, parse_chmod, resolve_owner
 from buildtool.solve.placement import Placement, ancestors_of, place
 from buildtool.solve.records import Copied
-from buildtool.solve.selection import Entry
+from buildtool.solve.selection import Entry, Selection
 from buildtool.solve.sources import Selected, select_files
 from buildtool.solve.writer import Previous, Stopped, Writer
 
@@ -36,8 +37,9 @@ def tree_of(store: Store, chain: Sequence[SnapshotId]) -> Tree:
 class PlannedCopy:
     """A Copy looked at: what, where, whose. `preimage` is the content key's.
 
-    With archives to be unpacked there is no content key: the result depends on whatever the tree has below. Without
-    a `placement` nothing is done at all: no wildcard matches, no source of a COPY --if-exists is there.
+    With archives to be unpacked it depends on what these take from the tree below. That is known when they were
+    unpacked before onto a tree that looks the same to them; `asking` names what was learnt of them. Without a
+    `placement` nothing is done at all: no wildcard matches, no source of a COPY --if-exists is there.
     """
 
     node: Node
@@ -49,6 +51,11 @@ class PlannedCopy:
     archives: tuple[Entry, ...]
     preimage: Preimage | None
     identity: str
+    asking: str = ""
+
+
+LearntReads = Callable[[str], list[Reads]]
+"""What archives took from the trees below them, under the name that `asking` gives."""
 
 
 def plan_copy(
@@ -57,6 +64,7 @@ def plan_copy(
     chain: Sequence[SnapshotId],
     files: FileSource | None,
     selected: Selected | None,
+    learnt: LearntReads = lambda name: [],
 ) -> PlannedCopy:
     """Look at a Copy onto the tree of `chain`. `files` is what is copied from, or `selected` the context's files.
 
@@ -70,40 +78,66 @@ def plan_copy(
     if not selected.selection.roots:
         nothing = content_preimage(node, selected.digest, {"nothing": True})
         return PlannedCopy(node, tuple(chain), tree, selected, None, None, (), nothing, "")
+    archives = () if step.unpack is False else tuple(root for root in selected.selection.roots if is_archive(root))
+    if step.unpack and not archives:
+        raise InvalidInput("ADD --unpack: the source is no tar archive", where=node.span)
     try:
         owner = resolve_owner(step.chown, tree) if step.chown else None
-        placement = place(tree, step, selected.selection)
+        if archives:
+            others = [root for root in selected.selection.roots if root not in archives]
+            placement = place(tree, step, Selection(others), directory=True)
+        else:
+            placement = place(tree, step, selected.selection)
     except OSError as error:
         raise InvalidInput(f"{step.destination}: {error.strerror}", where=node.span) from error
     except BuildtoolError as error:
         error.where = error.where or node.span
         raise
-    archives = () if step.unpack is False else tuple(root for root in selected.selection.roots if is_archive(root))
-    if step.unpack and not archives:
-        raise InvalidInput("ADD --unpack: the source is no tar archive", where=node.span)
-    preimage = None if archives else content_preimage(node, selected.digest, placement.facts(owner))
+    preimage = content_preimage(node, selected.digest, placement.facts(owner))
     plain = {name: value for name, value in content_definition(step).items() if name != "destination"}
     identity = digest_of({"step": plain, "owner": owner, "squash": store.squash_ids})
-    return PlannedCopy(node, tuple(chain), tree, selected, placement, owner, archives, preimage, identity)
+    planned = PlannedCopy(
+        node, tuple(chain), tree, selected, placement, owner, archives, preimage, identity, digest_of(preimage)
+    )
+    if not archives:
+        return planned
+    onto = tree_at(tree, placement.base)
+    same = next((reads for reads in learnt(planned.asking) if answers(onto, reads)), None)
+    return replace(planned, preimage=None if same is None else archive_preimage(planned, same))
 
 
-def execute_copy(
-    store: Store, planned: PlannedCopy, before: Copied | None, cancelled: threading.Event
-) -> tuple[SnapshotId, Copied | None]:
-    """Make the snapshot. The second result is to be remembered for the next time (None: not worth it)."""
+def archive_preimage(planned: PlannedCopy, reads: Reads) -> Preimage:
+    """The content key's ingredients with archives, once it is known what they take from below."""
+    assert planned.placement is not None
+    facts = {**planned.placement.facts(planned.owner), "below": reads}
+    return content_preimage(planned.node, planned.selected.digest, facts)
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """A snapshot; `copied` and `reads` are to be remembered for the next time (None: not worth it, no archive)."""
+
+    snapshot: SnapshotId
+    copied: Copied | None = None
+    reads: Reads | None = None
+
+
+def execute_copy(store: Store, planned: PlannedCopy, before: Copied | None, cancelled: threading.Event) -> CopyResult:
+    """Make the snapshot."""
     step = planned.node.step
     assert isinstance(step, Copy)
     selection, placement = planned.selected.selection, planned.placement
     if placement is None:
         with store.snapshots.prepare(planned.chain) as draft:
             nothing = draft.commit()
-        return nothing, copied_by(planned, nothing)
+        return CopyResult(nothing, copied_by(planned, nothing))
     previous = None
     many = not selection.owned and len(planned.selected.lines) >= _LINK_FROM
     if many and before is not None and (before.definition, before.base) == (planned.identity, placement.base):
         fs = store.snapshots.fs(SnapshotId(before.snapshot))
         lines = dict(line.split("\0", 1) for line in before.texts())
         previous = Previous(Path(f"{fs}{placement.base.rstrip('/')}"), lines)
+    below = Below(tree_at(planned.tree, placement.base)) if planned.archives else None
     with store.snapshots.prepare(planned.chain) as draft, FullDisk(draft.directory):
         writer = Writer(
             draft.fs,
@@ -113,16 +147,16 @@ def execute_copy(
             previous=previous,
             cancelled=cancelled,
         )
-        if planned.archives:
-            _unpack(store, planned, writer)
+        if below is not None:
+            _unpack(store, planned, placement, writer, below)
         else:
             writer.copy(placement, selection)
         if cancelled.is_set():
             raise Stopped
         snapshot = draft.commit()
-    if selection.owned or planned.archives:
-        return snapshot, None
-    return snapshot, copied_by(planned, snapshot)
+    if selection.owned or below is not None:
+        return CopyResult(snapshot, reads=below.reads if below is not None else None)
+    return CopyResult(snapshot, copied_by(planned, snapshot))
 
 
 def copied_by(planned: PlannedCopy, snapshot: SnapshotId) -> Copied:
@@ -131,23 +165,16 @@ def copied_by(planned: PlannedCopy, snapshot: SnapshotId) -> Copied:
     return Copied.of(planned.identity, snapshot, base, planned.selected.lines)
 
 
-def _unpack(store: Store, planned: PlannedCopy, writer: Writer) -> None:
+def _unpack(store: Store, planned: PlannedCopy, placement: Placement, writer: Writer, below: Below) -> None:
     """Unpack archives into the destination, which is a directory then; copy what is none."""
-    step = planned.node.step
-    assert isinstance(step, Copy)
-    base = step.destination.rstrip("/") or "/"
-    if not step.link:
-        base = planned.tree.resolve(base)
-    ancestors = ancestors_of(planned.tree, base)
     selection = planned.selected.selection
     for root in selection.roots:
         if root in planned.archives:
-            writer.make_directories(ancestors)
-            target = Path(f"{writer.root}{base.rstrip('/')}")
-            unpack_archive(root, target, base, planned.tree, squash_ids=store.squash_ids)
+            writer.make_directories(placement.ancestors)
+            target = Path(f"{writer.root}{placement.base.rstrip('/')}")
+            unpack_archive(root, target, below, squash_ids=store.squash_ids)
         else:
-            single = type(selection)([root], [], selection.owned)
-            writer.copy(Placement(base, ancestors), single)
+            writer.copy(placement, Selection([root], [], selection.owned))
 
 
 @dataclass(frozen=True)

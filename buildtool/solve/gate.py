@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+Step = TypeVar("Step", bound=Hashable)
 
 UNKNOWN = 1.0
 LIGHT = 0.25
@@ -25,6 +28,19 @@ def weight_of(cpu: float, capacity: float) -> float:
 def default_capacity() -> float:
     """Four a processor, at least eight."""
     return float(max(8, 4 * (os.cpu_count() or 1)))
+
+
+def longest_ways(
+    order: Sequence[Step], after: Callable[[Step], Iterable[Step]], seconds: Callable[[Step], float]
+) -> dict[Step, float]:
+    """For each step the seconds from its start to the end of the longest chain of these that begins with it.
+
+    `order` has every step after those it needs; `after` gives the steps that need one.
+    """
+    longest: dict[Step, float] = {}
+    for step in reversed(order):
+        longest[step] = seconds(step) + max((longest.get(child, 0.0) for child in after(step)), default=0.0)
+    return longest
 
 
 @dataclass(eq=False)

@@ -81,14 +81,17 @@ def xattrs_of(path: str | Path) -> tuple[tuple[str, bytes], ...]:
     return tuple(sorted(kept))
 
 
-def place(tree: Tree, step: Copy, selection: Selection) -> Placement:
-    """Resolve the destination in the tree copied onto. Raises InvalidInput when files and directories collide."""
+def place(tree: Tree, step: Copy, selection: Selection, *, directory: bool = False) -> Placement:
+    """Resolve the destination in the tree copied onto, which is a directory in any case with `directory`.
+
+    Raises InvalidInput when files and directories collide.
+    """
     wanted = step.destination
     base = (wanted.rstrip("/") or "/") if step.link else tree.resolve(wanted.rstrip("/") or "/")
     status = _lstat(tree, base)
     exists_as_directory = base == "/" or (status is not None and stat.S_ISDIR(status.st_mode))
     roots = selection.roots
-    into = wanted.endswith("/") or exists_as_directory or step.parents or wanted == "/"
+    into = directory or wanted.endswith("/") or exists_as_directory or step.parents or wanted == "/"
     if not into and not any(root.is_directory for root in roots):
         parent, _, name = base.rpartition("/")
         return Placement(parent or "/", ancestors_of(tree, parent or "/"), rename=name)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from buildtool.cache import Lease, SnapshotId, Store, remove_tree
+from buildtool.cache.below import Reads
 from buildtool.images import LayerSource
 from buildtool.oci import Digest, sha256
 from buildtool.solve.keys import Preimage, generation_pointer
@@ -144,6 +145,17 @@ class Records:
         """Remember that a step was executed; the last few are kept."""
         runs = [{"key": key, "inputs": inputs}, *(run for run in self.executions(seen) if run["key"] != key)]
         self._store.actions.put(seen, {"kind": "seen", "runs": runs[:_SEEN_AT_MOST]})
+
+    def archive_reads(self, name: str) -> list[Reads]:
+        """What archives took from the trees below them, newest first; see file_steps.PlannedCopy."""
+        record = self._store.actions.get(Digest(name))
+        found: list[Reads] = record["reads"] if record is not None and record.get("kind") == "archive" else []
+        return found
+
+    def note_archive_reads(self, name: str, reads: Reads) -> None:
+        """Remember what archives took this time; the last few are kept."""
+        known = [reads, *(each for each in self.archive_reads(name) if each != reads)]
+        self._store.actions.put(Digest(name), {"kind": "archive", "reads": known[:_SEEN_AT_MOST]})
 
     def note_mount(self, name: str, origin: Origin) -> None:
         """Count a use of a cache mount's directory, and remember which instruction had it first."""

@@ -14,24 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildtool.aio import offload
-from buildtool.buildfile import IgnoreRules
-from buildtool.buildfile.instructions import Execution
 from buildtool.cache import SnapshotId, Store
-from buildtool.errors import BuildtoolError, NotFound, StepFailed
-from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, Squash, StepId
+from buildtool.errors import BuildtoolError, StepFailed
+from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, Squash, StepId, digest_of
 from buildtool.images import Images
-from buildtool.oci import sha256
 from buildtool.solve.base_trees import BaseRegistry, BaseTrees
 from buildtool.solve.cache_mounts import cache_mount_name
 from buildtool.solve.caches.importing import Imports
 from buildtool.solve.caches.lazy import LazyLayers, LostLayer
 from buildtool.solve.debug import held_back, stops, visit_before
 from buildtool.solve.events import BasePull
-from buildtool.solve.expiry import expired
-from buildtool.solve.explain import Difference
 from buildtool.solve.file_steps import (
+    CopyResult,
     PlannedCopy,
     PlannedMkdir,
+    archive_preimage,
     content_key,
     copied_by,
     execute_copy,
@@ -42,19 +39,18 @@ from buildtool.solve.file_steps import (
     tree_of,
 )
 from buildtool.solve.files import FileSource, TreeFiles
+from buildtool.solve.finding import Finder
 from buildtool.solve.flights import Flights, Listener
-from buildtool.solve.gate import Gate
-from buildtool.solve.keys import SCRATCH_KEY, seen_key
+from buildtool.solve.gate import Gate, longest_ways
+from buildtool.solve.keys import SCRATCH_KEY, Preimage, seen_key
 from buildtool.solve.ledger import Emit, Ledger
 from buildtool.solve.prepare import Prepared
-from buildtool.solve.records import Copied, Origin, Records, StepResult
+from buildtool.solve.records import Origin, Records, StepResult
 from buildtool.solve.run import Usage
 from buildtool.solve.run_room import RunContext
 from buildtool.solve.squash import execute_squash
 from buildtool.solve.threads import to_end
-from buildtool.solve.trees import Layers, same_tree, without_empty
 from buildtool.solve.tries import execute_tries
-from buildtool.solve.why import Reasons
 
 _UNKNOWN_SECONDS = 1.0
 
@@ -95,7 +91,8 @@ class Solver:
         self._elsewhere: dict[str, StepResult] = {}
         caches = prepared.request.caches
         self._lazy = LazyLayers(shared.store, prepared.lease, caches.fetch, lambda line: emit(BasePull(line)))
-        self._reasons = Reasons(prepared, shared.records)
+        self._finder = Finder(shared.store, shared.records, prepared, self.results, self._elsewhere)
+        self._learnt: dict[StepId, Preimage] = {}
         self._share = shared.gate.share(prepared.request.jobs)
 
     async def solve(self) -> None:
@@ -108,7 +105,7 @@ class Solver:
         if not pending:
             return
         self._ready = {step: asyncio.Event() for step in pending}
-        urgency = self._urgency(pending)
+        urgency = longest_ways(pending, self.prepared.plan.graph.successors, self._expected)
         try:
             async with asyncio.TaskGroup() as group:
                 for step in pending:
@@ -150,15 +147,10 @@ class Solver:
             if found is not None:
                 self.prepared.sites.set(node.site, self.prepared.keys[step], found)
 
-    def _urgency(self, pending: list[StepId]) -> dict[StepId, float]:
-        """For each step the seconds from its start to the end of the longest chain that begins with it."""
-        plan = self.prepared.plan
-        longest: dict[StepId, float] = {}
-        for step in reversed(pending):
-            site = self.prepared.sites.get(plan.node(step).site)
-            own = site.seconds if site is not None else _UNKNOWN_SECONDS
-            longest[step] = own + max((longest.get(child, 0.0) for child in plan.graph.successors(step)), default=0.0)
-        return longest
+    def _expected(self, step: StepId) -> float:
+        """How many seconds the step took the last time."""
+        site = self.prepared.sites.get(self.prepared.plan.node(step).site)
+        return site.seconds if site is not None else _UNKNOWN_SECONDS
 
     async def _step(self, step: StepId, urgency: float) -> None:
         node = self.prepared.node(step)
@@ -179,7 +171,7 @@ class Solver:
                 return
             planned = await self._look(node, chains, partly)
             await self._ask(planned)
-            result, hit, reasons = await to_end(self._second_chance, node, planned)
+            result, hit, reasons = await to_end(self._finder.find, node, planned)
             if result is None:
                 result = await self._execute(node, chains, planned, urgency)
         except asyncio.CancelledError:
@@ -209,21 +201,6 @@ class Solver:
         await self._lazy.close()
 
     # Trees
-
-    def layers(self, step: StepId) -> Layers:
-        """The tree of a finished step."""
-        above: list[int | str] = []
-        current: StepId | None = step
-        base = SCRATCH_KEY
-        while current is not None:
-            node = self.prepared.node(current)
-            if node.is_source:
-                base = self.prepared.keys[current]
-                break
-            result = self.results[current]
-            above.append(result.content or (int(result.snapshot) if result.layer is None else result.layer.diff_id))
-            current = node.parent
-        return Layers(base, tuple(reversed(above)))
 
     async def _chain(self, step: StepId) -> list[SnapshotId]:
         """The snapshots of a finished step's tree, bottom first. Brings in what of it is not here."""
@@ -267,9 +244,9 @@ class Solver:
             return None
 
         async def look(files: FileSource | None) -> PlannedCopy:
-            chain = [] if step.link else chains[0]
+            chain, learnt = [] if step.link else chains[0], self.shared.records.archive_reads
             async with self.shared.looks:
-                return await to_end(plan_copy, store, node, chain, files, self.prepared.selected.get(node.id))
+                return await to_end(plan_copy, store, node, chain, files, self.prepared.selected.get(node.id), learnt)
 
         if partly is not None:
             return await self._bases.look(partly, look, whole=step.parents)
@@ -282,53 +259,6 @@ class Solver:
             return
         if self.shared.records.find(key, self.prepared.lease) is None:
             self._elsewhere |= await self.imports.find([key])
-
-    def _second_chance(
-        self, node: Node, planned: PlannedCopy | PlannedMkdir | None
-    ) -> tuple[StepResult | None, str, list[Difference]]:
-        """A result and by which key, by content or of an equal command on equal trees; else why there is none."""
-        found, hit = None, ""
-        if not self.prepared.request.no_cache:
-            if planned is not None:
-                key = content_key(planned)
-                found, hit = self.shared.records.find(key, self.prepared.lease) if key else None, "content"
-                found = found or self._elsewhere.get(key)
-            elif isinstance(node.step, Exec) and not node.step.execution.no_cache:
-                found, hit = self._equal_execution(node, node.step.execution), "tree"
-        return (found, hit, []) if found is not None else (None, "", self._reasons.of(node))
-
-    def _equal_execution(self, node: Node, execution: Execution) -> StepResult | None:
-        records = self.shared.records
-        for run in records.executions(seen_key(node)):
-            keys = run["inputs"]
-            if len(keys) != len(node.inputs):
-                continue
-            trees = [(self.layers(needed), records.tree(key)) for needed, key in zip(node.inputs, keys, strict=True)]
-            pairs = [(without_empty(now, self._is_empty), without_empty(then, self._is_empty)) for now, then in trees]
-            if all(same_tree(now, then, self._diff_id) for now, then in pairs):
-                found = records.find(run["key"], self.prepared.lease)
-                if found is not None and not expired(found.made, execution):
-                    return found
-        return None
-
-    def _is_empty(self, snapshot: int) -> bool:
-        try:
-            return self.shared.store.layers.is_empty(SnapshotId(snapshot))
-        except FileNotFoundError:
-            return False
-
-    def _diff_id(self, snapshot: int) -> str | None:
-        """The digest of a layer with times normalised, without what the request wants to be ignored."""
-        ignored, epoch = self.prepared.request.cutoff_ignore, self.prepared.plan.image.epoch
-        try:
-            if not ignored:
-                return self.shared.store.layers.diff_id(SnapshotId(snapshot), epoch)[0]
-            text = "\n".join(ignored)
-            rules = IgnoreRules.parse(text, "--cutoff-ignore")
-            name = sha256(text.encode())
-            return self.shared.store.layers.diff_id(SnapshotId(snapshot), epoch, rules.excludes, name)[0]
-        except (NotFound, FileNotFoundError):
-            return None
 
     # Doing
 
@@ -358,7 +288,8 @@ class Solver:
                 usage = Usage()
                 snapshot = await self._make(node, chains, planned, tell, usage)
                 seconds = time.monotonic() - began
-                content = content_key(planned) if planned is not None else ""
+                preimage = self._by_content(node, planned)
+                content = digest_of(preimage) if preimage is not None else ""
                 return StepResult(snapshot, seconds, content, usage.processors, time.time())
 
         self.executed = True
@@ -390,21 +321,28 @@ class Solver:
         cancelled = threading.Event()
         sites, site = self.prepared.sites, planned.node.site
 
-        def work() -> tuple[SnapshotId, Copied | None]:
+        def work() -> CopyResult:
             return execute_copy(self.shared.store, planned, sites.copied(site), cancelled)
 
         task = asyncio.ensure_future(offload(work))
         try:
-            snapshot, copied = await asyncio.shield(task)
+            made = await asyncio.shield(task)
         except asyncio.CancelledError:
             cancelled.set()
             await asyncio.wait([task])
             if not task.cancelled():
                 task.exception()
             raise
-        if copied is not None:
-            await offload(sites.set_copied, site, planned.selected.digest, copied)
-        return snapshot
+        if made.copied is not None:
+            await offload(sites.set_copied, site, planned.selected.digest, made.copied)
+        if made.reads is not None:
+            self._learnt[planned.node.id] = archive_preimage(planned, made.reads)
+            await offload(self.shared.records.note_archive_reads, planned.asking, made.reads)
+        return made.snapshot
+
+    def _by_content(self, node: Node, planned: PlannedCopy | PlannedMkdir | None) -> Preimage | None:
+        """The ingredients of the content key, also of one that is known since the step was executed."""
+        return self._learnt.get(node.id) or (planned.preimage if planned is not None else None)
 
     def _remember(
         self, node: Node, planned: PlannedCopy | PlannedMkdir | None, result: StepResult, hit: bool
@@ -420,7 +358,7 @@ class Solver:
         below = prepared.keys[node.parent] if node.parent is not None else SCRATCH_KEY
         records.put(key, preimage, result, below, origin)
         if result.content and not hit:
-            by_content = (planned.preimage if planned is not None else None) or {"level": "content"}
+            by_content = self._by_content(node, planned) or {"level": "content"}
             records.put(result.content, by_content, result, origin=origin)
         if isinstance(node.step, Exec) and not hit:
             records.note_execution(seen_key(node), key, [prepared.keys[needed] for needed in node.inputs])
@@ -429,7 +367,7 @@ class Solver:
                     records.note_mount(cache_mount_name(mount.id), origin)
         if isinstance(node.step, Exec) and node.step.execution.cache_ttl:
             records.put_generation(*prepared.generations[node.id])
-        if hit and isinstance(planned, PlannedCopy) and not planned.selected.selection.owned:
+        if hit and isinstance(planned, PlannedCopy) and not planned.archives and not planned.selected.selection.owned:
             prepared.sites.set_copied(node.site, planned.selected.digest, copied_by(planned, result.snapshot))
         prepared.sites.set(node.site, key, result)
 

@@ -379,12 +379,65 @@ def test_big_and_sparse_files(shop: Workshop) -> None:
     assert (shop.store.snapshots.fs(snapshot) / "big").stat().st_blocks * 512 < 8 << 20
 
 
-def test_archives_are_not_found_by_content_on_another_base(shop: Workshop) -> None:
-    with tarfile.open(shop.context / "a.tar", "w") as tar:
-        info = tarfile.TarInfo("tmp/implicit/file")
-        tar.addfile(info)
+def _archive(shop: Workshop, *names: str, links: tuple[tuple[str, str], ...] = (), name: str = "a.tar") -> None:
+    with tarfile.open(shop.context / name, "w") as tar:
+        for member in names:
+            info = tarfile.TarInfo(member.rstrip("/"))
+            if member.endswith("/"):
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            else:
+                info.size = len(member)
+            tar.addfile(info, io.BytesIO(member.encode()))
+        for member, target in links:
+            info = tarfile.TarInfo(member)
+            info.type, info.linkname = tarfile.LNKTYPE, target
+            tar.addfile(info)
+
+
+def test_an_archive_is_made_anew_where_it_takes_something_else_from_below(shop: Workshop) -> None:
+    _archive(shop, "tmp/implicit/file")
     text = "FROM busybox\nRUN {}\nADD a.tar /\n"
     assert shop.tree(shop.build(text.format("true")).image)["/tmp"].permissions == 0o1777
     second = shop.build(text.format("chmod 700 /tmp"))
     assert second.cached == [True, False, False]
     assert shop.tree(second.image)["/tmp"].permissions == 0o700
+
+
+def test_an_archive_is_rebased_where_it_takes_the_same_from_below(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _archive(shop, "tmp/implicit/file", "own/", "own/x", links=(("own/group", "etc/group"),))
+    text = "FROM busybox\nRUN {}\nADD a.tar /\nADD a.tar /opt/deep/\n"
+    with pytest.raises(InvalidInput, match="hard link to 'etc/group'"):
+        shop.build(text.format("true"))
+    text = "FROM busybox\nRUN {}\nADD a.tar /\nRUN mkdir -p /opt; cp -a /etc /opt\nADD a.tar /opt/\n"
+    first = shop.build(text.format("true"))
+    for change in ("echo 1 > /elsewhere", "echo 2 > /tmp/other", "mkdir /opt; chmod 750 /opt"):
+        again = shop.build(text.format(change))
+        assert again.cached == [True, False, True, False, change != "mkdir /opt; chmod 750 /opt"], change
+        assert again.image.layers[-3].snapshot == first.image.layers[-3].snapshot
+    other = shop.build(text.format("echo more >> /etc/group"))
+    assert other.cached == [True, False, False, False, False]
+    assert shop.tree(other.image)["/own/group"].content.endswith("more\n")
+    monkeypatch.setattr("buildtool.solve.solver.execute_copy", None)
+    assert all(shop.build(text.format("echo more >> /etc/group")).cached)
+
+
+def test_an_archive_goes_through_symlinks_of_the_tree(shop: Workshop) -> None:
+    """What it does not mention itself stays as it is: /lib may be a link to usr/lib."""
+    _archive(shop, "lib/own", "lib/new/deep", "up/x", links=(("lib/linked", "lib/own"),))
+    links = "mkdir -p /usr/lib /elsewhere; touch /usr/lib/old; ln -s usr/lib /lib; ln -s /../elsewhere /up"
+    tree = shop.tree(shop.build(f"FROM busybox\nRUN {links}\nADD a.tar /\n").image)
+    assert tree["/lib"].content == "-> usr/lib"
+    assert {"/usr/lib/old", "/usr/lib/own", "/usr/lib/new/deep", "/usr/lib/linked", "/elsewhere/x"} <= set(tree)
+    _archive(shop, "lib/", "lib/own")
+    tree = shop.tree(shop.build(f"FROM busybox\nRUN {links}\nADD a.tar /\n").image)
+    assert stat.S_ISDIR(tree["/lib"].mode) and "/lib/own" in tree, "a directory of the archive's own replaces a link"
+
+
+def test_a_symlink_of_the_tree_leads_an_archive_nowhere_else(shop: Workshop) -> None:
+    _archive(shop, "out/x", "loop/x")
+    tree = shop.tree(shop.build("FROM busybox\nRUN mkdir /w; ln -s /../../etc /w/out\nADD a.tar /w/\n").image)
+    assert "/w/etc/x" in tree and "/etc/x" not in tree
+    with pytest.raises(InvalidInput, match="loop/x"):
+        shop.build("FROM busybox\nRUN mkdir /w; ln -s loop /w/loop\nADD a.tar /w/\n")
