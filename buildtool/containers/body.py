@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildtool.containers import limits, links, ports
+from buildtool.containers import limits, links, logdrivers, ports
 from buildtool.containers.model import Config, HostConfig, PortBinding, decode
 from buildtool.containers.restart import check_policy
 from buildtool.containers.signals import parse_signal
@@ -19,7 +19,6 @@ from buildtool.errors import InvalidInput, Unavailable
 from buildtool.oci import ContainerConfig, HealthConfig
 from buildtool.runtime.spec import capability_set
 
-LOG_DRIVERS = ("json-file", "local", "none")
 _MILLISECOND = 1_000_000
 
 
@@ -179,13 +178,7 @@ def _check_host(config: Config, host: HostConfig) -> None:
         name, _, address = entry.partition(":")
         if not name or not address:
             raise InvalidInput(f'bad format for add-host: "{entry}"')
-    if host.log_config.type not in ("", *LOG_DRIVERS):
-        raise InvalidInput(f"logger: no log driver named '{host.log_config.type}' is registered")
-    for option in host.log_config.config:
-        if option not in ("max-size", "max-file", "mode", "max-buffer-size", "labels", "env", "tag", "compress"):
-            kind = host.log_config.type or "json-file"
-            raise InvalidInput(f"unknown log opt '{option}' for {kind} log driver")
-    limits.parse_size(host.log_config.config.get("max-size", "0"), "max-size")
+    logdrivers.check(host.log_config)
     for link in host.links or ():
         links.parse(link)
     if host.device_requests:

@@ -14,7 +14,7 @@ import msgspec
 from buildtool.aio import offload
 from buildtool.cache.disk import FullDisk
 from buildtool.cache.trees import Tree
-from buildtool.containers import body, etcfiles, limits, links, mounts
+from buildtool.containers import body, etcfiles, limits, links, logdrivers, mounts
 from buildtool.containers.base import Base, Bases
 from buildtool.containers.connections import ANNOTATION
 from buildtool.containers.container import Container
@@ -23,7 +23,7 @@ from buildtool.containers.registry import Registry
 from buildtool.containers.volumes import Volumes
 from buildtool.errors import Conflict, InvalidInput, NotFound
 from buildtool.images import Images
-from buildtool.runtime import Bundle, LogConfig, ResolvedUser, Rootfs, SpecOptions, container_spec, resolve_user
+from buildtool.runtime import Bundle, ResolvedUser, Rootfs, SpecOptions, container_spec, resolve_user
 
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}"
@@ -82,7 +82,7 @@ class Preparer:
                 work=directory / "work",
                 volatile=record.host.auto_remove,
             ),
-            log=_log(container),
+            log=logdrivers.log_config(container),
             tty=record.config.tty,
             stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
@@ -259,18 +259,6 @@ def _device(source: Path, target: str, access: str) -> dict[str, Any]:
         "gid": status.st_gid,
         "access": access,
     }
-
-
-def _log(container: Container) -> LogConfig:
-    settings = container.host.log_config
-    if settings.type == "none":
-        return LogConfig("none")
-    size_default, files_default = ("20m", "5") if settings.type == "local" else ("-1", "1")
-    size = limits.parse_size(settings.config.get("max-size", size_default), "max-size")
-    files = settings.config.get("max-file", files_default)
-    if not files.isdecimal() or int(files) < 1:
-        raise InvalidInput(f"invalid max-file: {files}: it is 1 or more")
-    return LogConfig("json-file", container.log_path, size if size > 0 else None, int(files))
 
 
 def _clear_volatile(work: Path) -> None:

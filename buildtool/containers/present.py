@@ -36,7 +36,7 @@ READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 def inspect(record: Record, directory: Path, exec_ids: Sequence[str], lower: Sequence[Path]) -> Json:
     """The answer to GET /containers/{id}/json: `directory` is the bundle's, `lower` are the layers, bottom first."""
     started = record.state.started_at > 0 or bool(record.state.error)
-    logged = record.host.log_config.type != "none"
+    logged = record.host.log_config.type == "json-file"
     return {
         "Id": record.id,
         "Created": times.rfc3339nano(record.created),

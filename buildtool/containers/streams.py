@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from buildtool.containers import follow
+from buildtool.containers import follow, logdrivers
 from buildtool.containers.attach import Attachment
 from buildtool.containers.container import Container
 from buildtool.containers.detach import parse_detach_keys
@@ -68,12 +68,7 @@ def _history(container: Container, stdout: bool, stderr: bool) -> AsyncIterator[
 
 def details(container: Container) -> bytes:
     """What `--details` puts before each line: the labels and variables that the log options name."""
-    options = container.host.log_config.config
-    labels = container.config.labels or {}
-    variables = dict(entry.partition("=")[::2] for entry in container.config.env or ())
-    found: dict[str, str] = {}
-    for name, values in (("labels", labels), ("env", variables)):
-        found |= {key: values[key] for key in options.get(name, "").split(",") if key in values}
+    found = logdrivers.attributes(container.record)
     return ",".join(f"{key}={value}" for key, value in sorted(found.items())).encode() + b" "
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import buildtool
-from buildtool.containers.body import LOG_DRIVERS
+from buildtool.containers import logdrivers
 from buildtool.daemon import host
 from buildtool.daemon.negotiate import API_VERSION, MIN_API_VERSION
 from buildtool.daemon.services import Services
@@ -78,7 +78,7 @@ def info(services: Services, states: dict[str, int]) -> dict[str, Any]:
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": None,
-            "Log": list(LOG_DRIVERS),
+            "Log": sorted(logdrivers.DRIVERS),
         },
         "MemoryLimit": has_memory,
         "SwapLimit": host.swap_limit(),

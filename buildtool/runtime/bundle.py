@@ -26,13 +26,14 @@ class LogConfig:
     """Where output is logged: `json-file` (Docker's format) or `none`.
 
     `max_size` in bytes (None = unlimited); `max_file` counts the current file and the rotated ones (`path`, `path.1`
-    …).
+    …). `sink` is where lines go besides: the settings of `logsinks.open_sink`.
     """
 
     driver: str = "none"
     path: Path | None = None
     max_size: int | None = None
     max_file: int = 1
+    sink: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

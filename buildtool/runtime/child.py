@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from buildtool.runtime.init import set_size
-from buildtool.runtime.jsonlog import JsonLog
 from buildtool.runtime.loop import IN, Loop
 from buildtool.runtime.process import OTHER, StartError
-from buildtool.runtime.streams import Input, Output
+from buildtool.runtime.streams import Input, Log, Output
 
 Spec = dict[str, Any]
 Done = Callable[[StartError | None], None]
@@ -51,7 +50,7 @@ class Child:
     """The init process or an exec: forked, ready, started, over (dead), finished (its output is taken)."""
 
     def __init__(
-        self, loop: Loop, name: str, pid: int, channel: socket.socket, stdio: Stdio, log: JsonLog | None
+        self, loop: Loop, name: str, pid: int, channel: socket.socket, stdio: Stdio, log: Log | None
     ) -> None:
         self.id = name
         self.pid = pid
@@ -81,7 +80,7 @@ class Child:
 
     @classmethod
     def fork(
-        cls, loop: Loop, name: str, become: Callable[[socket.socket], None], stdio: Stdio, log: JsonLog | None
+        cls, loop: Loop, name: str, become: Callable[[socket.socket], None], stdio: Stdio, log: Log | None
     ) -> Child:
         """Fork a child that runs `become(channel)`, which either execs or raises StartError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

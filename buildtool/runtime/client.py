@@ -180,6 +180,7 @@ class Runtime:
                 "path": str(log.path) if log.path else str(directory / f"{bundle.id}-json.log"),
                 "max_size": log.max_size,
                 "max_file": log.max_file,
+                "sink": log.sink,
             },
             "stdin": bundle.stdin,
             "stdin_once": bundle.stdin_once,

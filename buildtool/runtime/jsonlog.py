@@ -39,7 +39,7 @@ class JsonLog:
         if end:
             self._records(stream, data[:end])
         while len(rest) > _CUT:
-            cut = _character_boundary(rest, _CUT)
+            cut = character_boundary(rest, _CUT)
             self._put(self._record(stream, rest[:cut]))
             rest = rest[cut:]
         self._partial[stream] = rest
@@ -64,7 +64,7 @@ class JsonLog:
         records: list[str] = []
         for line in lines.splitlines(keepends=True) if b"\r" not in lines else _split(lines):
             while len(line) > _CUT:
-                cut = _character_boundary(line, _CUT)
+                cut = character_boundary(line, _CUT)
                 records.append('{"log":' + encode_basestring(line[:cut].decode("utf-8", "replace"))[:-1] + tail)
                 line = line[cut:]
             records.append('{"log":' + encode_basestring(line.decode("utf-8", "replace"))[:-1] + tail)
@@ -124,7 +124,7 @@ def _split(lines: bytes) -> list[bytes]:
     return [line + b"\n" for line in lines[:-1].split(b"\n")]
 
 
-def _character_boundary(data: bytes, cut: int) -> int:
+def character_boundary(data: bytes, cut: int) -> int:
     """The largest position up to `cut` that does not cut a UTF-8 character in two."""
     for back in range(4):
         if data[cut - back] & 0xC0 != 0x80:

@@ -24,6 +24,7 @@ from buildtool.runtime.loop import IN, Loop
 from buildtool.runtime.operations import Operations
 from buildtool.runtime.process import Identity, StartError
 from buildtool.runtime.shim_server import Control, Server
+from buildtool.runtime.streams import Log
 from buildtool.runtime.warm import Warm, read_request
 
 Spec = dict[str, Any]
@@ -127,10 +128,7 @@ class Shim:
 
     def _start_init(self) -> Child:
         request = self.request
-        log = request.get("log") or {}
-        writer = None
-        if log.get("driver") == "json-file":
-            writer = JsonLog(log["path"], log.get("max_size"), log.get("max_file") or 1)
+        writer = _open_log(request.get("log") or {})
         stdio = Stdio(tty=bool(self.spec["process"].get("terminal")), stdin=bool(request.get("stdin")))
         os.makedirs(request["rootfs"]["target"], 0o700, exist_ok=True)
 
@@ -274,6 +272,22 @@ class Shim:
             except OSError:  # no children any more
                 pass
             time.sleep(0.002)
+
+
+def _open_log(log: Spec) -> Log | None:
+    """Where the output is logged. Raises StartError when a destination elsewhere cannot be reached."""
+    writer = None
+    if log.get("driver") == "json-file":
+        writer = JsonLog(log["path"], log.get("max_size"), log.get("max_file") or 1)
+    sink = log.get("sink")
+    if not sink:
+        return writer
+    from buildtool.runtime.logsinks import open_sink
+
+    try:
+        return open_sink(sink, writer)
+    except OSError as error:
+        raise StartError("other", f"failed to initialize logging driver: {error.strerror or error}") from error
 
 
 def _complain(text: str) -> None:

@@ -11,8 +11,8 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
-from buildtool.runtime.jsonlog import JsonLog
 from buildtool.runtime.loop import HUP, IN, OUT, Loop
 
 _CHUNK = 64 * 1024
@@ -21,10 +21,20 @@ _LOW_WATER = 256 * 1024
 _HEADER = struct.Struct(">BxxxI")
 
 
+class Log(Protocol):
+    """Where output is logged."""
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Log output of stream 1 or 2."""
+
+    def close(self) -> None:
+        """Write what waits for its newline, and let go."""
+
+
 class Output:
     """Reads a process's output descriptors and hands every byte to the log and to the clients, in order."""
 
-    def __init__(self, loop: Loop, *, tty: bool, log: JsonLog | None) -> None:
+    def __init__(self, loop: Loop, *, tty: bool, log: Log | None) -> None:
         self.tty = tty
         self.clients: set[Client] = set()
         self._loop = loop

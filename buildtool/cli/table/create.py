@@ -75,7 +75,7 @@ CREATE_FLAGS = (
     Flag("label-file", "", "list", "Read labels from a file"),
     Flag("link", "", "list", "Link to another container"),
     Flag("link-local-ip", "", "list", "Link-local address"),
-    Flag("log-driver", "", "string", "Where the output is logged (json-file|none)"),
+    Flag("log-driver", "", "string", "Where the output is logged (json-file|local|syslog|journald|none)"),
     Flag("log-opt", "", "list", "Option of the log driver"),
     Flag("mac-address", "", "string", "MAC address"),
     Flag("memory-swappiness", "", "int", "How readily memory is swapped out (0 to 100)", default=-1),
