@@ -157,12 +157,13 @@ class Records:
         known = [reads, *(each for each in self.archive_reads(name) if each != reads)]
         self._store.actions.put(Digest(name), {"kind": "archive", "reads": known[:_SEEN_AT_MOST]})
 
-    def note_mount(self, name: str, origin: Origin) -> None:
-        """Count a use of a cache mount's directory, and remember which instruction had it first."""
+    def note_mounts(self, names: Iterable[str], origin: Origin) -> None:
+        """Count a use of these directories of cache mounts, and remember which instruction had them first."""
         documents = self._store.state.documents(MOUNTS)
         with self._store.state.transaction():
-            noted = documents.get(name) or {"origin": msgspec.to_builtins(origin), "uses": 0}
-            documents.put(name, {**noted, "uses": int(noted["uses"]) + 1})
+            for name in names:
+                noted = documents.get(name) or {"origin": msgspec.to_builtins(origin), "uses": 0}
+                documents.put(name, {**noted, "uses": int(noted["uses"]) + 1})
 
     def image(self, key: Digest) -> str | None:
         """The id of the image that was made of these steps and this config."""

@@ -30,9 +30,12 @@ _IDLE = 0.01
 
 @dataclass
 class Usage:
-    """How many processors a command kept busy on average; 0 when it was too short to be measured."""
+    """What a command used: how many processors on average (0 when it was too short to be measured), and the names of
+    the directories of its cache mounts.
+    """
 
     processors: float = 0.0
+    cache_mounts: tuple[str, ...] = ()
 
     async def watch(self, task: Task) -> None:
         """Measure until cancelled: after a third of a second, then at ever longer intervals (no more than 5 s)."""
@@ -62,6 +65,8 @@ async def execute_run(
     assert isinstance(step, Exec)
     async with AsyncExitStack() as stack:
         caches = await context.cache_mounts.acquire_all(context.store, node, chains, stack)
+        if usage is not None:
+            usage.cache_mounts = tuple(sorted({path.parent.name for path in caches.values()}))
         sandbox = await context.networks.join(step.network, node, stack)
         room = await acquire(Room.open, Room.close, context, request, node, chains, caches, sandbox)
         task: Task | None = None

@@ -19,7 +19,6 @@ from buildtool.errors import BuildtoolError, StepFailed
 from buildtool.graph import Copy, Exec, Merge, Mkdir, Node, Source, Squash, StepId, digest_of
 from buildtool.images import Images
 from buildtool.solve.base_trees import BaseRegistry, BaseTrees
-from buildtool.solve.cache_mounts import cache_mount_name
 from buildtool.solve.caches.importing import Imports
 from buildtool.solve.caches.lazy import LazyLayers, LostLayer
 from buildtool.solve.debug import held_back, stops, visit_before
@@ -276,7 +275,7 @@ class Solver:
         def listen(stream: str, data: bytes) -> None:
             self.ledger.output(node, stream, data)
 
-        mine = False
+        mine, records = False, self.shared.records
         site = self.prepared.sites.get(node.site)
 
         async def work(tell: Listener) -> StepResult:
@@ -286,7 +285,11 @@ class Solver:
                 began = time.monotonic()
                 self.ledger.waited[node.id] = began - waits
                 usage = Usage()
-                snapshot = await self._make(node, chains, planned, tell, usage)
+                try:
+                    snapshot = await self._make(node, chains, planned, tell, usage)
+                finally:
+                    if usage.cache_mounts:
+                        await to_end(records.note_mounts, usage.cache_mounts, self._origin(node))
                 seconds = time.monotonic() - began
                 preimage = self._by_content(node, planned)
                 content = digest_of(preimage) if preimage is not None else ""
@@ -362,9 +365,6 @@ class Solver:
             records.put(result.content, by_content, result, origin=origin)
         if isinstance(node.step, Exec) and not hit:
             records.note_execution(seen_key(node), key, [prepared.keys[needed] for needed in node.inputs])
-            for mount in node.step.mounts:
-                if mount.type == "cache":
-                    records.note_mount(cache_mount_name(mount.id), origin)
         if isinstance(node.step, Exec) and node.step.execution.cache_ttl:
             records.put_generation(*prepared.generations[node.id])
         if hit and isinstance(planned, PlannedCopy) and not planned.archives and not planned.selected.selection.owned:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from buildtool.errors import Conflict, InvalidInput, NotFound
+from buildtool.errors import Conflict, InvalidInput, NotFound, StepFailed
 from buildtool.solve.cache_entries import CacheEntry, Policy
 from buildtool.solve.cache_mounts import cache_mount_name
 from tests.unit.solve.conftest import Workshop
@@ -100,6 +100,27 @@ def test_protecting_is_all_or_nothing(shop: Workshop) -> None:
     with pytest.raises(NotFound):
         shop.builder.cache.protect([first.id, "nothing"], shop.images.pins(), protect=True)
     assert not any(entry.protected for entry in entries(shop))
+
+
+def test_every_directory_of_a_cache_mount_tells_the_line_that_made_it(shop: Workshop) -> None:
+    """Also one that begins as another tree, a second one of a private mount, and one of a step that failed."""
+    private = "RUN --mount=type=cache,id=p,target=/c,sharing=private sleep 0.5; echo {} > /c/x"
+    shop.build(
+        "FROM busybox AS a\nRUN mkdir /seed\nFROM busybox\n"
+        "RUN --mount=type=cache,target=/c,from=a,source=/seed ls /c\n"
+    )
+    shop.build(
+        f"FROM busybox AS a\n{private.format(1)}\nFROM busybox AS b\n{private.format(2)}\nFROM busybox\n"
+        "COPY --from=a /etc /a\nCOPY --from=b /etc /b\n"
+    )
+    with pytest.raises(StepFailed):
+        shop.build("FROM busybox\n\n\nRUN --mount=type=cache,id=bad,target=/c false\n")
+    lines = sorted(
+        (entry.description.partition(" ")[0], entry.origin and entry.origin.line)
+        for entry in entries(shop)
+        if entry.type == "mount"
+    )
+    assert lines == [("/c", 4), ("bad", 4), ("p", 2), ("p", 4)]
 
 
 def test_cache_mounts_are_listed_exported_imported_and_removed(shop: Workshop) -> None:
