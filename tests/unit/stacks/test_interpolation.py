@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildtool.stacks.interpolation import BadTemplate, MissingVariable, substitute, variables
+from buildtool.stacks.interpolation import BadTemplate, MissingVariable, by_grammar, substitute, variables
 from buildtool.stacks.tree import StackError
 from tests.unit.stacks.conftest import load_texts, service
 
@@ -130,6 +130,23 @@ def test_variables_are_listed_with_defaults() -> None:
 def test_text_with_its_dollars_doubled_is_itself(text: str) -> None:
     """substitute(escape(x)) == x."""
     assert expand(text.replace("$", "$$")) == text
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(["$", "${", "}", ":-", "?", "-", ":+", "A", "SET", "EMPTY", " ", "{", "x"]), max_size=12)
+)
+def test_simple_uses_mean_what_the_grammar_says(parts: list[str]) -> None:
+    """Without Lark or with it: the same text, the same warnings, the same errors."""
+    text = "".join(parts)
+    results = []
+    for way in (substitute, by_grammar):
+        unset: list[str] = []
+        try:
+            results.append((way(text, ENV, unset.append), unset))
+        except (BadTemplate, MissingVariable) as error:
+            results.append((repr(error), unset))
+    assert results[0] == results[1]
 
 
 @settings(deadline=None)
