@@ -68,6 +68,8 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
             from buildtool.cli.build_caches import cache_specs
 
             document[flag.replace("-", "_")] = cache_specs(flag, call.texts(flag))
+    if call.texts("no-cache-filter"):
+        document["no_cache_filter"] = [name for item in call.texts("no-cache-filter") for name in item.split(",")]
     if call.texts("cutoff-ignore"):
         document["cutoff_ignore"] = call.texts("cutoff-ignore")
     if call.texts("allow"):

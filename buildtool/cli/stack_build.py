@@ -9,9 +9,11 @@ from buildtool.cli.parse import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from buildtool.cli.call import Call
+    from buildtool.cli.parse import Flag
     from buildtool.stacks.model import Project
     from buildtool.stacks.report import Report
 
@@ -54,24 +56,89 @@ def build_services(
     from buildtool.stacks.names import image_name
 
     options = options or BuildOptions()
-    progress = "quiet" if quiet or len(names) > 1 else ""
     walk = Walk()
+    names = with_contexts(project, names)
     for name in names:
-        service = project.services[name]
+        service = service_of(project, name)
+        for text in ignored(service, options):
+            report.warn(f"services.{name}.build.{text}")
 
         def work(name: str = name, service: dict[str, Any] = service) -> None:
             image = image_name(project, name, service)
             report.state("Image", image, "Building")
-            _build(call, project, name, service, progress, options)
+            _build(call, project, name, service, "quiet" if quiet or len(names) > 1 else "", options)
             report.state("Image", image, "Built")
 
-        walk.add(("build", name), work, [("build", other) for other in _built_before(service)])
+        walk.add(("build", name), work, [("build", other) for other in context_services(service)])
     walk.run()
 
 
-def _built_before(service: dict[str, Any]) -> list[str]:
+def with_contexts(project: Project, names: Iterable[str]) -> list[str]:
+    """The services that have something to build, and those whose images they take files from."""
+    found: list[str] = []
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        service = service_of(project, name)
+        if name not in found and service.get("build") is not None:
+            found.append(name)
+            waiting += context_services(service)
+    return found
+
+
+def context_services(service: Mapping[str, Any]) -> list[str]:
+    """The services that a build takes files from (`additional_contexts: {NAME: "service:x"}`)."""
     contexts = ((service.get("build") or {}).get("additional_contexts") or {}).values()
     return [where.removeprefix("service:") for where in contexts if where.startswith("service:")]
+
+
+def service_of(project: Project, name: str) -> dict[str, Any]:
+    """A service, active or not: a build may need the image of one that is not to run."""
+    found: dict[str, Any] = project.services[name] if name in project.services else project.disabled[name]
+    return found
+
+
+def ignored(service: Mapping[str, Any], options: BuildOptions) -> list[str]:
+    """What of a build section has no effect here, and why."""
+    build = service["build"]
+    told = [
+        f"{key} is ignored: {flag.help}"
+        for key, value in _optional(build, options).items()
+        if value and (flag := _without_effect(key)) is not None
+    ]
+    told += [f"{key} is ignored: it has no effect here" for key in ("isolation", "privileged") if build.get(key)]
+    if len(build.get("platforms") or ()) > 1:
+        told.append(f"platforms: only {_platform(service)} is built, one build makes an image for one platform")
+    return told
+
+
+def _optional(build: Mapping[str, Any], options: BuildOptions) -> dict[str, list[str]]:
+    """What a build can do without, by the attribute: the values of the flag of that name."""
+    found = {key: list(build.get(key) or []) for key in ("cache_from", "cache_to")}
+    for key, given in (("provenance", options.provenance), ("sbom", options.sbom)):
+        value = given or build.get(key)
+        found[key] = [value] if value and value != "false" else []
+    return found
+
+
+def _without_effect(key: str) -> Flag | None:
+    """The flag of `build`, when it is one that `build` does nothing for."""
+    from buildtool.cli import table
+
+    name = key.replace("_", "-")
+    flag = next(flag for flag in table.load("build").flags if flag.name == name)
+    return flag if flag.kind == "absent" or flag.hidden else None
+
+
+def _platform(service: Mapping[str, Any]) -> str:
+    """The platform to build for: the service's, the environment's, this machine's if it is listed, the first one."""
+    listed = service["build"].get("platforms") or []
+    if not listed:
+        return service.get("platform") or ""
+    machine = os.uname().machine
+    here = f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine) }"
+    wanted = (service.get("platform"), os.environ.get("DOCKER_DEFAULT_PLATFORM"), here)
+    return next((item for item in wanted if item and item in listed), str(listed[0]))
 
 
 def _build(
@@ -123,22 +190,19 @@ def build_words(
     for key, limit in (build.get("ulimits") or {}).items():
         text = f"{limit['soft']}:{limit['hard']}" if isinstance(limit, dict) else str(limit)
         words += ["--ulimit", f"{key}={text}"]
-    platforms = build.get("platforms") or ([service["platform"]] if service.get("platform") else [])
-    words += ["--platform", ",".join(platforms)] if platforms else []
+    words += ["--platform", platform] if (platform := _platform(service)) else []
     words += [word for item in build.get("no_cache_filter") or [] for word in ("--no-cache-filter", item)]
     for key, where in (build.get("additional_contexts") or {}).items():
         if where.startswith("service:"):
             other = where.removeprefix("service:")
-            where = f"docker-image://{image_name(project, other, project.services[other])}"
+            where = f"docker-image://{image_name(project, other, service_of(project, other))}"
         words += ["--build-context", f"{key}={where}"]
     words += _secret_words(project, build)
     for item in [*(build.get("ssh") or []), *([options.ssh] if options.ssh else [])]:
         words += ["--ssh", item]
-    for flag, key in (("--cache-from", "cache_from"), ("--cache-to", "cache_to")):
-        words += [word for item in build.get(key) or [] for word in (flag, item)]
-    for flag, key, given in (("--provenance", "provenance", options.provenance), ("--sbom", "sbom", options.sbom)):
-        value = given or build.get(key)
-        words += [flag, value] if value and value != "false" else []
+    for key, values in _optional(build, options).items():
+        if _without_effect(key) is None:
+            words += [word for item in values for word in (f"--{key.replace('_', '-')}", item)]
     for item in build.get("entitlements") or []:
         words += ["--allow", item]
     return [*words, build["context"]]

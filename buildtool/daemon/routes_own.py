@@ -62,6 +62,7 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     build_args: dict[str, str | None] = {}
     target: str = ""
     no_cache: bool = False
+    no_cache_filter: list[str] = []
     pull: bool = False
     labels: dict[str, str] = {}
     platform: str | None = ""
@@ -209,7 +210,7 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
     values["entitlements"] = build_policy.granted(call.services, body.entitlements, body.network_mode)
     values["agents"] = call.services.sessions.agents(body.session, body.ssh)
     build_policy.check_limits(body)
-    for name in ("tags", "extra_hosts", "ulimits", "cutoff_ignore"):
+    for name in ("tags", "extra_hosts", "ulimits", "cutoff_ignore", "no_cache_filter"):
         values[name] = tuple(values[name])
     values["platform"] = body.platform or ""
     auth = values["registry_auth"] = call.encoded_header("X-Registry-Config") or {}

@@ -9,13 +9,32 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from buildtool.buildfile.durations import shown_duration
-from buildtool.buildfile.instructions import Execution
+from buildtool.buildfile.instructions import Buildfile, Execution, Run, Stage
 from buildtool.graph import digest_of
 from buildtool.solve.explain import Difference
 from buildtool.solve.records import Records
+
+
+def executed_anew(buildfile: Buildfile, stages: Collection[str]) -> Buildfile:
+    """The Buildfile with every RUN of these stages as if it had `--no-cache`."""
+    names = {name.strip().lower() for name in stages}
+
+    def anew(stage: Stage) -> Stage:
+        if stage.name not in names:
+            return stage
+        return replace(
+            stage,
+            instructions=tuple(
+                replace(each, execution=replace(each.execution, no_cache=True)) if isinstance(each, Run) else each
+                for each in stage.instructions
+            ),
+        )
+
+    return replace(buildfile, stages=tuple(map(anew, buildfile.stages)))
 
 
 def expired(made: float, execution: Execution) -> bool:

@@ -18,7 +18,7 @@ from buildtool.graph import Copy, Exec, Node, Plan, PlanOptions, Remote, Source,
 from buildtool.images import Image, Images
 from buildtool.oci import host_platform, parse_platform
 from buildtool.solve.bases import find_bases
-from buildtool.solve.expiry import renew
+from buildtool.solve.expiry import executed_anew, renew
 from buildtool.solve.explain import Difference
 from buildtool.solve.files import ContextFiles, NoFiles
 from buildtool.solve.fingerprints import FileIndex, with_git_mode
@@ -81,6 +81,8 @@ def prepare(
     Buildfile, and MissingRemotes for what has to be fetched and is not among `fetched`.
     """
     buildfile = parse(request.dockerfile, request.dockerfile_name)
+    if request.no_cache_filter:
+        buildfile = executed_anew(buildfile, request.no_cache_filter)
     options = _options(request)
     bases, base_images = find_bases(buildfile, options, images, fresh)
     planned = plan(buildfile, options, bases)

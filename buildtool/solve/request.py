@@ -46,7 +46,8 @@ class BuildRequest:
     `context` is a directory this process may read (None: nothing can be copied from it); `context_key` names it
     over time, for the index of file digests (empty: its path). `contexts` are the named ones.
     `ignore` is the text of the ignore file that
-    applies. `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
+    applies. `no_cache_filter` names stages whose RUN steps are executed anew.
+    `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
     empty. `network_mode`: default, host, none or a network's name. `memory` and its kin limit each RUN step and are
     no part of any cache key; nor is `jobs`, how many steps may run at a time (0: as many as there are places).
     `context_mode` "git": files of the context have mode 0644 or 0755, directories 0755, whatever the umask was.
@@ -70,6 +71,7 @@ class BuildRequest:
     build_args: dict[str, str | None] = field(default_factory=dict)
     target: str = ""
     no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
     pull: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     platform: str = ""

@@ -128,6 +128,22 @@ def test_both_ways_of_sending_a_context_give_the_same_image(cli: Cli, context: P
     assert (hidden.returncode, hidden.stdout) == (0, direct), hidden.stderr
 
 
+def test_the_cache_may_be_left_out_for_some_stages(cli: Cli, tmp_path: Path, busybox_image: str) -> None:
+    steps = "RUN cat /proc/sys/kernel/random/uuid > "
+    (tmp_path / "Buildfile").write_text(
+        f"FROM {busybox_image} AS Keeper\n{steps}/a\nFROM {busybox_image} AS anew\n{steps}/b\n"
+        f"FROM {busybox_image}\nCOPY --from=keeper /a /\nCOPY --from=anew /b /\nCMD cat /a /b\n"
+    )
+
+    def build(*flags: str) -> list[str]:
+        image = cli("build", "-q", *flags, str(tmp_path)).stdout.strip()
+        return str(cli("run", "--rm", "--network", "none", image).stdout).split()
+
+    first, again, filtered = build(), build(), build("--no-cache-filter", "other,ANEW")
+    assert first == again
+    assert filtered[0] == first[0] and filtered[1] != first[1]
+
+
 def test_explain_tells_why(cli: Cli, context: Path) -> None:
     cli("build", "-q", "--network", "none", context)
     (context / "a").write_text("changed\n")

@@ -426,6 +426,42 @@ def test_builds_get_secrets_from_files_env_and_dot_env(stack: Stack) -> None:
     stack("down", "--rmi", "local")
 
 
+def test_builds_take_files_from_other_contexts_and_from_other_services_images(stack: Stack) -> None:
+    (stack.folder / "more").mkdir()
+    (stack.folder / "more/file").write_text("from a directory\n")
+    (stack.folder / "Dockerfile").write_text(
+        "FROM busybox AS first\nCOPY --from=dir file /a\nCOPY --from=base /b /b\nFROM first\n"
+        "RUN test $(ulimit -n) = 1000; grep -q 'pinned$' /etc/hosts; df -k /dev/shm | grep -q 8192\n"
+    )
+    stack.write(
+        """
+        services:
+          web:
+            build:
+              context: .
+              additional_contexts: {dir: ./more, base: "service:base"}
+              platforms: [linux/s390x, "linux/ARCH"]
+              labels: {made: here}
+              ulimits: {nofile: 1000}
+              shm_size: 8m
+              extra_hosts: ["pinned=1.2.3.4"]
+              network: none
+              no_cache_filter: [first]
+              privileged: false
+            command: LOOP
+          base:
+            profiles: [build]
+            build: {dockerfile_inline: "FROM busybox\\nRUN echo from a service > /b\\n"}
+        """.replace("ARCH", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
+    )
+    told = stack("run", "--rm", "web", "cat", "/a", "/b")
+    assert told.stdout == "from a directory\nfrom a service\n"
+    assert told.stderr.index("base  Built") < told.stderr.index("web  Building")
+    assert "platforms: only linux/" in told.stderr
+    assert f"{stack.name}-base" in stack.cli("images").stdout
+    stack("--profile", "*", "down", "--rmi", "local")
+
+
 def test_services_share_the_steps_of_their_builds(stack: Stack) -> None:
     inline = 'dockerfile_inline: "FROM busybox\\nRUN cat /proc/sys/kernel/random/uuid > /id\\n"'
     stack.write(f"services: {{a: {{build: {{{inline}}}, command: LOOP}}, b: {{build: {{{inline}}}, command: LOOP}}}}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def build(call: Call) -> int:
     """Build the images of services that have a build section."""
     refuse_dry_run(call)
-    from buildtool.cli.stack_build import BuildOptions, build_services, build_words
+    from buildtool.cli.stack_build import BuildOptions, build_services, build_words, service_of, with_contexts
     from buildtool.stacks.graph import with_dependencies
     from buildtool.stacks.names import image_name
 
@@ -26,8 +26,7 @@ def build(call: Call) -> int:
     chosen = call.arguments or list(project.services)
     if call.switch("with-dependencies"):
         chosen = with_dependencies(project, chosen)
-    chosen = [*chosen, *_contexts(project, chosen)]
-    names = [name for name in dict.fromkeys(chosen) if project.services[name].get("build") is not None]
+    names = with_contexts(project, chosen)
     if not names:
         print("No services to build", file=sys.stderr)
         return 0
@@ -44,7 +43,7 @@ def build(call: Call) -> int:
         return 0
     if call.switch("check"):
         codes = [
-            call_other(call, "build", ["--check", *build_words(project, name, project.services[name], options)])
+            call_other(call, "build", ["--check", *build_words(project, name, service_of(project, name), options)])
             for name in names
         ]
         return max(codes)
@@ -62,36 +61,28 @@ def build(call: Call) -> int:
         close_report(report)
     if call.switch("push"):
         for name in names:
-            code = call_other(call, "push", [image_name(project, name, project.services[name])])
+            code = call_other(call, "push", [image_name(project, name, service_of(project, name))])
             if code:
                 return code
     return 0
 
 
-def _contexts(project: Project, names: list[str]) -> list[str]:
-    """The services whose images the named ones take files from."""
-    found: list[str] = []
-    for name in names:
-        contexts = ((project.services[name].get("build") or {}).get("additional_contexts") or {}).values()
-        others = [where.removeprefix("service:") for where in contexts if where.startswith("service:")]
-        found += others + (_contexts(project, others) if others else [])
-    return found
-
-
 def _bake(project: Project, names: list[str]) -> dict[str, object]:
     """The builds in the form of docker-bake.json."""
+    from buildtool.cli.stack_build import service_of
     from buildtool.stacks.names import image_name
 
     targets = {}
     for name in names:
-        build = project.services[name]["build"]
+        service = service_of(project, name)
+        build = service["build"]
         target = {
             "context": build["context"],
             "dockerfile": build.get("dockerfile"),
             "dockerfile-inline": build.get("dockerfile_inline"),
             "args": build.get("args"),
             "labels": build.get("labels"),
-            "tags": [image_name(project, name, project.services[name]), *(build.get("tags") or [])],
+            "tags": [image_name(project, name, service), *(build.get("tags") or [])],
             "target": build.get("target"),
             "platforms": build.get("platforms"),
             "cache-from": build.get("cache_from"),

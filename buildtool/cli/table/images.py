@@ -19,7 +19,6 @@ _ABSENT_FROM_BUILD = (
     _absent("attest", "", "no attestations are made"),
     _absent("builder", "", "the daemon itself is the only builder"),
     _absent("metadata-file", "", "--iidfile writes the image's id"),
-    _absent("no-cache-filter", "", "--no-cache is for all steps"),
     _absent("output", "o", "the image goes into the daemon; `buildtool save` writes it to a file"),
     _absent("push", "", "push the image afterwards: `buildtool push NAME`"),
     _absent("squash", "", "layers are kept as they are"),
@@ -89,6 +88,7 @@ COMMANDS = {
             Flag("memory-swap", "", "bytes-or-unlimited", "Limit of memory and swap together; -1 = unlimited swap"),
             Flag("network", "", "string", "Network of the RUN steps (none|host|default)", default="default"),
             Flag("no-cache", "", "bool", "Do not use the cache"),
+            Flag("no-cache-filter", "", "list", "Do not use the cache for the RUN steps of these stages"),
             _PLATFORM,
             Flag(
                 "progress",
