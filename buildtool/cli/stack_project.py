@@ -22,9 +22,17 @@ def find(call: Call, reader: FileSystem | None = None) -> Request:
         profiles=call.texts("profile"),
         env_files=call.texts("env-file"),
         reader=reader,
+        fetch=_fetch,
     )
     request.all_resources = call.switch("all-resources")
     return request
+
+
+def _fetch(address: str) -> str:
+    """The compose file of a stack in a registry (`oci://REFERENCE`)."""
+    from buildtool.cli.stack_remote import fetch_stack
+
+    return fetch_stack(address)
 
 
 def load_project(call: Call, services: list[str] | None = None, reader: FileSystem | None = None) -> Project:

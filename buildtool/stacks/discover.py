@@ -6,7 +6,7 @@ Source: reference/stacks.md 1.1.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from buildtool.errors import InvalidInput, NotFound
 from buildtool.stacks.envfile import parse_env_file
@@ -26,28 +26,28 @@ def find_request(
     env_files: list[str] | None = None,
     environment: Mapping[str, str] | None = None,
     reader: FileSystem | None = None,
+    fetch: Callable[[str], str] | None = None,
 ) -> Request:
     """What the flags and the environment say is to be loaded; the switches of `config` keep their defaults.
 
     Raises NotFound when there is no stack here, and InvalidInput for files that cannot be read.
     """
-    process = dict(os.environ if environment is None else environment)
     reader = reader or FileSystem()
+    process = dict(os.environ if environment is None else environment)
     base = os.path.abspath(directory) if directory else ""  # noqa: PTH100
-    chosen = files or _from_environment(process)
+    chosen = [_located(item, fetch) for item in files or _from_environment(process)]
     if not chosen and base:
         chosen = _beside(reader, base)
     own = _dot_env(reader, base or _first_directory(chosen), env_files, process)
     if not chosen:
-        chosen = _from_environment(own)
+        chosen = [_located(item, fetch) for item in _from_environment(own)]
     if not chosen:
         chosen = _look_upwards(reader)
         own = _dot_env(reader, base or _first_directory(chosen), env_files, process)
-    names = [item if item == STDIN else _absolute(item) for item in chosen]
     everything = {**own, **process}
     wanted = profiles or [item for item in everything.get("COMPOSE_PROFILES", "").split(",") if item.strip()]
     return Request(
-        names,
+        chosen,
         base or _first_directory(chosen),
         name=name,
         environment=everything,
@@ -60,12 +60,16 @@ def _from_environment(environment: Mapping[str, str]) -> list[str]:
     return [item for item in environment.get("COMPOSE_FILE", "").split(separator) if item]
 
 
-def _absolute(path: str) -> str:
+def _located(path: str, fetch: Callable[[str], str] | None) -> str:
+    """An absolute path of the file; a stack in a registry is fetched."""
+    if path.startswith("oci:") and fetch is not None:
+        return fetch(path)
     if is_remote(path):
         raise InvalidInput(
-            f"cannot load {path}: remote stacks are not supported", hint="Fetch the file and name it with -f FILE."
+            f"cannot load {path}: only stacks in registries can be loaded from elsewhere (oci://REFERENCE)",
+            hint="Fetch the file and name it with -f FILE.",
         )
-    return os.path.abspath(path)  # noqa: PTH100
+    return path if path == STDIN else os.path.abspath(path)  # noqa: PTH100
 
 
 def _first_directory(files: list[str]) -> str:

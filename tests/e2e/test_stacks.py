@@ -694,6 +694,25 @@ def hashes_alike(plugin: Callable[..., subprocess.CompletedProcess[str]]) -> boo
 
 
 @needs_plugin
+def test_a_stack_is_published_and_brought_up_from_the_registry(
+    stack: Stack, start_registry: Callable[..., str], tmp_path: Path
+) -> None:
+    name = f"{start_registry()}/team/app:1"
+    (stack.folder / "a.env").write_text("FROM_FILE=yes\n")
+    stack.write("services: {web: {image: busybox, command: LOOP, env_file: [a.env], environment: {A: '${A:-1}'}}}")
+    refused = stack("publish", name, check=False)
+    assert refused.returncode and "--with-env" in refused.stderr
+    digest = stack("publish", "--with-env", "--yes", name).stdout.strip()
+    assert digest.startswith("sha256:")
+    project = ("-f", f"oci://{name}", "-p", stack.name)
+    told = stack(*project, "up", "-d")
+    assert stack(*project, "exec", "web", "sh", "-c", "echo $FROM_FILE $A").stdout == "yes 1\n"
+    assert "Running" in stack(*project, "up", "-d").stderr, told.stderr
+    assert "name: app" in stack("-f", f"oci://{name.replace(':1', '')}@{digest}", "config").stdout
+    missing = stack("-f", f"oci://{name}2", "config", check=False)
+    assert missing.returncode == 1 and "there is no stack" in missing.stderr
+
+
 def test_docker_compose_brings_the_same_stack_up_and_sees_ours(
     stack: Stack, plugin: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

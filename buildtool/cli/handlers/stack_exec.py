@@ -40,6 +40,25 @@ def attach(call: Call) -> int:
     return call_other(call, "attach", [*words, container.id])
 
 
+def commit(call: Call) -> int:
+    """Make an image of a service's container."""
+    refuse_dry_run(call)
+    container = one_container(call, open_engine(call), call.arguments[0], running=False)
+    words = [f"--pause={'true' if call.switch('pause') else 'false'}"]
+    for flag in ("author", "message"):
+        words += [f"--{flag}", call.text(flag)] if call.text(flag) else []
+    words += [word for item in call.texts("change") for word in ("--change", item)]
+    return call_other(call, "commit", [*words, container.id, *call.arguments[1:]])
+
+
+def export(call: Call) -> int:
+    """The file system of a service's container as a tar."""
+    refuse_dry_run(call)
+    container = one_container(call, open_engine(call), call.arguments[0], running=False)
+    words = ["--output", call.text("output")] if call.text("output") else []
+    return call_other(call, "export", [*words, container.id])
+
+
 def cp(call: Call) -> int:
     """Copy from a service's container, or into all of them (or the one that --index names)."""
     refuse_dry_run(call)

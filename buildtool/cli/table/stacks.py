@@ -26,7 +26,7 @@ _COMPATIBILITY = Flag("compatibility", "", "bool", "Accepted for Docker's sake",
 PROJECT_FLAGS = (_FILE, _NAME, *_REST, _COMPATIBILITY)
 
 
-def _with_project(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
+def with_project(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
     """A verb's flags and the project's, which may also follow the verb (without short names that the verb has)."""
     taken, named = {flag.short for flag in flags}, {flag.name for flag in flags}
     more = tuple(
@@ -45,27 +45,27 @@ def _with_project(flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
     return (*flags, *more)
 
 
-_SERVICES = "[OPTIONS] [SERVICE...]"
+SERVICES = "[OPTIONS] [SERVICE...]"
 _TIMEOUT = Flag("timeout", "t", "int", "Seconds to wait before killing")
 _BUILD = Flag("build", "", "bool", "Build images before starting containers")
 _PULL = Flag("pull", "", "string", 'Pull images before ("always"|"missing"|"never"|"build")', default="policy")
 _ORPHANS = Flag("remove-orphans", "", "bool", "Remove containers of services that the stack does not have")
 _QUIET_PULL = Flag("quiet-pull", "", "bool", "Pull without showing progress")
 _QUIET_BUILD = Flag("quiet-build", "", "bool", "Build without showing progress")
-_INDEX = Flag("index", "", "int", "Which of the service's containers (1, 2, …)")
-_RECREATE = Flag("force-recreate", "", "bool", "Recreate containers even if nothing has changed")
-_NO_RECREATE = Flag("no-recreate", "", "bool", "Leave existing containers as they are")
+INDEX = Flag("index", "", "int", "Which of the service's containers (1, 2, …)")
+RECREATE = Flag("force-recreate", "", "bool", "Recreate containers even if nothing has changed")
+_NORECREATE = Flag("no-recreate", "", "bool", "Leave existing containers as they are")
 _NO_BUILD = Flag("no-build", "", "bool", "Do not build an image, even if it is missing")
-_SCALE = Flag("scale", "", "list", "Run NUM containers of SERVICE (SERVICE=NUM)")
+SCALE = Flag("scale", "", "list", "Run NUM containers of SERVICE (SERVICE=NUM)")
 _NO_COLOR = Flag("no-color", "", "bool", "No colours")
 _NO_PREFIX = Flag("no-log-prefix", "", "bool", "No service names before the lines")
-_YES = Flag("yes", "y", "bool", "Answer every question with yes")
+YES = Flag("yes", "y", "bool", "Answer every question with yes")
 _NO_DEPS = Flag("no-deps", "", "bool", "Do not start the services that it depends on")
 
 _VERBS = {
     "config": Command(
         "stack_config:config",
-        _SERVICES,
+        SERVICES,
         "Check the stack and print it in its canonical form",
         (
             Flag("environment", "", "bool", "Print the variables that interpolation sees"),
@@ -94,7 +94,7 @@ _VERBS = {
 _VERBS |= {
     "up": Command(
         "stack_up:up",
-        _SERVICES,
+        SERVICES,
         "Create and start containers",
         (
             Flag("abort-on-container-exit", "", "bool", "Stop all containers when one of them ends"),
@@ -105,34 +105,34 @@ _VERBS |= {
             _BUILD,
             Flag("detach", "d", "bool", "Leave the containers running in the background"),
             Flag("exit-code-from", "", "string", "End with the exit code of this service's container"),
-            _RECREATE,
+            RECREATE,
             Flag("menu", "", "bool", "Accepted for Docker's sake", hidden=True),
             Flag("no-attach", "", "list", "Do not show the output of these services"),
             _NO_BUILD,
             _NO_COLOR,
             _NO_DEPS,
             _NO_PREFIX,
-            _NO_RECREATE,
+            _NORECREATE,
             Flag("no-start", "", "bool", "Create containers and do not start them"),
             _PULL,
             _QUIET_BUILD,
             _QUIET_PULL,
             _ORPHANS,
             Flag("renew-anon-volumes", "V", "bool", "Give recreated containers new anonymous volumes"),
-            _SCALE,
+            SCALE,
             _TIMEOUT,
             Flag("timestamps", "", "bool", "Show the time of each line"),
             Flag("wait", "", "bool", "Wait until all services run or are healthy; implies --detach"),
             Flag("wait-timeout", "", "int", "Seconds to wait at most"),
             Flag("watch", "w", "bool", "Update the containers when files change (develop.watch)"),
-            _YES,
+            YES,
         ),
     ),
     "create": Command(
         "stack_up:create",
-        _SERVICES,
+        SERVICES,
         "Create containers and do not start them",
-        (_BUILD, _RECREATE, _NO_BUILD, _NO_RECREATE, _PULL, _QUIET_PULL, _ORPHANS, _SCALE, _YES),
+        (_BUILD, RECREATE, _NO_BUILD, _NORECREATE, _PULL, _QUIET_PULL, _ORPHANS, SCALE, YES),
     ),
     "scale": Command(
         "stack_up:scale",
@@ -143,7 +143,7 @@ _VERBS |= {
     ),
     "down": Command(
         "stack_down:down",
-        _SERVICES,
+        SERVICES,
         "Stop and remove containers and networks",
         (
             _ORPHANS,
@@ -154,29 +154,29 @@ _VERBS |= {
     ),
     "start": Command(
         "stack_down:start",
-        _SERVICES,
+        SERVICES,
         "Start existing containers",
         (
             Flag("wait", "", "bool", "Wait until they run or are healthy"),
             Flag("wait-timeout", "", "int", "Seconds to wait at most"),
         ),
     ),
-    "stop": Command("stack_down:stop", _SERVICES, "Stop containers", (_TIMEOUT,)),
+    "stop": Command("stack_down:stop", SERVICES, "Stop containers", (_TIMEOUT,)),
     "restart": Command(
         "stack_down:restart",
-        _SERVICES,
+        SERVICES,
         "Restart containers",
         (Flag("no-deps", "", "bool", "Do not restart services that depend on them"), _TIMEOUT),
     ),
     "kill": Command(
         "stack_down:kill",
-        _SERVICES,
+        SERVICES,
         "Kill containers",
         (_ORPHANS, Flag("signal", "s", "string", "Signal to send", default="SIGKILL")),
     ),
     "rm": Command(
         "stack_down:rm",
-        _SERVICES,
+        SERVICES,
         "Remove stopped containers",
         (
             Flag("force", "f", "bool", "Do not ask"),
@@ -184,11 +184,11 @@ _VERBS |= {
             Flag("volumes", "v", "bool", "Remove their anonymous volumes"),
         ),
     ),
-    "pause": Command("stack_down:pause", _SERVICES, "Freeze containers"),
-    "unpause": Command("stack_down:unpause", _SERVICES, "Let frozen containers go on"),
+    "pause": Command("stack_down:pause", SERVICES, "Freeze containers"),
+    "unpause": Command("stack_down:unpause", SERVICES, "Let frozen containers go on"),
     "ps": Command(
         "stack_list:ps",
-        _SERVICES,
+        SERVICES,
         "List the stack's containers",
         (
             Flag("all", "a", "bool", "Show also those that do not run, and those of `run`"),
@@ -215,7 +215,7 @@ _VERBS |= {
     ),
     "images": Command(
         "stack_list:images",
-        _SERVICES,
+        SERVICES,
         "List the images of the stack's containers",
         (
             Flag("format", "", "string", "table or json", default="table"),
@@ -227,13 +227,13 @@ _VERBS |= {
         "stack_list:port",
         "[OPTIONS] SERVICE PRIVATE_PORT",
         "Show where a port is published",
-        (_INDEX, Flag("protocol", "", "string", "tcp or udp", default="tcp")),
+        (INDEX, Flag("protocol", "", "string", "tcp or udp", default="tcp")),
         minimum=2,
         maximum=2,
     ),
     "volumes": Command(
         "stack_list:volumes",
-        _SERVICES,
+        SERVICES,
         "List the stack's volumes",
         (
             Flag("format", "", "string", "Print with a Go template ('json', 'table TEMPLATE', 'TEMPLATE')"),
@@ -253,11 +253,11 @@ _VERBS |= {
     ),
     "logs": Command(
         "stack_logs:logs",
-        _SERVICES,
+        SERVICES,
         "Show the output of the stack's containers",
         (
             Flag("follow", "f", "bool", "Go on with what comes"),
-            _INDEX,
+            INDEX,
             _NO_COLOR,
             _NO_PREFIX,
             Flag("since", "", "string", "Begin at this time (RFC 3339, or 42m for 42 minutes ago)"),
@@ -273,7 +273,7 @@ _VERBS |= {
         (
             Flag("detach", "d", "bool", "Run the command in the background"),
             Flag("env", "e", "list", "Set an environment variable"),
-            _INDEX,
+            INDEX,
             Flag("interactive", "i", "bool", "Keep STDIN open", default=True, hidden=True),
             Flag("no-TTY", "T", "bool", "Do not allocate a pseudo-TTY"),
             Flag("no-tty", "", "bool", "Do not allocate a pseudo-TTY", hidden=True),
@@ -327,7 +327,7 @@ _VERBS |= {
             Flag("all", "", "bool", "Copy to all containers of the service"),
             Flag("archive", "a", "bool", "Keep the owners' ids"),
             Flag("follow-link", "L", "bool", "Follow a symbolic link in SRC_PATH"),
-            _INDEX,
+            INDEX,
         ),
         minimum=2,
         maximum=2,
@@ -338,7 +338,7 @@ _VERBS |= {
         "Attach the terminal's input and output to a service's container",
         (
             Flag("detach-keys", "", "string", "Keys that detach"),
-            _INDEX,
+            INDEX,
             Flag("no-stdin", "", "bool", "Do not attach STDIN"),
             Flag("sig-proxy", "", "bool", "Pass signals on", default=True),
         ),
@@ -347,7 +347,7 @@ _VERBS |= {
     ),
     "build": Command(
         "stack_images:build",
-        _SERVICES,
+        SERVICES,
         "Build the services' images",
         (
             Flag("build-arg", "", "list", "Set a build argument"),
@@ -367,7 +367,7 @@ _VERBS |= {
     ),
     "pull": Command(
         "stack_images:pull",
-        _SERVICES,
+        SERVICES,
         "Pull the services' images",
         (
             Flag("ignore-buildable", "", "bool", "Leave out what can be built"),
@@ -379,7 +379,7 @@ _VERBS |= {
     ),
     "push": Command(
         "stack_images:push",
-        _SERVICES,
+        SERVICES,
         "Push the services' images",
         (
             Flag("ignore-push-failures", "", "bool", "Go on when an image cannot be pushed"),
@@ -389,7 +389,7 @@ _VERBS |= {
     ),
     "events": Command(
         "stack_look:events",
-        _SERVICES,
+        SERVICES,
         "Show what happens to the stack's containers",
         (
             Flag("json", "", "bool", "Print JSON lines"),
@@ -406,7 +406,7 @@ _VERBS |= {
     ),
     "watch": Command(
         "stack_watch:watch",
-        _SERVICES,
+        SERVICES,
         "Update the containers when files change (develop.watch)",
         (
             Flag("no-up", "", "bool", "Do not build and start the services before"),
@@ -426,39 +426,6 @@ _VERBS |= {
     ),
 }
 
-_OWN = {
-    "diff": Command(
-        "stack_look:diff",
-        _SERVICES,
-        "Show what `up` would change, and why",
-        (
-            Flag("exit-code", "", "bool", "End with 1 when something would change"),
-            _RECREATE,
-            Flag("format", "", "string", "table or json", default="table"),
-            _SCALE,
-        ),
-    ),
-    "graph": Command(
-        "stack_look:graph",
-        _SERVICES,
-        "Draw the stack: services, networks, volumes and dependencies",
-        (
-            Flag(
-                "format", "", "string", "mermaid, svg or json", default="mermaid", choices=("mermaid", "svg", "json")
-            ),
-            Flag("output", "o", "string", "Write to a file instead of STDOUT"),
-        ),
-    ),
-}
-
-COMMANDS: dict[str, Command] = {}
-
-
-def _add(group: str, verbs: dict[str, Command]) -> None:
-    for verb, command in verbs.items():
-        command.flags = _with_project(command.flags)
-        COMMANDS[f"{group} {verb}"] = command
-
-
-_add("compose", _VERBS)
-_add("stack", _OWN)
+COMMANDS = {f"compose {verb}": command for verb, command in _VERBS.items()}
+for _command in COMMANDS.values():
+    _command.flags = with_project(_command.flags)
