@@ -148,11 +148,14 @@ class Tidier:
         limits = await offload(load_limits, config_folder())
         if not limits.enabled:
             return
+        from buildtool.solve.leftovers import Leftovers
+
         keeper = (await services.builder()).cache
+        leftovers = Leftovers(services.images, services.image_users(), services.containers.pins)
 
         def work() -> None:
             policy = limits.policy(shutil.disk_usage(services.root).total)
-            gone, report = keeper.prune(policy, services.pins(), sweep=False)
+            gone, report = keeper.prune(policy, leftovers.pins(), sweep=False, leftovers=leftovers)
             if gone:
                 log.info("removed %d entries of the build cache, %d bytes", len(gone), report.bytes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeAlias
 
 from buildtool.cache.check import Problem
@@ -266,11 +266,13 @@ class Images:
         """The image's layers as snapshots, bottom first; unpacks what is not unpacked yet."""
         return snapshots_of(self.store, self.table, image)
 
-    def pins(self) -> Pins:
-        """What gc must keep for the images' sake."""
+    def pins(self, without: Collection[Digest] = ()) -> Pins:
+        """What gc must keep for the images' sake, but for that of some of them."""
         blobs: set[Digest] = set()
         snapshots: set[SnapshotId] = set()
         for record in self.table.records():
+            if record.id in without:
+                continue
             blobs |= {record.id, record.manifest.digest}
             blobs.update(layer.blob.digest for layer in record.layers if layer.blob is not None)
             snapshots.update(layer.snapshot for layer in record.layers if layer.snapshot is not None)

@@ -19,6 +19,7 @@ from buildtool.errors import Conflict, InvalidInput, NotFound
 from buildtool.oci import Digest
 from buildtool.solve.cache_entries import CacheEntry, Policy, choose, matcher, matches_id
 from buildtool.solve.cache_mounts import CacheMounts, cache_mount_name
+from buildtool.solve.leftovers import Leftovers
 from buildtool.solve.records import MOUNTS, Origin
 
 _PROTECTED = "cache-protected"
@@ -166,10 +167,16 @@ class CacheKeeper:
     # Removing
 
     def prune(
-        self, policy: Policy, pins: Pins, *, dry_run: bool = False, sweep: bool = True
+        self,
+        policy: Policy,
+        pins: Pins,
+        *,
+        dry_run: bool = False,
+        sweep: bool = True,
+        leftovers: Leftovers | None = None,
     ) -> tuple[list[CacheEntry], GcReport]:
         """Remove what the policy says (with `dry_run` only tell), and then whatever nothing needs any more (without
-        `sweep` only when something was removed).
+        `sweep` only when something was removed). With `leftovers` (and their pins) these images are part of it.
 
         What a running build holds, or was used since the oldest of them began, stays.
         """
@@ -188,7 +195,12 @@ class CacheKeeper:
             return gone, GcReport(bytes=sum(entry.reclaimable for entry in gone))
         removed = [entry for entry in gone if self._remove(entry)]
         self._forget_aside(records, now)
-        if not removed and not sweep:
+        released = False
+        if leftovers is not None:
+            made_before = None if policy.unused_for is None else now - policy.unused_for
+            released = leftovers.release({entry.snapshot for entry in removed if entry.snapshot}, made_before)
+            pins = leftovers.all_pins()
+        if not removed and not released and not sweep:
             return [], GcReport()
         report = self._store.gc(pins, protected=self.protected_snapshots())
         report.bytes += sum(entry.size for entry in removed if entry.type == "mount")

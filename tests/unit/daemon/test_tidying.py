@@ -53,6 +53,47 @@ def test_the_daemon_collects_within_its_limits(tmp_path: Path, monkeypatch: pyte
     asyncio.run(_collect(tmp_path, monkeypatch))
 
 
+def test_images_without_a_name_are_part_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an untagged build left pins nothing against the limits; a named, used or imported image does."""
+    asyncio.run(_collect_leftovers(tmp_path, monkeypatch))
+
+
+async def _collect_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from buildtool.daemon.services import Services
+    from buildtool.daemon.tidying import Tidier
+    from buildtool.solve import BuildRequest
+    from tests.unit.solve.fixtures import busybox_rootfs
+
+    monkeypatch.setenv("BUILDTOOL_CONFIG_DIR", str(tmp_path))
+    services = await Services.open(tmp_path / "data", tmp_path / "run")
+    try:
+        builder = await services.builder()
+
+        async def build(text: str, *tags: str) -> str:
+            request = BuildRequest(dockerfile=f'FROM scratch\n{text}\nCMD ["x"]\n', tags=tags)
+            return (await builder.build(request, lambda _: None)).image.id
+
+        named, left = await build("WORKDIR /named", "named"), await build("WORKDIR /a\nWORKDIR /b")
+        used = await build("WORKDIR /used")
+        await services.containers.create({"Image": used}, name=None, platform=None)
+        imported = services.images.import_tar(busybox_rootfs()).id
+        await builder.close()
+        await asyncio.sleep(0.1)
+        (tmp_path / "daemon.json").write_text('{"builder": {"gc": {"defaultMaxUsedSpace": "1TB"}}}')
+        await Tidier(services).tidy()
+        assert services.images.find(left) is not None, "within the limits everything stays"
+
+        limits = '"defaultReservedSpace": "0", "defaultMaxUsedSpace": "0"'
+        (tmp_path / "daemon.json").write_text(f'{{"builder": {{"gc": {{{limits}}}}}}}')
+        await Tidier(services).tidy()
+
+        assert services.images.find(left) is None
+        assert {image.id for image in services.images.list()} == {named, used, imported}
+        assert services.images.check() == [] and services.store.check() == []
+    finally:
+        await services.close()
+
+
 async def _collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from buildtool.daemon.services import Services
     from buildtool.daemon.tidying import Tidier
