@@ -7,7 +7,7 @@ have slashes).
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -57,6 +57,12 @@ class Router:
                     self._patterns.setdefault(key, []).append((_compile(route.pattern), route))
                 else:
                     self._literal[route.method, route.pattern] = route
+
+    def __iter__(self) -> Iterator[Route]:
+        """Every route there is."""
+        yield from self._literal.values()
+        for patterns in self._patterns.values():
+            yield from (route for _, route in patterns)
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
         """The route for a decoded path without version, and the values of its names."""
