@@ -67,4 +67,4 @@ def _fact(tree: Tree, path: str, content: bool) -> Fact:
     with real.open("rb") as file:
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)
-    return ["content", *attributes, hasher.hexdigest()]
+    return ["content", *attributes, status.st_mtime_ns, hasher.hexdigest()]

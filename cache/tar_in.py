@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -315,16 +316,17 @@ class Unpacker:
     def _make_implicit(self, path: bytes, name: bytes, *, opaque: bool) -> None:
         """A directory that the archive did not mention: as it is in the layers below, else root's with 0755."""
         status = self._below(name)
+        now = None if self._onto is None else time.time_ns()  # the tree's own directory: it is changed now
         os.mkdir(path, 0o700)
         if opaque:
             os.setxattr(path, self._opaque, b"y")
         if status is None:
             self.invented = True
-            self._attributes[path] = (0o755, 0)
+            self._attributes[path] = (0o755, now or 0)
             return
         if not self._squash:
             os.chown(path, status.st_uid, status.st_gid)
-        self._attributes[path] = (stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+        self._attributes[path] = (stat.S_IMODE(status.st_mode), now or status.st_mtime_ns)
         self._implicit.add(path)
         if self._parents is not None:
             copy_xattrs(os.fsencode(self._parents.real(os.fsdecode(name))), path)

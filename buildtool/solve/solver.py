@@ -386,7 +386,7 @@ class Solver:
         context = request.context_key or str(request.context or "")
         if span is None:
             return Origin(request.dockerfile_name, 0, node.name, context)
-        return Origin(span.file, span.line, node.name or node.site, context)
+        return Origin(span.file, span.line, node.name or f"files for {span.line_text.strip()}", context)
 
 
 def first_error(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +50,25 @@ STEPS = (
     "RUN touch /tmp/all; true # the same files whatever stands here: 2",
     "RUN --mount=type=bind,from=busybox,target=/mnt cat /mnt/etc/passwd > /tmp/pw 2>/dev/null; true",
     "RUN --mount=type=cache,target=/cache echo x >> /cache/x",
+    "ADD archive /",
+    "ADD archive g.txt /unpacked/",
+    "ADD --link archive /linked",
 )
+
+
+def archive(kind: int) -> bytes:
+    """Files in directories that it does not mention, one of them perhaps through a link; a link to a file below."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name in ("tmp/from/archive", "lnk/archived", "work/w")[: kind + 1]:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(name), 1_500_000_000
+            tar.addfile(info, io.BytesIO(name.encode()))
+        if kind == 1:
+            info = tarfile.TarInfo("etc2/passwd")
+            info.type, info.linkname = tarfile.LNKTYPE, "etc/passwd"
+            tar.addfile(info)
+    return stream.getvalue()
 
 
 def buildfile(chance: random.Random) -> list[list[str]]:
@@ -69,9 +89,24 @@ def text_of(stages: list[list[str]]) -> str:
 def edit(chance: random.Random, stages: list[list[str]], context: Path) -> None:
     """Change one thing: a file, its mode, its existence, its time, or an instruction."""
     path = context / chance.choice(NAMES)
-    kinds = ("content", "mode", "remove", "touch", "step", "insert", "order", "link", "ignore", "swap", "nothing")
+    kinds = (
+        "archive",
+        "content",
+        "mode",
+        "remove",
+        "touch",
+        "step",
+        "insert",
+        "order",
+        "link",
+        "ignore",
+        "swap",
+        "nothing",
+    )
     kind = chance.choice(kinds)
-    if kind == "content" or not path.exists():
+    if kind == "archive":
+        (context / "archive").write_bytes(archive(chance.randrange(3)))
+    elif kind == "content" or not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(chance.randint(0, 2)))
     elif kind == "mode":
@@ -119,6 +154,7 @@ def test_a_cached_build_is_the_same_image_as_one_from_an_empty_cache(
     warm = workshops()
     for name in NAMES:
         warm.put(name, "0")
+    (warm.context / "archive").write_bytes(archive(0))
     stages = buildfile(chance)
     for _ in range(5):
         text = text_of(stages)
