@@ -203,9 +203,27 @@ def _check_host(config: Config, host: HostConfig) -> None:
         raise InvalidInput(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
     if len(host.console_size) != 2:
         raise InvalidInput("invalid HostConfig: ConsoleSize has two members, height and width")
+    _check_shared_network(config, host)
     security(host.security_opt)
     capability_set(host.cap_add or (), host.cap_drop or ())
     limits.check(host)
+
+
+def _check_shared_network(config: Config, host: HostConfig) -> None:
+    """What cannot be said of a container in the network of another one."""
+    if not host.network_mode.startswith("container:"):
+        return
+    for what, given in (
+        ("hostname and the network mode", config.hostname),
+        ("link and the network mode", host.links),
+        ("dns and the network mode", host.dns),
+        ("custom host-to-IP mapping and the network mode", host.extra_hosts),
+        ("mac-address and the network mode", config.mac_address),
+        ("port publishing and the container type network mode", host.port_bindings or host.publish_all_ports),
+        ("port exposing and the container type network mode", config.exposed_ports),
+    ):
+        if given:
+            raise InvalidInput(f"conflicting options: {what}")
 
 
 @dataclass

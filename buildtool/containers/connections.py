@@ -18,6 +18,7 @@ from buildtool.containers.model import Record
 from buildtool.containers.registry import Registry
 from buildtool.errors import Conflict, Forbidden, InvalidInput, NotFound
 from buildtool.networks import EndpointRequest, Networks, Sandbox
+from buildtool.networks.predefined import predefined_id
 
 log = logging.getLogger("buildtool.containers")
 ANNOTATION = "org.buildtool.sandbox"
@@ -53,6 +54,12 @@ class Connections:
             warning = f"{self.networks.refusal}; containers use the host's network"
             return "host", {}, [] if said else [warning]
         if not bridged(mode):
+            for settings in endpoints.values():
+                if any((settings.get("IPAMConfig") or {}).values()):
+                    raise InvalidInput(
+                        "user specified IP address is supported on user defined networks only",
+                        hint=f"a container in the network {mode} has no address of its own",
+                    )
             return mode, {mode: endpoints.get(mode) or endpoints.get(record_mode) or {}}, []
         name = self._name(mode)
         asked = {name: endpoints.get(mode) or endpoints.get(record_mode) or endpoints.get(name) or {}}
@@ -113,6 +120,8 @@ class Connections:
 
     async def connect(self, reference: str, container: Container, settings: dict[str, Any]) -> None:
         """POST /networks/{id}/connect. Raises NotFound, Forbidden, InvalidInput, Conflict."""
+        if reference in ("host", predefined_id("host")):
+            raise Forbidden("container cannot be disconnected from host network or connected to host network")
         network = self.networks.get(reference)
         async with container.lock:
             record = container.record

@@ -76,7 +76,7 @@ class Filters:
             return True
         if len(wanted) == 1 and wanted[0].lower() in ("0", "false", "f"):
             return False
-        raise InvalidInput(f"invalid filter '{name}={wanted}'")
+        raise InvalidInput(f"invalid filter '{name}=[{' '.join(wanted)}]'")
 
 
 def _search(pattern: str, value: str) -> bool:

@@ -12,11 +12,18 @@ from pathlib import Path
 
 from buildtool.containers.model import Config, HostConfig, Mount, MountPoint
 from buildtool.containers.names import new_id
-from buildtool.errors import InvalidInput, Unavailable
+from buildtool.errors import InvalidInput, NotFound, Unavailable
 
 _LONGEST_NAME = 255  # it names a directory
-_VOLUME_NAME = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9_.-]{{0,{_LONGEST_NAME - 1}}}")
+_VOLUME_NAME = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9_.-]{{1,{_LONGEST_NAME - 1}}}")
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+_TMPFS_VALUES = frozenset({"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"})
+_TMPFS_PAIRS = ("exec", "suid", "dev", "atime", "diratime", "relatime", "strictatime", "mand")
+_TMPFS_FLAGS = frozenset(
+    {"ro", "rw", "sync", "async", "dirsync", "remount", "bind", "rbind", "defaults", "unbindable", "runbindable"}
+    | set(_PROPAGATION)
+    | {prefix + name for name in _TMPFS_PAIRS for prefix in ("", "no")}
+)
 _NOWHERE = Path("/nonexistent")
 _IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated", ""})
 
@@ -35,8 +42,12 @@ def mount_points(
     for text in host.volumes_from or ():
         reference, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
-            raise InvalidInput(f'invalid volumes-from specification: "{text}": invalid mode: {mode}')
-        for point in volumes_from(reference):
+            raise InvalidInput(f"invalid mode: {mode}", hint=f"in --volumes-from {text}: ro or rw")
+        try:
+            others = volumes_from(reference)
+        except NotFound as error:  # a client would take it for a missing image
+            raise InvalidInput(str(error)) from None
+        for point in others:
             points[point.destination] = _copy(point, rw=point.rw and mode != "ro", mode=mode or point.mode)
     taken: set[str] = set()
     for text in host.binds or ():
@@ -86,8 +97,9 @@ def parse_bind(text: str, driver: str = "") -> MountPoint:
         raise Unavailable(f'plugin "{driver}" not found: only the local volume driver exists')
     if len(parts) == 1:
         return _volume("", _destination(parts[0], text), anonymous=True)
-    source, destination = parts[0], _destination(parts[1], text)
-    point = _bind(source, destination) if source.startswith("/") else _volume(_name(source, text), destination)
+    source = parts[0]
+    destination = _destination(parts[1], text, "bind" if source.startswith("/") else "volume")
+    point = _bind(source, destination) if source.startswith("/") else _volume(_name(source), destination)
     if len(parts) == 3:
         _apply_mode(point, parts[2], text)
     return point
@@ -97,7 +109,7 @@ def check_mount(mount: Mount) -> MountPoint:
     """One entry of `HostConfig.Mounts`. Raises InvalidInput ("invalid mount config for type …"), Unavailable."""
     fail = f'invalid mount config for type "{mount.type}": '
     if mount.type not in ("bind", "volume", "tmpfs", "image"):
-        raise InvalidInput(f"mount type unknown: {mount.type!r}")
+        raise InvalidInput(fail + "mount type unknown")
     if not mount.target:
         raise InvalidInput(fail + "field Target must not be empty")
     if not mount.target.startswith("/") or posixpath.normpath(mount.target) == "/":
@@ -134,7 +146,8 @@ def parse_tmpfs(destination: str, options: str) -> MountPoint:
         raise InvalidInput(f"invalid tmpfs mount: destination '{destination}' must be an absolute path below '/'")
     flags = [option for option in options.split(",") if option]
     for option in flags:
-        if not re.fullmatch(r"[a-z_]+(=[\w.:%]+)?", option):
+        name, equals, value = option.partition("=")
+        if (name not in _TMPFS_VALUES if equals else name not in _TMPFS_FLAGS) or (equals and not value):
             raise InvalidInput(f'invalid tmpfs option ["{option}"]')
     return MountPoint("tmpfs", "", posixpath.normpath(destination), mode=",".join(flags), rw="ro" not in flags)
 
@@ -210,14 +223,13 @@ def _subpath(text: str, fail: str) -> str:
     return posixpath.normpath(text) if text else ""
 
 
-def _destination(text: str, whole: str) -> str:
+def _destination(text: str, whole: str, kind: str = "volume") -> str:
+    fail = f"invalid volume specification: '{whole}': invalid mount config for type \"{kind}\": "
     if not text.startswith("/"):
-        raise InvalidInput(
-            f"invalid volume specification: '{whole}': invalid mount path: '{text}' mount path must be absolute"
-        )
+        raise InvalidInput(f"{fail}invalid mount path: '{text}' mount path must be absolute")
     destination = posixpath.normpath(text)
     if destination == "/":
-        raise InvalidInput(f"invalid volume specification: '{whole}': destination can't be '/'")
+        raise InvalidInput(f"{fail}invalid specification: destination can't be '/'")
     return destination
 
 
@@ -230,17 +242,19 @@ def _apply_mode(point: MountPoint, mode: str, whole: str) -> None:
         elif flag in _PROPAGATION and point.type == "bind":
             point.propagation = flag
         elif flag not in _IGNORED_MODES:
-            raise InvalidInput(f"invalid volume specification: '{whole}': invalid mode: {mode}")
+            raise InvalidInput(f"invalid mode: {mode}", hint=f"in the volume {whole}")
     point.mode = mode
 
 
-def _name(text: str, whole: str) -> str:
+def _name(text: str) -> str:
     if not _VOLUME_NAME.fullmatch(text):
-        raise InvalidInput(f"invalid volume specification: '{whole}': {_bad_name(text)}")
+        raise InvalidInput(_bad_name(text))
     return text
 
 
 def _bad_name(text: str) -> str:
+    if len(text) == 1:
+        return f"create {text}: volume name is too short, names should be at least two alphanumeric characters"
     if len(text) > _LONGEST_NAME:
         return f'"{text[:40]}…" is longer than {_LONGEST_NAME} characters, too long for a local volume name'
     return (

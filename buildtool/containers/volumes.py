@@ -49,7 +49,11 @@ class Volumes:
                 f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found',
                 hint="Only the local volume driver exists.",
             )
-        volume_driver.check_options(options or {})
+        try:
+            volume_driver.check_options(options or {})
+        except InvalidInput as error:
+            error.message = f"create {name}: {error.message}"
+            raise
         if name:
             mountspec.check_volume_name(name)
         kept = dict(labels or {})

@@ -216,7 +216,7 @@ class Enclave:
         with Netlink() as netlink:
             netlink.set_up(1)
         program = shutil.which("sleep") or "/bin/sleep"
-        return _spawn([f"buildtool-network {self._directory}", "infinity"], executable=program)
+        return _spawn([f"buildtool-network {self._directory}", "infinity"], executable=program).pid
 
     def _look_at_host(self) -> None:
         self._host_subnets = kernel.taken_subnets()
@@ -233,13 +233,13 @@ class Enclave:
         sc.mount(f"/proc/{holder}/ns/net", str(place), None, sc.MS_BIND)
         log = self._directory / "log"
         with log.open("wb") as output:
-            pid = _spawn(self._command(str(place)), output=output.fileno())
-        self._file.write_bytes(msgspec.json.encode(_State(holder, pid)))
+            process = _spawn(self._command(str(place)), output=output.fileno())
+        self._file.write_bytes(msgspec.json.encode(_State(holder, process.pid)))
         deadline = time.monotonic() + _SECONDS
         assert self._inside is not None
         while not self._inside.submit(_connected).result():
-            if time.monotonic() > deadline or not self._ours(pid):
-                _end(pid)
+            if time.monotonic() > deadline or process.poll() is not None:
+                _end(process.pid)
                 self._file.unlink(missing_ok=True)
                 words = log.read_text(errors="replace").strip().splitlines()
                 raise Unavailable(
@@ -272,7 +272,9 @@ def _is_ripe(pasta: str) -> bool:
     return date is not None and int(date[0]) >= 2024
 
 
-def _spawn(arguments: list[str], *, executable: str | None = None, output: int = subprocess.DEVNULL) -> int:
+def _spawn(
+    arguments: list[str], *, executable: str | None = None, output: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """Start a program that outlives the daemon; nobody waits for it but `_end`."""
     process = subprocess.Popen(
         arguments,
@@ -284,7 +286,7 @@ def _spawn(arguments: list[str], *, executable: str | None = None, output: int =
         cwd="/",
     )
     threading.Thread(target=process.wait, name="reaper", daemon=True).start()
-    return process.pid
+    return process
 
 
 def _end(pid: int) -> None:

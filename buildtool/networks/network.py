@@ -79,8 +79,13 @@ class Network:
             raise Forbidden(f"endpoint with name {sandbox.name} already exists in network {self.name}")
         if request.ipv4 and self.record.default:
             raise InvalidInput("user specified IP address is supported on user defined networks only")
-        if request.ipv6 and self.record.subnet(6) is None:
-            raise InvalidInput(f"invalid endpoint settings: the network {self.name} has no IPv6 subnet")
+        for wanted, own in ((request.ipv4, self.record.own_subnet), (request.ipv6, self.record.own_subnet6)):
+            if wanted and not own:
+                raise InvalidInput(
+                    "invalid endpoint settings: user specified IP address is supported only when connecting to "
+                    "networks with user configured subnets",
+                    hint=f"make the network {self.name} with --subnet",
+                )
         endpoint = Endpoint(
             network_id=self.id,
             network=self.name,

@@ -62,13 +62,15 @@ def parse(body: Any, configuration: Callable[[str], NetworkRecord] = no_configur
     driver = asked.driver or BRIDGE
     if driver in ("host", "null", "none"):
         raise Forbidden(f'only one instance of "{"null" if driver != "host" else driver}" network is allowed')
+    if driver == "overlay":
+        raise Unavailable(f"This node is not a swarm manager: a network of the driver {driver} needs a swarm")
     if driver not in (BRIDGE, MACVLAN):
         raise NotFound(
             f'could not find plugin {driver} in v1 plugin registry: plugin "{driver}" not found',
             hint="this daemon has the drivers bridge, macvlan, host and null",
         )
     if asked.scope not in ("", None, "local"):
-        raise Unavailable(f"a network of scope {asked.scope} needs a swarm, which this daemon has not")
+        raise Unavailable(f"cannot create a {asked.scope} scoped network when swarm is not active")
     if asked.ingress:
         raise Unavailable("an ingress network needs a swarm, which this daemon has not")
     ipam = asked.ipam or _IpamRequest()
@@ -165,7 +167,7 @@ def _check_ipam(record: NetworkRecord) -> None:
         except ValueError as error:
             raise InvalidInput(f"invalid network config: invalid subnet {one.subnet}: {error}") from None
         if subnet.version in seen:
-            raise Unavailable(f"a network has one IPv{subnet.version} subnet at most")
+            raise Unavailable(f"{record.driver} driver doesn't support multiple IPv{subnet.version} subnets")
         seen.add(subnet.version)
         if subnet.version == 6 and not record.ipv6:
             raise InvalidInput(f"invalid network config: {subnet} needs IPv6 to be enabled (--ipv6)")

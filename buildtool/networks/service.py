@@ -130,7 +130,7 @@ class Networks:
                 what = f"network {network.name} id {network.id} has active endpoints"
                 raise Forbidden(f"error while removing network: {what} ({users})")
             if any(one.record.config_from == network.name for one in self if network.record.config_only):
-                raise Forbidden(f"configuration network {network.name!r} is in use")
+                raise Forbidden(f'error while removing network: configuration network "{network.name}" is in use')
             self._directory.discard(network)
             await offload(self._directory.delete, network)
             if network.ready:
@@ -351,7 +351,10 @@ class Networks:
 
     def _configuration(self, name: str) -> NetworkRecord:
         """The settings for other networks of that name. Raises NotFound, InvalidInput."""
-        record = self.get(name).record
+        try:
+            record = self.get(name).record
+        except NotFound:
+            raise NotFound(f'configuration network "{name}" does not exist') from None
         if not record.config_only:
             raise InvalidInput(f"network {name} is not a configuration network")
         return record

@@ -174,7 +174,7 @@ def test_configurations_are_made_into_networks(cli: Program) -> None:
     for command, reason in (
         (("run", "--network", "settings", "busybox", "true"), "configuration for other networks"),
         (("network", "rm", "settings"), "in use"),
-        (("network", "create", "--config-from", "nothing", "x"), "not found"),
+        (("network", "create", "--config-from", "nothing", "x"), "does not exist"),
         (("network", "create", "--config-from", "real", "x"), "not a configuration network"),
         (("network", "create", "--config-from", "settings", "--subnet", "10.1.0.0/24", "x"), "takes its config"),
     ):
