@@ -14,8 +14,8 @@ from buildtool.registry.server.names import Target
 if TYPE_CHECKING:
     from buildtool.registry.server.access import Identity
     from buildtool.registry.server.app import Server
+    from buildtool.registry.server.content import Writable
     from buildtool.registry.server.mirror import Mirror
-    from buildtool.registry.server.repositories import Repositories
 
 _STANDARD = {"Docker-Distribution-API-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"}
 _MAX_PAGE = 10_000
@@ -40,7 +40,7 @@ class Call:
         return self.server.access.allows(self.who, action, repository)
 
     @property
-    def store(self) -> Repositories:
+    def store(self) -> Writable:
         """The repositories, to change them. Raises ApiError UNSUPPORTED for a server that only reads."""
         if self.server.writable is None:
             raise ApiError("UNSUPPORTED", "this registry is read-only")

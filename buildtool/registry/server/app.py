@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from buildtool.aio import offload
-from buildtool.cache import GcReport, Store
+from buildtool.cache import Store
 from buildtool.errors import BuildtoolError, StoreFull
 from buildtool.registry.server import blobs, documents
 from buildtool.registry.server.access import ANYBODY, Access, Guarded, Identity, Open
 from buildtool.registry.server.answers import Call, json_answer
-from buildtool.registry.server.content import Content
+from buildtool.registry.server.content import Content, Writable
 from buildtool.registry.server.errors import ApiError
 from buildtool.registry.server.names import Target, parse_path
 from buildtool.registry.server.repositories import Repositories
@@ -93,19 +93,28 @@ class _Told:
 class Server:
     """One registry. `writable` is None when it only reads."""
 
-    def __init__(self, store: Store, settings: Settings | None = None, *, content: Content | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings | None = None,
+        *,
+        content: Content | None = None,
+        writable: Writable | None = None,
+        uploads: Uploads | None = None,
+    ) -> None:
+        """`content`: what to read from instead of the store; `writable`: what to read from and write to."""
         self.settings = settings or Settings()
-        self.writable = Repositories(store, self.settings.immutable) if content is None else None
+        self.local = Repositories(store, self.settings.immutable) if content is None and writable is None else None
+        self.writable: Writable | None = writable or self.local
         self.content: Content = content or self.writable or Repositories(store)
         self.access: Access = self.settings.access
         self.mirror = self.settings.mirror
-        self.uploads = Uploads(store, idle=self.settings.upload_idle)
+        self.uploads = Uploads(store, idle=self.settings.upload_idle) if uploads is None else uploads
         self.max_blob = self.settings.max_blob
         self.in_flight = 0
         self.draining = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._store = store
         self._collecting = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         if self.settings.metrics is not None:
@@ -302,23 +311,14 @@ class Server:
         """Something was deleted: collect garbage in a moment."""
         self._collecting.set()
 
-    async def collect(self) -> GcReport:
+    async def collect(self) -> None:
         """Drop old links that no manifest needs, and blobs that nothing links to. Pushes may go on meanwhile."""
         assert self.writable is not None
-        repositories, settings = self.writable, self.settings
-
-        def work() -> GcReport:
-            if settings.untagged is not None:
-                repositories.drop_untagged(settings.untagged)
-            repositories.drop_unreferenced(settings.grace)
-            return self._store.gc(repositories.pins(), actions="all")
-
-        report = await offload(work)
-        if report.blobs:
-            log.info("collected %d blobs, %d bytes", len(report.blobs), report.bytes)
-        if settings.metrics is not None:
-            settings.metrics.collected.inc(report.bytes)
-        return report
+        blobs, size = await offload(self.writable.collect, self.settings.grace, self.settings.untagged)
+        if blobs:
+            log.info("collected %d blobs, %d bytes", blobs, size)
+        if self.settings.metrics is not None:
+            self.settings.metrics.collected.inc(size)
 
     async def _keep_up(self) -> None:
         while True:

@@ -50,7 +50,28 @@ def assemble(options: Options, store: Store) -> Server:
         settings.rate = RateLimit(options.rate)
     if options.mirrors:
         _add_mirror(options, settings)
+    if options.s3:
+        return _in_bucket(options, store, settings)
     return Server(store, settings, content=_content(options, store))
+
+
+def _in_bucket(options: Options, store: Store, settings: Settings) -> Server:
+    """The root holds only what is on its way in."""
+    from buildtool.registry.server.bucket import Bucket
+    from buildtool.registry.server.objects import ObjectRepositories
+    from buildtool.registry.server.shared_uploads import SharedUploads
+    from buildtool.registry.server.uploads import Uploads
+
+    given = dict(options.s3_options)
+    redirect, sessions = given.pop("redirect", "true"), given.pop("sessions", "shared")
+    if redirect not in ("true", "false") or sessions not in ("shared", "local"):
+        raise InvalidInput("--s3-option: redirect is true or false, sessions is shared or local")
+    bucket = Bucket.open(options.s3, given)
+    bucket.head("names")  # whether it answers at all
+    idle = options.upload_idle
+    uploads = SharedUploads(store, bucket, idle=idle) if sessions == "shared" else Uploads(store, idle=idle)
+    writable = ObjectRepositories(bucket, settings.immutable, redirect=redirect == "true")
+    return Server(store, settings, writable=writable, uploads=uploads)
 
 
 def _content(options: Options, store: Store) -> Content | None:

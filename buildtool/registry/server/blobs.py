@@ -35,8 +35,8 @@ _TOUCH = 600.0
 async def get_blob(call: Call) -> web.StreamResponse:
     """GET and HEAD, whole or one range of it."""
     name, digest = call.target.name, check_digest(call.target.reference)
-    if call.mirror is not None and call.server.writable is not None:
-        fetched = await _from_mirror(call, call.mirror, call.server.writable)
+    if call.mirror is not None and call.server.local is not None:
+        fetched = await _from_mirror(call, call.mirror, call.server.local)
         if fetched is not None:
             return fetched
     blob = await offload(call.server.content.blob, name, digest)
@@ -55,7 +55,9 @@ async def get_blob(call: Call) -> web.StreamResponse:
         if call.server.writable is not None:
             await offload(call.server.writable.touch_blob, name, digest, _TOUCH)
         return nothing(200, headers | {"Content-Length": str(blob.size), "Accept-Ranges": "bytes"})
-    if blob.path is None:
+    if blob.url is not None and blob.size > _SMALL:
+        return nothing(307, {"Location": await offload(blob.url), "Docker-Content-Digest": digest})
+    if blob.path is None and blob.part is None:
         return await _send_made(call, blob, headers)
     wanted = _range(call.header("Range"), blob.size) if call.header("If-Range") in ("", tag) else None
     headers["Accept-Ranges"] = "bytes"
@@ -125,7 +127,9 @@ async def _send_file(
     call: Call, blob: StoredBlob, headers: dict[str, str], status: int, start: int, count: int
 ) -> web.StreamResponse:
     """Small pieces in one write, large ones by sendfile(2)."""
-    assert blob.path is not None
+    if blob.path is None:
+        assert blob.part is not None
+        return await _send_chunks(call, blob.part(start, count), status, headers | {"Content-Length": str(count)})
     try:
         file: BinaryIO = await settled(blob.path.open, "rb")
     except FileNotFoundError:
@@ -158,9 +162,17 @@ def _read(file: BinaryIO, start: int, count: int) -> bytes:
 async def _send_made(call: Call, blob: StoredBlob, headers: dict[str, str]) -> web.StreamResponse:
     """A layer that is made of its snapshot while it is sent."""
     assert blob.make is not None
-    response = web.StreamResponse(headers=headers | {"Content-Length": str(blob.size)})
-    chunks = blob.make()
-    first = await settled(_next, chunks)
+    return await _send_chunks(call, blob.make(), 200, headers | {"Content-Length": str(blob.size)})
+
+
+async def _send_chunks(
+    call: Call, chunks: Iterator[bytes], status: int, headers: dict[str, str]
+) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers=headers)
+    try:
+        first = await settled(_next, chunks)
+    except FileNotFoundError:
+        raise ApiError("BLOB_UNKNOWN", "blob unknown to registry", {"digest": call.target.reference}) from None
     await response.prepare(call.request)
     while first:
         await response.write(first)
@@ -192,7 +204,7 @@ async def begin_upload(call: Call) -> web.StreamResponse:
             return _created(name, mount)
     if digest:
         check_digest(digest)
-    upload = await call.server.uploads.begin(name, call.user)
+    upload = await call.server.uploads.begin(name, call.user, session=not digest)
     if not digest:
         return nothing(202, upload.headers)
     try:
@@ -205,18 +217,21 @@ async def begin_upload(call: Call) -> web.StreamResponse:
 
 async def patch_upload(call: Call) -> web.StreamResponse:
     """PATCH: the next bytes."""
-    upload = _upload(call)
+    upload = await _upload(call)
     async with upload.lock:
+        await call.server.uploads.catch_up(upload)
         _check_range(call, upload)
         await _receive(call, upload)
+        await call.server.uploads.keep(upload)
     return nothing(202, upload.headers)
 
 
 async def finish_upload(call: Call) -> web.StreamResponse:
     """PUT: the last bytes, if any, and the digest."""
-    upload = _upload(call)
+    upload = await _upload(call)
     digest = check_digest(call.query("digest"))
     async with upload.lock:
+        await call.server.uploads.catch_up(upload)
         _check_range(call, upload)
         await _receive(call, upload)
         try:
@@ -227,19 +242,22 @@ async def finish_upload(call: Call) -> web.StreamResponse:
 
 async def upload_state(call: Call) -> web.StreamResponse:
     """GET: how far it is."""
-    return nothing(204, _upload(call).headers)
+    upload = await _upload(call)
+    async with upload.lock:
+        await call.server.uploads.catch_up(upload)
+    return nothing(204, upload.headers)
 
 
 async def cancel_upload(call: Call) -> web.StreamResponse:
     """DELETE: forget it."""
-    upload = _upload(call)
+    upload = await _upload(call)
     async with upload.lock:
         await call.server.uploads.end(upload)
     return nothing(204)
 
 
-def _upload(call: Call) -> Upload:
-    return call.server.uploads.get(call.target.reference, call.target.name, call.user)
+async def _upload(call: Call) -> Upload:
+    return await call.server.uploads.get(call.target.reference, call.target.name, call.user)
 
 
 async def _commit(call: Call, upload: Upload, digest: str) -> web.StreamResponse:

@@ -30,8 +30,8 @@ async def get_manifest(call: Call) -> web.StreamResponse:
     """GET and HEAD: the bytes and the type as they were pushed."""
     name, reference = call.target.name, call.target.reference
     known = is_digest(reference) or is_tag(reference)
-    if known and call.mirror is not None and call.server.writable is not None:
-        await call.mirror.manifest(call.server.writable, name, reference)
+    if known and call.mirror is not None and call.server.local is not None:
+        await call.mirror.manifest(call.server.local, name, reference)
     found = await offload(call.server.content.manifest, name, reference) if known else None
     if found is None:
         raise ApiError("MANIFEST_UNKNOWN", "manifest unknown", {"name": name, "reference": reference[:200]})

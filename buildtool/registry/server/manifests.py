@@ -84,6 +84,16 @@ def parse(data: bytes, content_type: str) -> Parsed:
     raise _invalid(f"the media type {media_type or '(none)'} is none of a manifest or index")
 
 
+def descriptor_of(parsed: Parsed, digest: str, size: int) -> dict[str, Any]:
+    """How a manifest stands in the list of its subject's referrers."""
+    descriptor: dict[str, Any] = {"mediaType": parsed.media_type, "digest": digest, "size": size}
+    if parsed.artifact_type:
+        descriptor["artifactType"] = parsed.artifact_type
+    if parsed.annotations:
+        descriptor["annotations"] = parsed.annotations
+    return descriptor
+
+
 def _manifest(shape: _Shape, media_type: str) -> Parsed:
     if shape.config is None:
         raise _invalid("the manifest has no config")

@@ -86,7 +86,7 @@ class Repositories:
 
     def add_blob(self, name: str, ingest: Ingest, digest: str) -> int:
         """Make what was uploaded a blob of the repository; its size. Raises ApiError DIGEST_INVALID."""
-        found = ingest.digest() if digest.startswith("sha256:") else _sha512(ingest.path)
+        found = ingest.digest() if digest.startswith("sha256:") else sha512_of(ingest.path)
         if found != digest:
             raise ApiError(
                 "DIGEST_INVALID", "provided digest did not match uploaded content", {"digest": digest, "is": found}
@@ -138,7 +138,7 @@ class Repositories:
 
         Raises ApiError when something that it refers to is not here or has another size, or the digest is another.
         """
-        digest = _digest_like(data, reference) if is_digest(reference) else sha256(data)
+        digest = digest_like(data, reference) if is_digest(reference) else sha256(data)
         if is_digest(reference) and reference != digest:
             raise ApiError("DIGEST_INVALID", "provided digest did not match uploaded content", {"digest": reference})
         with self.store.leases.hold(f"registry manifest {name}") as lease:
@@ -206,14 +206,10 @@ class Repositories:
         """Raises ApiError DENIED when the tag is another image's and may not change."""
         known = self._tags(name).get(tag)
         if known is not None and known["digest"] != digest and self._immutable().is_immutable(name, tag):
-            raise ApiError("DENIED", f"tag {tag} of {name} is immutable: it stays {known['digest']}", {"tag": tag})
+            raise immutable(name, tag, known["digest"])
 
     def _refer(self, name: str, digest: str, size: int, parsed: manifests.Parsed) -> None:
-        descriptor: dict[str, Any] = {"mediaType": parsed.media_type, "digest": digest, "size": size}
-        if parsed.artifact_type:
-            descriptor["artifactType"] = parsed.artifact_type
-        if parsed.annotations:
-            descriptor["annotations"] = parsed.annotations
+        descriptor = manifests.descriptor_of(parsed, digest, size)
         self._referrers(name, parsed.subject).put(digest, descriptor)
 
     def _check_references(self, name: str, parsed: manifests.Parsed) -> None:
@@ -223,13 +219,13 @@ class Repositories:
             if link is None or not self.store.blobs.has(Digest(link["blob"])):
                 if reference.may_be_elsewhere:
                     continue
-                raise _unknown(reference)
-            _check_size(reference, link)
+                raise unknown(reference)
+            check_size(reference, link)
         for reference in parsed.children:
             document = known.get(reference.digest)
             if document is None:
-                raise _unknown(reference)
-            _check_size(reference, document)
+                raise unknown(reference)
+            check_size(reference, document)
 
     def delete_manifest(self, name: str, reference: str) -> bool:
         """Delete a tag, or a manifest with every tag that points at it; tells whether it was there."""
@@ -258,6 +254,14 @@ class Repositories:
 
     # Garbage
 
+    def collect(self, grace: float, untagged: float | None) -> tuple[int, int]:
+        """Garbage collection: how many blobs went, and their bytes."""
+        if untagged is not None:
+            self.drop_untagged(untagged)
+        self.drop_unreferenced(grace)
+        report = self.store.gc(self.pins(), actions="all")
+        return len(report.blobs), report.bytes
+
     def pins(self) -> Pins:
         """What gc must keep: everything that any repository links to."""
         rows = self.store.state.query(
@@ -274,7 +278,7 @@ class Repositories:
         for name in [name for name, _ in self._names.items()]:
             with self.store.state.transaction(durable=True):
                 known = dict(self._manifests(name).items())
-                kept = _needed(known, {tag["digest"] for _, tag in self._tags(name).items()})
+                kept = needed_manifests(known, {tag["digest"] for _, tag in self._tags(name).items()})
                 for digest, document in known.items():
                     if digest not in kept and document["pushed"] < limit:
                         self._drop_manifest(name, digest, document)
@@ -314,7 +318,7 @@ class Repositories:
         return self.store.state.documents(f"registry-referrers:{name}@{digest}")
 
 
-def _needed(known: dict[str, dict[str, Any]], roots: set[str]) -> set[str]:
+def needed_manifests(known: dict[str, dict[str, Any]], roots: set[str]) -> set[str]:
     """The roots, the children of what is needed, and what refers to something needed."""
     referring: dict[str, list[str]] = {}
     for digest, document in known.items():
@@ -331,7 +335,8 @@ def _needed(known: dict[str, dict[str, Any]], roots: set[str]) -> set[str]:
     return needed
 
 
-def _check_size(reference: manifests.Reference, document: dict[str, Any]) -> None:
+def check_size(reference: manifests.Reference, document: dict[str, Any]) -> None:
+    """Raises ApiError when what is here has another size than the manifest says."""
     if int(document["size"]) != reference.size:
         raise ApiError(
             "MANIFEST_INVALID",
@@ -340,7 +345,13 @@ def _check_size(reference: manifests.Reference, document: dict[str, Any]) -> Non
         )
 
 
-def _unknown(reference: manifests.Reference) -> ApiError:
+def immutable(name: str, tag: str, digest: str) -> ApiError:
+    """A tag that may not change was to change."""
+    return ApiError("DENIED", f"tag {tag} of {name} is immutable: it stays {digest}", {"tag": tag})
+
+
+def unknown(reference: manifests.Reference) -> ApiError:
+    """A manifest refers to what is not here."""
     return ApiError(
         "MANIFEST_BLOB_UNKNOWN",
         f"manifest references a manifest or blob unknown to the repository: {reference.digest}",
@@ -348,7 +359,8 @@ def _unknown(reference: manifests.Reference) -> ApiError:
     )
 
 
-def _sha512(path: Path) -> str:
+def sha512_of(path: Path) -> str:
+    """The SHA-512 digest of a file."""
     hasher = hashlib.sha512()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -356,5 +368,6 @@ def _sha512(path: Path) -> str:
     return f"sha512:{hasher.hexdigest()}"
 
 
-def _digest_like(data: bytes, reference: str) -> str:
+def digest_like(data: bytes, reference: str) -> str:
+    """The digest of the bytes, by the algorithm of another one."""
     return f"sha512:{hashlib.sha512(data).hexdigest()}" if reference.startswith("sha512:") else sha256(data)

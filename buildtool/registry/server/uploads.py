@@ -56,8 +56,8 @@ class Uploads:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def begin(self, repository: str, user: str) -> Upload:
-        """A new one. Raises ApiError TOOMANYREQUESTS."""
+    async def begin(self, repository: str, user: str, *, session: bool = True) -> Upload:
+        """A new one; `session`: more requests will follow. Raises ApiError TOOMANYREQUESTS."""
         if len(self._open) >= self._limit:
             await self.expire()
         if len(self._open) >= self._limit:
@@ -66,13 +66,19 @@ class Uploads:
         self._open[upload.id] = upload
         return upload
 
-    def get(self, identity: str, repository: str, user: str) -> Upload:
+    async def get(self, identity: str, repository: str, user: str) -> Upload:
         """The upload, for who began it. Raises ApiError BLOB_UPLOAD_UNKNOWN."""
         upload = self._open.get(identity)
         if upload is None or (upload.repository, upload.user) != (repository, user):
             raise ApiError("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry", {"upload": identity[:100]})
         upload.used = time.monotonic()
         return upload
+
+    async def catch_up(self, upload: Upload) -> None:
+        """What other servers were sent of it. Under the upload's lock."""
+
+    async def keep(self, upload: Upload) -> None:
+        """A request brought something: let other servers have it. Under the upload's lock."""
 
     async def end(self, upload: Upload) -> None:
         """Forget it; what was not committed is removed."""

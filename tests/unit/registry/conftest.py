@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +25,9 @@ from buildtool.images import Image, Images, LayerSource
 from buildtool.oci import ContainerConfig, ImageConfig, RootFS, encode, parse_reference
 from buildtool.registry import Registries, RegistryConfig, RetryPolicy
 from buildtool.registry.server.app import Server, Settings
+from buildtool.registry.server.bucket import Bucket
+from buildtool.registry.server.objects import ObjectRepositories
+from buildtool.registry.server.shared_uploads import SharedUploads
 
 QUICK = RetryPolicy(attempts=4, base=0.01, longest=0.05, patience=2.0)
 EPOCH = 1_600_000_000
@@ -133,13 +139,20 @@ class Running:
 
 @pytest.fixture
 async def make_server(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Running]]]:
-    """`await make_server(access=…)` starts our server in this process."""
+    """`await make_server(access=…)` starts our server in this process; with `bucket` it keeps everything there."""
     async with contextlib.AsyncExitStack() as stack:
         count = iter(range(100))
 
-        async def make(tls: Any = None, **options: Any) -> Running:
+        async def make(
+            tls: Any = None, bucket: Bucket | None = None, redirect: bool = False, **options: Any
+        ) -> Running:
             store = stack.enter_context(Store.open(tmp_path / f"registry{next(count)}"))
-            server = Server(store, Settings(**options))
+            settings = Settings(**options)
+            if bucket is None:
+                server = Server(store, settings)
+            else:
+                writable = ObjectRepositories(bucket, settings.immutable, redirect=redirect)
+                server = Server(store, settings, writable=writable, uploads=SharedUploads(store, bucket))
             protocol = await server.open()
             stack.push_async_callback(server.close)
             stack.push_async_callback(protocol.shutdown, 0.1)
@@ -154,6 +167,38 @@ async def make_server(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[R
 async def ours(make_server: Callable[..., Awaitable[Running]]) -> Running:
     """Our server, open to everybody."""
     return await make_server()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The URL of a server that speaks S3; skips where there is none."""
+    program = Path(sys.executable).with_name("moto_server")
+    pytest.importorskip("obstore")
+    if not program.exists():
+        pytest.skip("there is no moto_server in this environment")
+    port = free_port()
+    command = [str(program), "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, process, 30.0)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def s3_options(url: str) -> dict[str, str]:
+    """What `--s3-option` is given to speak to it."""
+    return {"endpoint": url, "region": "us-east-1", "access_key_id": "test", "secret_access_key": "test"}
+
+
+@pytest.fixture
+def bucket(s3: str) -> Bucket:
+    """A bucket of its own."""
+    name = f"b{secrets.token_hex(8)}"
+    with urllib.request.urlopen(urllib.request.Request(f"{s3}/{name}", method="PUT")) as answer:
+        assert answer.status == 200
+    return Bucket.open(f"s3://{name}/some/prefix", s3_options(s3))
 
 
 def free_port() -> int:

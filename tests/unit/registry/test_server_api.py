@@ -79,6 +79,12 @@ class Api:
         return data
 
 
+@pytest.fixture(params=["files", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
+async def ours(request: pytest.FixtureRequest, make_server: Callable[..., Awaitable[Running]]) -> Running:
+    """Our server, on a folder and on an S3 bucket."""
+    return await make_server(bucket=request.getfixturevalue("bucket") if request.param == "bucket" else None)
+
+
 @pytest.fixture
 async def api(ours: Running) -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(auto_decompress=False) as session:
@@ -173,6 +179,7 @@ async def test_uploads_are_refused_cancelled_and_private(api: Api, ours: Running
     assert not len(ours.server.uploads) and not ours.store.leftovers()
 
 
+@pytest.mark.parametrize("ours", ["files"], indirect=True)  # of a bucket's, garbage collection ends them
 async def test_idle_uploads_end(api: Api, ours: Running) -> None:
     location = (await api("POST", "/v2/a/blobs/uploads/", expect=202))[0]["Location"]
     await api("PATCH", location, b"x" * 1000, 202)

@@ -1,0 +1,187 @@
+"""An S3 bucket as the server uses it: small JSON documents and blobs under keys. Blocking, thread-safe.
+
+S3 is strongly consistent: what was put is in the next listing. Errors of the storage become Unavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from buildtool.errors import BuildtoolError, InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, S3Config, S3Store
+
+CHUNK = 8 << 20
+_STREAMS = 4
+_SIGNED = timedelta(minutes=20)
+
+
+class StorageFailed(BuildtoolError):
+    """The bucket does not do what it was asked for."""
+
+    http_status = 503
+
+
+class Exists(Exception):
+    """There is such an object already."""
+
+
+class Bucket:
+    """Objects below one prefix."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    @classmethod
+    def open(cls, url: str, options: Mapping[str, str], *, retries: int = 5) -> Bucket:
+        """`s3://BUCKET[/PREFIX]`; credentials and region from the environment (AWS_…) or the options.
+
+        Raises InvalidInput, Unavailable without the library.
+        """
+        try:
+            from obstore.exceptions import BaseError
+            from obstore.store import S3Store
+        except ImportError:
+            raise Unavailable(
+                "--s3 needs the library obstore, which is not installed", hint="pip install 'buildtool[s3]'"
+            ) from None
+        if not url.startswith("s3://") or len(url) <= len("s3://"):
+            raise InvalidInput(f"--s3 {url!r}: write s3://BUCKET or s3://BUCKET/PREFIX")
+        config: dict[str, Any] = dict(options)
+        client: ClientConfig = {"allow_http": config.get("endpoint", "").startswith("http://")}
+        try:
+            return cls(
+                S3Store.from_url(
+                    url.rstrip("/"),
+                    config=cast("S3Config", config),
+                    client_options=client,
+                    retry_config={"max_retries": retries},
+                )
+            )
+        except (BaseError, ValueError, TypeError) as error:
+            raise InvalidInput(f"--s3 {url}: {_first_line(error)}") from None
+
+    # Documents
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """A document, None when there is none."""
+        data = self.read(key)
+        return None if data is None else msgspec.json.decode(data)
+
+    def put(self, key: str, document: Mapping[str, Any]) -> None:
+        """Store a document."""
+        self.write(key, msgspec.json.encode(document))
+
+    def create(self, key: str, document: Mapping[str, Any]) -> None:
+        """Store a document where there is none. Raises Exists."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        with _told():
+            try:
+                obstore.put(self._store, key, msgspec.json.encode(document), mode="create")
+            except (AlreadyExistsError, PreconditionError):
+                raise Exists(key) from None
+
+    def delete(self, *keys: str) -> None:
+        """Delete objects; those that are not there are no problem."""
+        import obstore
+
+        if keys:
+            with _told():
+                try:
+                    obstore.delete(self._store, list(keys))
+                except FileNotFoundError:
+                    return
+
+    # Bytes
+
+    def read(self, key: str) -> bytes | None:
+        """All bytes of an object, None when there is none."""
+        import obstore
+
+        with _told():
+            try:
+                return bytes(obstore.get(self._store, key).bytes())
+            except FileNotFoundError:
+                return None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store bytes."""
+        import obstore
+
+        with _told():
+            obstore.put(self._store, key, data)
+
+    def upload(self, key: str, path: Path) -> None:
+        """Store a file, in parts at once when it is large."""
+        import obstore
+
+        with _told():
+            obstore.put(self._store, key, path, chunk_size=CHUNK, max_concurrency=_STREAMS)
+
+    def stream(self, key: str, start: int = 0, count: int | None = None) -> Iterator[bytes]:
+        """Bytes of an object, in chunks. Raises StorageFailed, FileNotFoundError."""
+        import obstore
+
+        with _told():
+            if count is None:
+                yield from (bytes(chunk) for chunk in obstore.get(self._store, key).stream(min_chunk_size=1 << 20))
+                return
+            position, end = start, start + count
+            while position < end:
+                size = min(CHUNK, end - position)
+                yield bytes(obstore.get_range(self._store, key, start=position, length=size))
+                position += size
+
+    def head(self, key: str) -> tuple[int, datetime] | None:
+        """Size and time of the last change, None when there is no such object."""
+        import obstore
+
+        with _told():
+            try:
+                meta = obstore.head(self._store, key)
+            except FileNotFoundError:
+                return None
+        return meta["size"], meta["last_modified"]
+
+    def signed(self, key: str) -> str:
+        """A URL at which anybody can read the object for twenty minutes."""
+        import obstore
+
+        with _told():
+            return obstore.sign(self._store, "GET", key, _SIGNED)
+
+    def list(self, folder: str, after: str = "") -> Iterator[tuple[str, int, datetime]]:
+        """Keys (below the folder), sizes and times, sorted, after a key."""
+        import obstore
+
+        prefix = f"{folder}/"
+        offset = f"{prefix}{after}" if after else None
+        with _told():
+            for chunk in obstore.list(self._store, prefix, offset=offset):
+                for meta in chunk:
+                    yield meta["path"].removeprefix(prefix), meta["size"], meta["last_modified"]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (BaseError, OSError) as error:
+        raise StorageFailed(f"the object storage failed: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
