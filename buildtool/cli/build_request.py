@@ -63,6 +63,11 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         from buildtool.cli.build_named import named_contexts
 
         document["contexts"] = named_contexts(call.texts("build-context"))
+    if has_outputs(call):
+        from buildtool.cli.build_outputs import read_outputs
+
+        outputs = read_outputs(call)
+        document |= {"tags": outputs.tags, "annotations": outputs.annotations}
     for flag in ("cache-from", "cache-to"):
         if call.texts(flag):
             from buildtool.cli.build_caches import cache_specs
@@ -86,6 +91,11 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         document |= read_resources(call.texts("resource"))
     document |= {field: call.number(flag) for field, flag in _NUMBERS if call.given(flag)}
     return document | {field: call.text(flag) for field, flag in _TEXTS if call.given(flag)}
+
+
+def has_outputs(call: Call) -> bool:
+    """Whether the call asks for anything but the image in the daemon."""
+    return any(call.given(flag) for flag in ("annotation", "load", "metadata-file", "output", "push"))
 
 
 def _context(directory: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Archives of files as they are: for copying out of a container and for export. No clamping, no whiteouts."""
+"""Archives of files as they are: for copying out of a container and for export. No whiteouts."""
 
 from __future__ import annotations
 
@@ -43,20 +43,27 @@ def tar_path(path: str, name: str) -> Iterator[bytes]:
     yield _END
 
 
-def tar_merged(tree: Tree) -> Iterator[bytes]:
-    """The archive of a merged tree, names relative to its root; the root itself is left out."""
+def tar_merged(tree: Tree, epoch: int | None = None) -> Iterator[bytes]:
+    """The archive of a merged tree, names relative to its root; the root itself is left out.
+
+    Times later than `epoch` are set to it.
+    """
     links: Links = {}
     for path, status in tree.walk("/"):
         if path != "/":
-            yield from _entry(os.fsencode(tree.real(path)), os.fsencode(path[1:]), status, links)
+            yield from _entry(os.fsencode(tree.real(path)), os.fsencode(path[1:]), status, links, epoch)
     yield _END
 
 
-def _entry(source: bytes, name: bytes, status: os.stat_result, links: Links) -> Iterator[bytes]:
+def _entry(
+    source: bytes, name: bytes, status: os.stat_result, links: Links, epoch: int | None = None
+) -> Iterator[bytes]:
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is None:
         return  # a socket
     mtime = status.st_mtime_ns // 1_000_000_000
+    if epoch is not None:
+        mtime = min(mtime, epoch)
     if kind == b"5":
         yield header(name.rstrip(b"/") + b"/", kind, status, mtime, xattrs=_xattrs(source))
         return

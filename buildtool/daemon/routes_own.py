@@ -82,6 +82,7 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     explain: bool = False
     jobs: int = 0
     context_mode: str = ""
+    annotations: dict[str, str] = {}
     cache_from: list[CacheSpec] = []
     cache_to: list[CacheSpec] = []
     cutoff_ignore: list[str] = []
@@ -286,6 +287,8 @@ def _success(result: BuildResult, tags: list[str]) -> dict[str, Any]:
         "tags": tags,
         "steps": msgspec.to_builtins(result.steps),
         "warnings": [str(warning) for warning in result.warnings],
+        "manifest": msgspec.to_builtins(result.image.manifest),
+        "is_new": result.is_new,
     }
 
 

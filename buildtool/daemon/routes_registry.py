@@ -50,7 +50,14 @@ async def push(call: Call) -> web.StreamResponse:
     registries, credentials = call.services.registries(), _credentials(call)
 
     async def work(emit: Emit) -> None:
-        await registries.push(reference, emit, credentials=credentials, compression=call.text("compression"))
+        await registries.push(
+            reference,
+            emit,
+            credentials=credentials,
+            compression=call.text("compression"),
+            level=call.text("compression-level"),
+            force=call.flag("force-compression", default=True),
+        )
 
     return await _told(call, work)
 

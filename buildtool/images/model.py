@@ -6,9 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from buildtool.cache.snapshots import SnapshotId
+from buildtool.cache.store import Store
 from buildtool.errors import InvalidInput
 from buildtool.images.times import EARLIEST, parse_time
-from buildtool.oci import ContainerConfig, Descriptor, Digest, ImageConfig, Manifest, Reference, media_types
+from buildtool.oci import (
+    ContainerConfig,
+    Descriptor,
+    Digest,
+    ImageConfig,
+    Manifest,
+    Reference,
+    decode_manifest,
+    media_types,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,13 @@ def manifest_of(image_id: Digest, config_size: int, layers: Sequence[LayerSource
         Descriptor(media_types.CONFIG, image_id, config_size),
         [layer.blob or Descriptor(media_types.LAYER, layer.diff_id, layer.size) for layer in layers],
     )
+
+
+def annotations_of(store: Store, image: Image) -> dict[str, str] | None:
+    """Those of the image's manifest; None when it has none."""
+    if not store.blobs.has(image.manifest.digest):
+        return None
+    return decode_manifest(store.blobs.read(image.manifest.digest)).annotations
 
 
 def check_tag(reference: Reference) -> Reference:

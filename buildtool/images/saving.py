@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +19,7 @@ from buildtool.cache.compression import decompress
 from buildtool.cache.leases import Lease
 from buildtool.cache.store import Store
 from buildtool.errors import Corrupt, InvalidInput
+from buildtool.images.forms import Compression, find_form, make_form
 from buildtool.images.model import Image, LayerSource, manifest_of
 from buildtool.images.table import IMAGE_NAME, REFERENCE_NAME
 from buildtool.oci import (
@@ -66,9 +67,31 @@ def save(images: Images, names: Sequence[str], out: Output) -> None:
         chosen = choose(images, names)
         for item in chosen:
             _lease(lease, item.image)
-        _write(images.store, chosen, out)
+        _write(images.store, chosen, out, lambda layer: _plan(images.store, layer))
     for item in chosen:
         images.notify("save", item.image)
+
+
+def export(
+    images: Images, image: Image, names: Sequence[Reference], out: Output, compression: Compression, *, docker: bool
+) -> None:
+    """Write one image under these names, which it need not have here; layers without a compressed form get one.
+
+    With `docker` the archive is Docker's as well as an OCI layout, else only that. Raises Corrupt, StoreFull.
+    """
+    store = images.store
+    with store.leases.hold("export") as lease:
+        _lease(lease, image)
+
+        def form(layer: LayerSource) -> _Layer:
+            if not compression.name and layer.blob is not None and store.blobs.has(layer.blob.digest):
+                return _Layer(Descriptor(media_types.LAYER, layer.diff_id, layer.size), layer, plain=True)
+            if not compression.name:
+                return _plan(store, layer)
+            blob = find_form(store, layer, compression, lease) or make_form(store, layer, compression, lease)
+            return _Layer(blob, replace(layer, blob=blob))
+
+        _write(store, [Chosen(image, list(names))], out, form, docker=docker)
 
 
 def choose(images: Images, names: Sequence[str]) -> list[Chosen]:
@@ -111,14 +134,21 @@ def _lease(lease: Lease, image: Image) -> None:
             lease.snapshot(layer.snapshot)
 
 
-def _write(store: Store, chosen: list[Chosen], out: Output) -> None:
+def _write(
+    store: Store,
+    chosen: list[Chosen],
+    out: Output,
+    form: Callable[[LayerSource], _Layer],
+    *,
+    docker: bool = True,
+) -> None:
     documents: dict[str, bytes] = {}
     layers: dict[Digest, _Layer] = {}
     table: list[dict[str, object]] = []
     descriptors: list[Descriptor] = []
     shared_tags = _tags_of_several(chosen)
     for item in chosen:
-        planned = [_plan(store, layer) for layer in item.image.layers]
+        planned = [form(layer) for layer in item.image.layers]
         layers.update((layer.descriptor.digest, layer) for layer in planned)
         config = store.blobs.read(item.image.id)
         manifest = _manifest(store, item.image, planned, len(config))
@@ -135,7 +165,8 @@ def _write(store: Store, chosen: list[Chosen], out: Output) -> None:
     writer = TarWriter(out)
     writer.file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     writer.file("index.json", encode(Index(2, media_types.INDEX, descriptors)))
-    writer.file("manifest.json", msgspec.json.encode(table))
+    if docker:
+        writer.file("manifest.json", msgspec.json.encode(table))
     writer.directory("blobs")
     writer.directory("blobs/sha256")
     for name, data in documents.items():
@@ -195,7 +226,10 @@ def _manifest(store: Store, image: Image, layers: list[_Layer], config_size: int
         if same and known.media_type == media_types.MANIFEST and known.config.digest == image.id:
             return stored
     made = manifest_of(image.id, config_size, image.layers)
-    return encode(Manifest(2, made.media_type, made.config, [layer.descriptor for layer in layers]))
+    names = decode_manifest(stored).annotations if stored else None
+    return encode(
+        Manifest(2, made.media_type, made.config, [layer.descriptor for layer in layers], annotations=names)
+    )
 
 
 def _content(store: Store, layer: _Layer) -> Iterator[bytes]:
@@ -213,7 +247,7 @@ def _content(store: Store, layer: _Layer) -> Iterator[bytes]:
 def _chunks(store: Store, source: LayerSource, layer: _Layer) -> Iterable[bytes]:
     if source.blob is not None and store.blobs.has(source.blob.digest):
         with store.blobs.open(source.blob.digest) as file:
-            yield from decompress(file, "zstd") if layer.plain else iter(lambda: file.read(CHUNK), b"")
+            yield from decompress(file) if layer.plain else iter(lambda: file.read(CHUNK), b"")
     elif source.snapshot is not None:
         yield from store.layers.tar(source.snapshot, source.epoch)
 

@@ -14,6 +14,7 @@ from buildtool.errors import InvalidInput, NotFound
 from buildtool.images import filters as filtering
 from buildtool.images import importing, loading, removal, saving, shapes
 from buildtool.images.filters import Filters
+from buildtool.images.forms import Compression
 from buildtool.images.model import Image, LayerSource, check_tag, manifest_of
 from buildtool.images.removal import InUse, Removal, Running
 from buildtool.images.table import ImageTable, Record
@@ -105,11 +106,13 @@ class Images:
         parent: Digest | None = None,
         local: bool = True,
         durable: bool = False,
+        renew: bool = False,
     ) -> Image:
         """Register an image; an image of the same id is kept and learns what is new about its layers.
 
         `manifest`: the bytes it came with, else an OCI manifest is made. `local`: made here, now (else its config
-        says when). `references` name it in the same transaction. Raises InvalidInput when config and layers do not
+        says when). `references` name it in the same transaction. `renew`: the manifest counts even if the image was
+        here with another one. Raises InvalidInput when config and layers do not
         match.
         """
         document = decode_config(config)
@@ -134,7 +137,8 @@ class Images:
                 parent=parent,
                 blobs=self.store.blobs,
             )
-            return self.table.put(record, [check_tag(name) for name in references], durable).image()
+            names = [check_tag(name) for name in references]
+            return self.table.put(record, names, durable, renew=renew).image()
 
     def tag(self, image_id: Digest, reference: Reference) -> None:
         """Give the image a name; the name leaves the image that had it. Raises NotFound, InvalidInput."""
@@ -295,6 +299,18 @@ class Images:
     def save(self, names: Sequence[str], out: Callable[[bytes], None]) -> None:
         """Write an archive of these images that docker load, skopeo, umoci and podman read. Raises NotFound first."""
         saving.save(self, names, out)
+
+    def export(
+        self,
+        image: Image,
+        names: Sequence[Reference],
+        out: Callable[[bytes], None],
+        compression: Compression,
+        *,
+        docker: bool,
+    ) -> None:
+        """Write an archive of one image under these names: an OCI layout, with `docker` Docker's form in it too."""
+        saving.export(self, image, names, out, compression, docker=docker)
 
     def load(
         self, stream: BinaryIO, *, platform: Platform | None = None, quiet: bool = False

@@ -210,14 +210,20 @@ class ImageTable:
         with self.lock:
             return [record for record in self._records.values() if record.parent == image_id]
 
-    def put(self, record: Record, references: Sequence[Reference] = (), durable: bool = False) -> Record:
-        """Add an image, or renew what is known of its layers; with its names at once. Returns the record kept."""
+    def put(
+        self, record: Record, references: Sequence[Reference] = (), durable: bool = False, *, renew: bool = False
+    ) -> Record:
+        """Add an image, or renew what is known of its layers (with `renew` its manifest too); with its names at once.
+        Returns the record kept.
+        """
         with self.lock:
             known = self._records.get(record.id)
             layers = record.layers if known is None else _merged(known.layers, record.layers)
             unchanged = (
                 known is not None and layers == known.layers and known.parent == (record.parent or known.parent)
             )
+            if known is not None and renew and known.manifest != record.manifest:
+                known.manifest, unchanged = record.manifest, False
             moving = [reference for reference in references if self._by_name.get(reference) != record.id]
             if known is not None and unchanged and not moving:
                 return known

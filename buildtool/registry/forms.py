@@ -113,10 +113,13 @@ class Making:
         self._report(done)
 
 
-def new_manifest(image: Image, config_size: int, layers: list[Descriptor]) -> bytes:
+def new_manifest(
+    image: Image, config_size: int, layers: list[Descriptor], annotations: dict[str, str] | None = None
+) -> bytes:
     """The OCI manifest of these forms. Foreign layers keep their type and URLs."""
     made = manifest_of(image.id, config_size, ())
-    return encode(Manifest(2, made.media_type, made.config, [_in_oci(layer) for layer in layers]))
+    forms = [_in_oci(layer) for layer in layers]
+    return encode(Manifest(2, made.media_type, made.config, forms, annotations=annotations))
 
 
 def _in_oci(layer: Descriptor) -> Descriptor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from buildtool.cache import Lease, Store
 from buildtool.images import Image, Images
+from buildtool.images.model import annotations_of
 from buildtool.oci import Descriptor, Digest, Reference, decode_manifest, media_types
 from buildtool.registry import forms
 from buildtool.registry.downloads import Flights
@@ -46,6 +47,7 @@ class _Plan:
     layers: list[_Layer]
     config: Descriptor
     manifest: bytes | None
+    annotations: dict[str, str] | None = None
 
 
 class Pusher:
@@ -88,7 +90,7 @@ class Pusher:
             )
             by_diff_id = dict(zip(unique, blobs, strict=True))
             ordered = [by_diff_id[layer.outgoing.source.diff_id] for layer in plan.layers]
-            manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered)
+            manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered, plan.annotations)
             media_type = decode_manifest(manifest).media_type
             digest = await self._repository.put_manifest(reference.tag, manifest, media_type)
             await settled(self._note, image, reference, digest, [plan.config, *ordered])
@@ -104,7 +106,7 @@ class Pusher:
             self._layer(forms.form_of(self._store, source, lease, self._compression)) for source in image.layers
         ]
         config = Descriptor(media_types.CONFIG, image.id, self._store.blobs.size(image.id))
-        return _Plan(layers, config, None)
+        return _Plan(layers, config, None, annotations_of(self._store, image))
 
     def _layer(self, outgoing: Outgoing) -> _Layer:
         return _Layer(outgoing, Progress(self._emit, short(outgoing.source.diff_id)))

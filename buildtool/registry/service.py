@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from buildtool.aio import offload
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.images import Image, Images
+from buildtool.images.forms import Compression, find_form, make_form
 from buildtool.oci import (
     Descriptor,
     Platform,
@@ -38,6 +39,7 @@ from buildtool.registry.retry import RetryPolicy
 from buildtool.registry.seen import Seen
 from buildtool.registry.selection import Selected, not_pullable, select
 from buildtool.registry.transport import BROKEN, Transport
+from buildtool.registry.work import settled
 
 if TYPE_CHECKING:
     from buildtool.registry.remote_images import SearchResult
@@ -179,18 +181,30 @@ class Registries:
         yield found
 
     async def push(
-        self, reference: Reference, emit: Emit, *, credentials: Credentials | None = None, compression: str = ""
+        self,
+        reference: Reference,
+        emit: Emit,
+        *,
+        credentials: Credentials | None = None,
+        compression: str = "",
+        level: str = "",
+        force: bool = True,
     ) -> list[Pushed]:
         """Push one tag, or every tag of the repository that there is here when the reference has none.
 
-        `compression`: "gzip" or "zstd" for all layers, whatever they are in here; "" for as they are.
+        `compression`: "gzip" or "zstd" for all layers, whatever they are in here (without `force` for those that are
+        not compressed yet), at this level; "" for as they are.
         Raises NotFound when there is no such image here, RegistryRefused, RegistryUnreachable, Corrupt.
         """
         if reference.digest:
             raise InvalidInput("cannot push a digest reference")
         if compression not in ("", "gzip", "zstd"):
             raise InvalidInput(f"layers are not pushed as {compression!r}: choose gzip or zstd")
+        wanted = Compression.read(compression, level, str(force))
         tagged = await offload(self._tagged, reference)
+        for _, image in tagged if level or (compression and not force) else ():
+            await settled(self._compress, image, wanted)
+        compression = compression if force else ""
         status(emit, f"The push refers to repository [{reference.repository}]")
         connection = await self._transport.connect(reference.domain, credentials)
         repository = Repository(connection, reference.path, "pull", "push")
@@ -203,6 +217,15 @@ class Registries:
             self._images.notify("push", image, one.familiar)
             done.append(pushed)
         return done
+
+    def _compress(self, image: Image, wanted: Compression) -> None:
+        """Make what forms of the layers are missing, as far as the layers are here."""
+        store = self._images.store
+        with store.leases.hold("compress") as lease:
+            for layer in image.layers:
+                here = layer.snapshot is not None or (layer.blob is not None and store.blobs.has(layer.blob.digest))
+                if here and find_form(store, layer, wanted, lease) is None:
+                    make_form(store, layer, wanted, lease)
 
     def _tagged(self, reference: Reference) -> list[tuple[Reference, Image]]:
         if reference.tag:

@@ -16,6 +16,7 @@ from buildtool.cache.memory_files import let_go, remembered
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.graph import Node, Remote
 from buildtool.images import Image, Images
+from buildtool.images.model import annotations_of
 from buildtool.networks import Networks
 from buildtool.oci import Reference, parse_reference
 from buildtool.runtime import Runtime, Task
@@ -168,7 +169,7 @@ class Builder:
             await solver.solve()
             recording.phase("solve", began)
             began = time.monotonic()
-            image = await self._image(prepared, solver, digests, tags)
+            image, is_new = await self._image(prepared, solver, digests, tags)
             recording.phase("export", began)
             began = time.monotonic()
             await self._give(prepared, solver, imports, emit)
@@ -184,7 +185,7 @@ class Builder:
             await digests.close()
             await offload(prepared.sites.save)
         emit(Built(image.id, tuple(tag.familiar for tag in tags)))
-        result = BuildResult(image, solver.ledger.all(), prepared.warnings, recording.record.id)
+        result = BuildResult(image, solver.ledger.all(), prepared.warnings, recording.record.id, is_new)
         recording.end(image=image.id, steps=result.steps, warnings=result.warnings)
         return result, solver.executed
 
@@ -278,7 +279,9 @@ class Builder:
         sites = Sites(self._store, identity)
         return prepare(request, self._images, self._records, sites, lease, fresh, fetched)
 
-    async def _image(self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]) -> Image:
+    async def _image(
+        self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]
+    ) -> tuple[Image, bool]:
         plan = await offload(without_empty, prepared.plan.image, solver.results, self._store)
         base = prepared.base_images[plan.base.chain_id] if plan.base is not None else None
         if base is not None:
@@ -292,14 +295,15 @@ class Builder:
         key = image_key(plan, base, solver.results, cache)
         if not solver.executed:
             found = await offload(find_image, self._images, self._records, key, tags)
-            if found is not None:
-                return found
+            wanted = prepared.request.annotations
+            if found is not None and (not wanted or annotations_of(self._store, found) == wanted):
+                return found, False
         layers = await digests.get(plan.chain, solver.results)
 
-        def add() -> Image:
-            image = add_image(self._images, plan, base, layers, tags, cache)
+        def add() -> tuple[Image, bool]:
+            image, is_new = add_image(self._images, plan, base, layers, tags, cache, prepared.request.annotations)
             self._records.put_image(key, image.id)
-            return image
+            return image, is_new
 
         return await offload(add)
 

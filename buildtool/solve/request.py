@@ -54,7 +54,8 @@ class BuildRequest:
     `cutoff_ignore`: patterns as in an ignore file; what they match does not count when two trees are compared for
     early cutoff.
     `epoch` is SOURCE_DATE_EPOCH in seconds, `context_epoch` what it is when it is
-    "context" (see PlanOptions). `caches`: those that travel. `registry_auth` is handed to the BaseRegistry as it is.
+    "context" (see PlanOptions). `caches`: those that travel. `annotations` are those of the image's
+    manifest. `registry_auth` is handed to the BaseRegistry as it is.
     `secrets` are values by id and `agents` open connections to ssh agents by id, both for RUN --mount; neither is
     written anywhere. `entitlements`: what RUN steps may have beyond the sandbox (see PlanOptions).
     """
@@ -98,6 +99,7 @@ class BuildRequest:
     cutoff_ignore: tuple[str, ...] = ()
     registry_auth: dict[str, Any] = field(default_factory=dict, repr=False)
     caches: Caches = field(default_factory=Caches)
+    annotations: dict[str, str] = field(default_factory=dict)
 
     def named_contexts(self) -> dict[str, Context]:
         """The named contexts as planning sees them."""
@@ -150,10 +152,11 @@ class BuildWarning:
 @dataclass(frozen=True, slots=True)
 class BuildResult:
     """A finished build: the registered image, its steps in the order of the Buildfile, the warnings, its id in the
-    history.
+    history. `is_new`: the image was not here before.
     """
 
     image: Image
     steps: list[StepRecord]
     warnings: list[BuildWarning]
     id: str = ""
+    is_new: bool = False

@@ -14,7 +14,8 @@ from buildtool.aio import offload
 from buildtool.cache import Store
 from buildtool.graph import HistoryLine, ImagePlan, StepId, digest_of
 from buildtool.images import Image, Images, LayerSource
-from buildtool.oci import Digest, History, ImageConfig, Reference, RootFS, encode
+from buildtool.images.model import manifest_of
+from buildtool.oci import Digest, History, ImageConfig, Reference, RootFS, encode, sha256
 from buildtool.solve.records import Records, StepResult
 
 COMMENT = "buildkit.dockerfile.v0"
@@ -139,10 +140,12 @@ def add_image(
     layers: Sequence[LayerSource],
     tags: Sequence[Reference],
     cache: dict[str, Any] | None = None,
-) -> Image:
-    """Register the image: the base's layers and those made here, the base's history and that of the Buildfile.
+    annotations: dict[str, str] | None = None,
+) -> tuple[Image, bool]:
+    """Register the image: the base's layers and those made here, the base's history and that of the Buildfile; and
+    whether it was not here before.
 
-    `cache` are records about its layers that its config is to hold.
+    `cache` are records about its layers that its config is to hold, `annotations` those of its manifest.
     """
     sources = [*(base.layers if base is not None else ()), *layers]
     created = rfc3339(plan.epoch)
@@ -165,4 +168,9 @@ def add_image(
         cache=cache,
         **platform,
     )
-    return images.add(encode(config), sources, references=tags)
+    data = encode(config)
+    is_new = images.find(sha256(data)) is None
+    if not annotations:
+        return images.add(data, sources, references=tags), is_new
+    manifest = msgspec.structs.replace(manifest_of(sha256(data), len(data), sources), annotations=annotations)
+    return images.add(data, sources, references=tags, manifest=encode(manifest), renew=True), is_new

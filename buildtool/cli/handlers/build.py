@@ -6,7 +6,7 @@ import os
 import sys
 
 from buildtool.cli.build_input import BuildInput, read_input
-from buildtool.cli.build_request import request_document
+from buildtool.cli.build_request import has_outputs, request_document
 from buildtool.cli.credentials import config_headers
 from buildtool.cli.preprocessing import make_plain
 from buildtool.client import EngineError
@@ -16,13 +16,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from buildtool.cli.build_outputs import Outputs
     from buildtool.cli.build_progress import Display
     from buildtool.cli.call import Call
     from buildtool.client import Response
 
 _PATH = "/buildtool/v1/build"
 
-_NOT_CLASSIC = ("allow", "cache-from", "cache-to", "build-context", "secret", "ssh", "debug", "debug-at")
+_NOT_CLASSIC = (
+    *("allow", "annotation", "build-context", "cache-from", "cache-to", "debug", "debug-at", "output", "secret"),
+    "ssh",
+)
 _OURS = ("graph", "explain", "jobs", "context-mode", "cutoff-ignore")
 
 
@@ -41,8 +45,13 @@ def build(call: Call) -> int:
             f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty, quiet and rawjson."
         )
     graph_form(call.text("graph"))
+    outputs = None
+    if has_outputs(call):
+        from buildtool.cli.build_outputs import read_outputs
+
+        outputs = read_outputs(call)
     try:
-        return _finish(call, build_image(call, progress), progress)
+        return _finish(call, outputs, _build_result(call, progress, ""), progress)
     except BuildFailed as error:
         sys.stdout.flush()
         print(f"ERROR: {error}", file=sys.stderr)
@@ -54,6 +63,12 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
 
     Raises BuildFailed when the build itself fails.
     """
+    identifier: str = _build_result(call, progress, shown)["image_id"]
+    return identifier
+
+
+def _build_result(call: Call, progress: str, shown: str) -> dict[str, Any]:
+    """The daemon's last word: `image_id` and, but for another engine's builds, more."""
     source = read_input(call.arguments[0], call.text("file"))
     source.name = shown or source.name
     make_plain(call, source)
@@ -67,7 +82,7 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
         return _build(call, source, progress, {"session": agents.session, "ssh": agents.names})
 
 
-def _build(call: Call, source: BuildInput, progress: str, more: dict[str, Any]) -> str:
+def _build(call: Call, source: BuildInput, progress: str, more: dict[str, Any]) -> dict[str, Any]:
     """Build by our own endpoint, or by Docker's where there is none."""
     if call.switch("debug") or call.texts("debug-at"):
         from secrets import token_hex
@@ -80,7 +95,7 @@ def _build(call: Call, source: BuildInput, progress: str, more: dict[str, Any]) 
     return _follow(call, response, _display(progress), more.get("session", ""))
 
 
-def _classic(call: Call, source: BuildInput, progress: str) -> str:
+def _classic(call: Call, source: BuildInput, progress: str) -> dict[str, Any]:
     from buildtool.cli.build_classic import build_classic
 
     for flag in (*_NOT_CLASSIC, *_OURS):
@@ -89,7 +104,7 @@ def _classic(call: Call, source: BuildInput, progress: str) -> str:
                 f"--{flag} is not possible with Docker's classic build call",
                 hint="name a directory as the context and build with buildtool's daemon",
             )
-    return build_classic(call, source, quiet=progress == "quiet")
+    return {"image_id": build_classic(call, source, quiet=progress == "quiet")}
 
 
 def _ask(call: Call, source: BuildInput, more: dict[str, Any]) -> Response | None:
@@ -145,8 +160,8 @@ def _display(progress: str) -> Display:
     return QuietDisplay() if progress == "quiet" else PlainDisplay()
 
 
-def _follow(call: Call, response: Response, display: Display, session: str = "") -> str:
-    """Show the events of a build and return the image's id. Raises BuildFailed with the daemon's words."""
+def _follow(call: Call, response: Response, display: Display, session: str = "") -> dict[str, Any]:
+    """Show the events of a build and return the last one. Raises BuildFailed with the daemon's words."""
     result: dict[str, Any] | None = None
     try:
         for event in response.objects():
@@ -175,8 +190,7 @@ def _follow(call: Call, response: Response, display: Display, session: str = "")
         raise BuildFailed("the daemon ended the connection in the middle of the build: it was stopped or it died")
     display.finish(result)
     _keep_promises(call, result)
-    identifier: str = result["image_id"]
-    return identifier
+    return result
 
 
 def _keep_promises(call: Call, end: dict[str, Any]) -> None:
@@ -204,10 +218,18 @@ def graph_form(path: str) -> str:
     return form
 
 
-def _finish(call: Call, identifier: str, progress: str) -> int:
+def _finish(call: Call, outputs: Outputs | None, result: dict[str, Any], progress: str) -> int:
+    identifier, to_stdout = result["image_id"], False
+    if outputs is not None:
+        from buildtool.cli.build_giving import give, write_metadata
+
+        pushed = give(call, outputs, result, quiet=progress == "quiet")
+        to_stdout = any(item.dest == "-" for item in outputs.items)
+        if call.text("metadata-file"):
+            write_metadata(call.text("metadata-file"), outputs, result, pushed)
     if call.text("iidfile"):
         with open(call.text("iidfile"), "w", encoding="ascii") as file:
             file.write(identifier)
-    if progress == "quiet":
+    if progress == "quiet" and not to_stdout:
         print(identifier)
     return 0

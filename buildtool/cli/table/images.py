@@ -15,12 +15,8 @@ def _absent(name: str, short: str, what: str) -> Flag:
 
 
 _ABSENT_FROM_BUILD = (
-    _absent("annotation", "", "images get labels only"),
     _absent("attest", "", "no attestations are made"),
     _absent("builder", "", "the daemon itself is the only builder"),
-    _absent("metadata-file", "", "--iidfile writes the image's id"),
-    _absent("output", "o", "the image goes into the daemon; `buildtool save` writes it to a file"),
-    _absent("push", "", "push the image afterwards: `buildtool push NAME`"),
     _absent("squash", "", "layers are kept as they are"),
     Flag("provenance", "", "string", "Accepted for Docker's sake: none is made", hidden=True),
     Flag("sbom", "", "string", "Accepted for Docker's sake: none is made", hidden=True),
@@ -33,6 +29,7 @@ COMMANDS = {
         "Build an image from a Buildfile",
         (
             Flag("add-host", "", "list", "Add a line to /etc/hosts of the RUN steps (host:ip)"),
+            Flag("annotation", "", "list", "Annotation of the image's manifest (KEY=VALUE)"),
             Flag("allow", "", "list", "Allow RUN steps more (security.insecure|network.host|device|device=NAME)"),
             Flag(
                 "build-context",
@@ -83,12 +80,19 @@ COMMANDS = {
             Flag("iidfile", "", "string", "Write the image's id to this file"),
             Flag("jobs", "j", "int", "Run at most so many steps at a time"),
             Flag("label", "", "list", "Set a label of the image"),
-            Flag("load", "", "bool", "Accepted for Docker's sake: the image is always loaded", hidden=True),
+            Flag("load", "", "bool", "Keep the image in the daemon, also with other outputs"),
             Flag("memory", "m", "bytes", "Memory limit of the RUN steps"),
             Flag("memory-swap", "", "bytes-or-unlimited", "Limit of memory and swap together; -1 = unlimited swap"),
+            Flag("metadata-file", "", "string", "Write digests and names of the result to this file"),
             Flag("network", "", "string", "Network of the RUN steps (none|host|default)", default="default"),
             Flag("no-cache", "", "bool", "Do not use the cache"),
             Flag("no-cache-filter", "", "list", "Do not use the cache for the RUN steps of these stages"),
+            Flag(
+                "output",
+                "o",
+                "list",
+                "Where it goes (type=image|registry|docker|oci|local|tar|cacheonly,dest=…; or DIR, -)",
+            ),
             _PLATFORM,
             Flag(
                 "progress",
@@ -98,6 +102,7 @@ COMMANDS = {
                 default="auto",
                 choices=("auto", "plain", "tty", "quiet", "rawjson"),
             ),
+            Flag("push", "", "bool", "Push the image to its registry afterwards (--output type=registry)"),
             Flag("pull", "", "bool", "Always ask the registry for newer base images"),
             Flag("quiet", "q", "bool", "Print only the image's id"),
             Flag(

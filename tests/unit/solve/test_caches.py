@@ -219,6 +219,7 @@ def test_a_failing_export_fails_the_build_when_that_is_asked_for(
     place.broken = {"blob"}
     with pytest.raises(BuildtoolError, match=r"cannot export the cache to .*: blob does not work"):
         shop.build(TEXT, caches=place.caches(shop.store, ignore_errors=False))
+    shop.run(shop.builder.close())
     shop.assert_clean()
 
 

@@ -1,0 +1,82 @@
+"""/buildtool/v1/images: what a build gives out besides the image in the store: archives, file trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from buildtool.aio import offload
+from buildtool.cache import Tree
+from buildtool.daemon.answers import Stream, abort, message_of, nothing
+from buildtool.daemon.call import Call
+from buildtool.daemon.routing import Routes
+from buildtool.daemon.threads import StreamWriter, in_own_thread
+from buildtool.errors import InvalidInput
+from buildtool.images import Image
+from buildtool.oci import parse_reference
+
+routes = Routes()
+
+_FORMS = ("docker", "oci", "tar")
+
+
+@routes.add("GET", "/buildtool/v1/images/{id}/export", stream=True)
+async def export(call: Call) -> web.StreamResponse:
+    """An image as an archive: `docker` or `oci`, with `name`s; or as the `tar` of its file tree."""
+    from buildtool.images.forms import Compression
+
+    form, images = call.text("form"), call.services.images
+    if form not in _FORMS:
+        raise InvalidInput(f"unknown form {form!r}", hint=f"There are {', '.join(_FORMS)}.")
+    names = [parse_reference(name).with_default_tag() for name in call.texts("name")]
+    options = (call.text(name) for name in ("compression", "compression-level", "force-compression"))
+    compression = Compression.read(*options)
+    image = await images.bring(await offload(images.get, call.names["id"]))
+    stream = Stream(call, "application/x-tar")
+    writer = StreamWriter(stream)
+
+    def work() -> None:
+        if form == "tar":
+            _write_tree(call, image, writer.write)
+        else:
+            images.export(image, names, writer.write, compression, docker=form == "docker")
+        writer.flush()
+
+    try:
+        await in_own_thread(work, "export")
+    except Exception as error:
+        if not stream.begun:
+            raise
+        message_of(error)
+        abort(call)
+    return stream.response
+
+
+def _write_tree(call: Call, image: Image, write: Callable[[bytes], None]) -> None:
+    from buildtool.containers.tarwalk import tar_merged
+    from buildtool.images.times import parse_time
+
+    store = call.services.store
+    with store.leases.hold("export") as lease:
+        snapshots = call.services.images.snapshots(image)
+        lease.keep(snapshots)
+        created = parse_time(image.config.created)
+        tree = Tree([store.snapshots.fs(snapshot) for snapshot in snapshots])
+        for chunk in tar_merged(tree, None if created is None else int(created)):
+            write(chunk)
+
+
+@routes.add("DELETE", "/buildtool/v1/images/{id}/unnamed")
+async def forget(call: Call) -> web.StreamResponse:
+    """Remove an image if it has no name and no container: one that was made to be written to a file."""
+    images, users = call.services.images, call.services.image_users()
+
+    def work() -> None:
+        image = images.find(call.names["id"])
+        if image is not None and not (image.references or image.repo_digests or users(image.id)):
+            images.delete(image.id, noprune=True)
+
+    await offload(work)
+    call.services.collect_soon()
+    return nothing()
