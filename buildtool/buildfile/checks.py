@@ -284,11 +284,16 @@ def _instruction(instruction: Instruction) -> Iterator[Warning]:
     yield from _secrets(instruction)
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of this name holds a secret, as far as names tell."""
+    return _SECRET.search(name) is not None and _NOT_SECRET.search(name) is None
+
+
 def _secrets(instruction: Instruction) -> Iterator[Warning]:
     if not isinstance(instruction, Arg | Env):
         return
     for key, _ in instruction.pairs:
-        if _SECRET.search(key.text) and not _NOT_SECRET.search(key.text):
+        if is_secret_name(key.text):
             text = f'Do not use ARG or ENV instructions for sensitive data ({instruction.keyword} "{key.text}")'
             yield Warning("SecretsUsedInArgOrEnv", text, key.span)
 

@@ -52,6 +52,14 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         "epoch": source_date_epoch(),
         "explain": call.switch("explain"),
     }
+    if source.directory and document["epoch"] is None:
+        from buildtool.cli.git_commit import commit_time
+
+        document["commit_epoch"] = commit_time(source.directory)
+    if call.texts("attest") or call.given("provenance") or call.given("sbom"):
+        from buildtool.cli.build_attest import read_attest
+
+        document["attest"] = read_attest(call, source)
     if source.remote:
         document["remote"] = source.remote
     if source.elsewhere:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from buildtool.daemon import (
     routes_absent,
+    routes_attestations,
     routes_build,
     routes_cache,
     routes_containers,
@@ -31,6 +32,7 @@ def make_router() -> Router:
         routes_files.routes,
         routes_exec.routes,
         routes_registry.routes,
+        routes_attestations.routes,
         routes_images.routes,
         routes_build.routes,
         routes_volumes.routes,

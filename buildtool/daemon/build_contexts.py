@@ -56,12 +56,14 @@ class NamedPlace(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 @dataclass
 class Given:
     """The context of a build. `text` is the Buildfile, when the remote context is nothing else than one: then the
-    context is that file, called `context`, as in BuildKit.
+    context is that file, called `context`, as in BuildKit. `source` is the key of what was fetched.
     """
 
     directory: Path | None = None
     key: str = ""
     epoch: int | None = None
+    commit_epoch: int | None = None
+    source: str = ""
     text: str | None = None
     said: list[str] = field(default_factory=list)
     sent: dict[str, Path] = field(default_factory=dict)
@@ -105,7 +107,8 @@ async def remote_context(
     builder = await services.builder()
     fetched = await builder.remotes.fetch(step, access, lease, given.said.append)
     files = services.store.snapshots.fs(fetched.snapshot)
-    given.epoch = fetched.epoch
+    given.epoch, given.source = fetched.epoch, fetched.key
+    given.commit_epoch = fetched.epoch if step.kind == "git" else None
     given.directory = files
     if step.kind == "http" and not fetched.archive:
         given.text = decode_file(await offload((files / "context").read_bytes), url)

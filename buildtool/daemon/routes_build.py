@@ -113,6 +113,8 @@ def _request(call: Call, given: Given) -> BuildRequest:
         context=given.directory,
         context_key=given.key,
         context_epoch=given.epoch,
+        context_source=given.source,
+        commit_epoch=given.commit_epoch,
         ignore=ignore,
         tags=tuple(call.texts("t")),
         build_args=_build_args(call),

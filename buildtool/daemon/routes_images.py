@@ -145,12 +145,6 @@ async def history(call: Call) -> web.StreamResponse:
     return json_answer(await offload(work))
 
 
-@routes.add("GET", "/images/{name:path}/attestations")
-async def attestations(call: Call) -> web.StreamResponse:
-    """Images made here carry none."""
-    raise Unavailable("attestations are not supported")
-
-
 @routes.add("POST", "/images/{name:path}/tag")
 async def tag(call: Call) -> web.StreamResponse:
     """Give the image one more name."""

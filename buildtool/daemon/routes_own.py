@@ -35,6 +35,7 @@ from buildtool.daemon.routes_build import UPLOADED
 from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import body_file, in_own_thread, iterate
 from buildtool.errors import BuildtoolError, InvalidInput, StepFailed
+from buildtool.images.attestations import Wanted
 
 if TYPE_CHECKING:
     from buildtool.solve import BuildRequest, BuildResult
@@ -79,6 +80,8 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ulimits: list[dict[str, Any]] = []
     cgroup_parent: str = ""
     epoch: int | None = None
+    commit_epoch: int | None = None
+    attest: Wanted | None = None
     explain: bool = False
     jobs: int = 0
     context_mode: str = ""
@@ -225,7 +228,9 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
             platform=body.platform or "",
             inline=inline,
         )
-    values |= {"context_epoch": given.epoch} | more
+    if body.remote:
+        values |= {"commit_epoch": given.commit_epoch, "context_source": given.source}
+    values |= {"context_epoch": given.epoch if body.remote else body.commit_epoch} | more
     return BuildRequest(context=given.directory, context_key=given.key, **values)
 
 

@@ -29,7 +29,7 @@ async def pull(call: Call) -> web.StreamResponse:
     if tag:
         name += f"@{tag}" if ":" in tag else f":{tag}"
     reference = parse_reference(name)
-    registries, credentials = call.services.registries(), _credentials(call)
+    registries, credentials = call.services.registries(), credentials_of(call)
 
     async def work(emit: Emit) -> None:
         if reference.tag or reference.digest:
@@ -47,7 +47,7 @@ async def push(call: Call) -> web.StreamResponse:
     reference = parse_reference(f"{name}:{tag}" if tag else name)
     if call.text("platform"):
         raise Unavailable("images here have one platform each: push without --platform")
-    registries, credentials = call.services.registries(), _credentials(call)
+    registries, credentials = call.services.registries(), credentials_of(call)
 
     async def work(emit: Emit) -> None:
         await registries.push(
@@ -104,7 +104,7 @@ async def auth(call: Call) -> web.StreamResponse:
 @routes.add("GET", "/distribution/{name:path}/json")
 async def distribution(call: Call) -> web.StreamResponse:
     """What a registry has under a name."""
-    remote = await call.services.registries().look_up(call.names["name"], credentials=_credentials(call))
+    remote = await call.services.registries().look_up(call.names["name"], credentials=credentials_of(call))
     descriptor = remote.descriptor
     return json_answer(
         {
@@ -125,7 +125,7 @@ async def search(call: Call) -> web.StreamResponse:
     if not limit.isdigit() or not 1 <= int(limit) <= 100:
         raise InvalidInput(f"limit {limit} is outside the range of [1, 100]")
     filters = call.filters()
-    found = await call.services.registries().search(call.text("term"), int(limit), credentials=_credentials(call))
+    found = await call.services.registries().search(call.text("term"), int(limit), credentials=credentials_of(call))
     official = filters.get("is-official", [])
     stars = [int(value) for value in filters.get("stars", []) if value.isdigit()]
     return json_answer(
@@ -154,7 +154,8 @@ def platform_of(call: Call) -> Platform | None:
     return parse_platform(text) if text else None
 
 
-def _credentials(call: Call) -> Credentials:
+def credentials_of(call: Call) -> Credentials:
+    """Who the client is in the registry that the call is about."""
     return _credentials_of(call.encoded_header("X-Registry-Auth"))
 
 

@@ -14,7 +14,9 @@ from buildtool.oci import ImageConfig, Platform, chain_id, host_platform
 class PlanOptions:
     """`platform` is the one built for, `build_platform` the one built on. `build_args`: None = declared without a
     value. `epoch` is SOURCE_DATE_EPOCH, `context_epoch` what SOURCE_DATE_EPOCH=context means: the time of
-    the context's commit or document, None for a directory. `entitlements` are those granted: `network.host`,
+    the context's commit or document, None for a directory. `commit_epoch` is the time of the commit that the context
+    is checked out at: the image's where SOURCE_DATE_EPOCH says nothing (`epoch_is_commits` is planning's own).
+    `entitlements` are those granted: `network.host`,
     `security.insecure`, `device` (every one) and `device=NAME`. `contexts` are the named ones.
     """
 
@@ -28,6 +30,8 @@ class PlanOptions:
     extra_hosts: tuple[str, ...] = ()
     epoch: int | None = None
     context_epoch: int | None = None
+    commit_epoch: int | None = None
+    epoch_is_commits: bool = False
     contexts: Mapping[str, Context] = field(default_factory=dict)
 
 

@@ -49,6 +49,7 @@ EARLIEST = 315532800
 class ImagePlan:
     """The image besides its layers. `history` are the lines made here, above those of `base` (None: scratch).
 
+    `epoch` is the latest time of a file in those layers, `created` the time of the image itself.
     `chain` are the steps whose layers lie above the base's, bottom first: one for each history line with a layer.
     """
 
@@ -59,6 +60,7 @@ class ImagePlan:
     history: tuple[HistoryLine, ...]
     platform: Platform
     epoch: int
+    created: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class _Planner:
         epoch = source_date_epoch(state.scope, self.options)
         if self.options.labels:
             state.set(labels=(state.config.labels or {}) | dict(self.options.labels))
+        times = created_epoch(state.base) if epoch is None else epoch
         image = ImagePlan(
             base=state.base,
             chain=tuple(state.chain),
@@ -188,7 +191,8 @@ class _Planner:
             author=state.author,
             history=tuple(state.history),
             platform=state.base.config.platform if state.base is not None else resolved.platform,
-            epoch=created_epoch(state.base) if epoch is None else epoch,
+            epoch=times,
+            created=self.options.commit_epoch if epoch is None and self.options.commit_epoch is not None else times,
         )
         return Plan(
             self.graph,

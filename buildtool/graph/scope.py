@@ -57,10 +57,13 @@ def _platform_args(prefix: str, platform: Platform) -> dict[str, str]:
 
 def with_epoch(options: PlanOptions) -> PlanOptions:
     """The options with the build arg SOURCE_DATE_EPOCH: that of the caller when none is given, the context's time (or
-    nothing) for `context`.
+    nothing) for `context`, else the commit's: who declares the ARG gets it.
     """
     if options.epoch is not None and EPOCH not in options.build_args:
         return replace(options, build_args={**options.build_args, EPOCH: str(options.epoch)})
+    if EPOCH not in options.build_args and options.commit_epoch is not None:
+        of_commit = {**options.build_args, EPOCH: str(options.commit_epoch)}
+        return replace(options, build_args=of_commit, epoch_is_commits=True)
     if options.build_args.get(EPOCH) != CONTEXT_EPOCH:
         return options
     time = None if options.context_epoch is None else str(options.context_epoch)
@@ -74,7 +77,8 @@ def source_date_epoch(scope: Scope, options: PlanOptions) -> int | None:
     """
     if options.epoch is not None:
         return options.epoch
-    text = options.build_args.get(EPOCH) or scope.declared.get(EPOCH) or scope.globals.get(EPOCH)
+    given = None if options.epoch_is_commits else options.build_args.get(EPOCH)
+    text = given or scope.declared.get(EPOCH) or scope.globals.get(EPOCH)
     if text == CONTEXT_EPOCH:
         return options.context_epoch
     if not text:

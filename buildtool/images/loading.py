@@ -14,8 +14,9 @@ from buildtool.cache.store import Store
 from buildtool.errors import Corrupt, InvalidInput
 from buildtool.images.archive import CHUNK, Archive, ChunkReader, Member
 from buildtool.images.layouts import FoundImage, FoundLayer, images_in
+from buildtool.images.loaded_statements import predicates_in
 from buildtool.images.model import LayerSource
-from buildtool.oci import Descriptor, Digest, Platform, media_types
+from buildtool.oci import Descriptor, Digest, Platform, media_types, sha256
 
 if TYPE_CHECKING:
     from buildtool.images.service import Images
@@ -49,16 +50,21 @@ def load(
                 _commit(store, source, committed[diff_id])
         store.snapshots.sync()
         for image in found:
-            yield from _register(images, image, unpacked)
+            yield from _register(images, image, unpacked, archive)
 
 
-def _register(images: Images, image: FoundImage, unpacked: dict[Digest, LayerSource]) -> Iterator[Progress]:
+def _register(
+    images: Images, image: FoundImage, unpacked: dict[Digest, LayerSource], archive: Archive
+) -> Iterator[Progress]:
     layers = [unpacked[layer.diff_id] for layer in image.layers]
     before = {name: images.find(str(name)) for name in image.names}
     manifest = image.manifest if all(layer.compression in _BLOB_FORMS for layer in image.layers) else None
     added = images.add(
         image.config_bytes, layers, references=image.names, manifest=manifest, local=False, durable=True
     )
+    if image.manifest is not None:
+        for kind, predicate in predicates_in(archive, sha256(image.manifest)):
+            images.attestations.put(added.id, kind, predicate)
     for name, old in before.items():
         if old is not None and old.id != added.id:
             text = (

@@ -19,6 +19,8 @@ from buildtool.cache.compression import decompress
 from buildtool.cache.leases import Lease
 from buildtool.cache.store import Store
 from buildtool.errors import Corrupt, InvalidInput
+from buildtool.images.attached import attach
+from buildtool.images.attestations import Attestations
 from buildtool.images.forms import Compression, find_form, make_form
 from buildtool.images.model import Image, LayerSource, manifest_of
 from buildtool.images.table import IMAGE_NAME, REFERENCE_NAME
@@ -142,6 +144,7 @@ def _write(
     *,
     docker: bool = True,
 ) -> None:
+    attestations = Attestations(store)
     documents: dict[str, bytes] = {}
     layers: dict[Digest, _Layer] = {}
     table: list[dict[str, object]] = []
@@ -161,7 +164,14 @@ def _write(
                 "Layers": [_blob_name(layer.descriptor.digest) for layer in planned],
             }
         )
-        descriptors.extend(_descriptors(item, manifest, shared_tags))
+        descriptor = _descriptor(item.image, manifest)
+        attached = attach(attestations, item.image, descriptor, item.names)
+        if attached is not None:
+            index = attached.index
+            documents |= {_blob_name(digest): data for digest, data in attached.documents.items()}
+            documents[_blob_name(sha256(index))] = index
+            descriptor = Descriptor(media_types.INDEX, sha256(index), len(index))
+        descriptors.extend(_named_descriptors(item, descriptor, shared_tags))
     writer = TarWriter(out)
     writer.file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     writer.file("index.json", encode(Index(2, media_types.INDEX, descriptors)))
@@ -185,13 +195,12 @@ def _tags_of_several(chosen: list[Chosen]) -> set[str]:
     return {tag for tag, ids in owners.items() if len(ids) > 1}
 
 
-def _descriptors(item: Chosen, manifest: bytes, shared_tags: set[str]) -> Iterator[Descriptor]:
-    plain = Descriptor(
-        decode_manifest(manifest).media_type,
-        sha256(manifest),
-        len(manifest),
-        platform=item.image.config.platform,
-    )
+def _descriptor(image: Image, manifest: bytes) -> Descriptor:
+    media_type = decode_manifest(manifest).media_type
+    return Descriptor(media_type, sha256(manifest), len(manifest), platform=image.config.platform)
+
+
+def _named_descriptors(item: Chosen, plain: Descriptor, shared_tags: set[str]) -> Iterator[Descriptor]:
     for name in item.names:
         label = name.familiar if name.tag in shared_tags else name.tag
         yield msgspec.structs.replace(plain, annotations={IMAGE_NAME: str(name), REFERENCE_NAME: label})

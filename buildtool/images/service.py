@@ -13,6 +13,7 @@ from buildtool.cache.store import Store
 from buildtool.errors import InvalidInput, NotFound
 from buildtool.images import filters as filtering
 from buildtool.images import importing, loading, removal, saving, shapes
+from buildtool.images.attestations import Attestations
 from buildtool.images.filters import Filters
 from buildtool.images.forms import Compression
 from buildtool.images.model import Image, LayerSource, check_tag, manifest_of
@@ -51,6 +52,7 @@ class Images:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.table = ImageTable(store)
+        self.attestations = Attestations(store)
         self.events: Event | None = None
         self.bringer: Bring | None = None
 
@@ -280,6 +282,7 @@ class Images:
             blobs |= {record.id, record.manifest.digest}
             blobs.update(layer.blob.digest for layer in record.layers if layer.blob is not None)
             snapshots.update(layer.snapshot for layer in record.layers if layer.snapshot is not None)
+        blobs.update(self.attestations.blobs({record.id for record in self.table.records()}))
         return Pins(blobs=blobs, snapshots=snapshots)
 
     def check(self, *, repair: bool = False) -> Problems:

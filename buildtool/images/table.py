@@ -118,6 +118,7 @@ class ImageTable:
         self._store = store
         self._images = store.state.documents("images")
         self._references = store.state.documents("references")
+        self._attestations = store.state.documents("attestations")
         self._records: dict[Digest, Record] = {}
         self._by_name: dict[Reference, Digest] = {}
         self._index = b""
@@ -272,6 +273,7 @@ class ImageTable:
                 self._references.delete(str(reference))
             self._records.pop(record.id, None)
             self._images.delete(record.id)
+            self._attestations.delete(record.id)
 
     def unpacked(self, image_id: Digest, snapshots: Sequence[SnapshotId]) -> None:
         """Note where the layers of an image are unpacked."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from buildtool.cache import Lease, Store
 from buildtool.images import Image, Images
 from buildtool.images.model import annotations_of
-from buildtool.oci import Descriptor, Digest, Reference, decode_manifest, media_types
+from buildtool.oci import Descriptor, Digest, Reference, media_types
 from buildtool.registry import forms
+from buildtool.registry.attestations import push_attestations
 from buildtool.registry.downloads import Flights
 from buildtool.registry.forms import Outgoing
 from buildtool.registry.progress import Emit, Progress, short
 from buildtool.registry.remote_layers import RemoteLayers
-from buildtool.registry.repository import Repository
+from buildtool.registry.repository import Repository, media_type_of
 from buildtool.registry.seen import Seen
 from buildtool.registry.uploads import upload
 from buildtool.registry.work import in_thread, settled, together
@@ -76,7 +77,7 @@ class Pusher:
         self._there: dict[Digest, Descriptor] = {}
 
     async def push(self, image: Image, reference: Reference) -> Pushed:
-        """Push the blobs, then the manifest under the reference's tag.
+        """Push the blobs, then the manifest under the reference's tag; with attestations, an index of them and it.
 
         Raises RegistryRefused, RegistryUnreachable, Corrupt (content of the store that is damaged).
         """
@@ -91,10 +92,13 @@ class Pusher:
             by_diff_id = dict(zip(unique, blobs, strict=True))
             ordered = [by_diff_id[layer.outgoing.source.diff_id] for layer in plan.layers]
             manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered, plan.annotations)
-            media_type = decode_manifest(manifest).media_type
-            digest = await self._repository.put_manifest(reference.tag, manifest, media_type)
+            index = await push_attestations(
+                self._images, self._repository, self._bring, image, manifest, reference, lease
+            )
+            top = manifest if index is None else index
+            digest = await self._repository.put_manifest(reference.tag, top, media_type_of(top))
             await settled(self._note, image, reference, digest, [plan.config, *ordered])
-        return Pushed(reference.tag, digest, len(manifest))
+        return Pushed(reference.tag, digest, len(top))
 
     def _plan(self, image: Image, lease: Lease) -> _Plan:
         stored = forms.stored_manifest(self._store, image, lease, self._compression)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buildtool.aio import offload
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
@@ -274,6 +274,21 @@ class Registries:
         from buildtool.registry.remote_images import search
 
         return await search(self._transport, term, limit, credentials)
+
+    async def statements(
+        self, name: str, *, platform: Platform | None = None, credentials: Credentials | None = None
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Predicate types and in-toto statements about an image, from beside it in its registry.
+
+        Raises NotFound, RegistryRefused, Corrupt.
+        """
+        from buildtool.registry.attestations import read_statements, statement_document
+
+        reference = parse_reference(name).with_default_tag()
+        async with self._resolved(reference, platform, credentials) as (repository, selected):
+            top = await repository.manifest(selected.digest)
+            found = await read_statements(repository, top, selected.fetched.digest)
+        return [(kind, statement_document(data)) for kind, data in found]
 
     async def look_up(self, name: str, *, credentials: Credentials | None = None) -> Remote:
         """What a registry has under a name, without pulling it. Raises NotFound, Denied."""

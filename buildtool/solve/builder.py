@@ -20,6 +20,7 @@ from buildtool.images.model import annotations_of
 from buildtool.networks import Networks
 from buildtool.oci import Reference, parse_reference
 from buildtool.runtime import Runtime, Task
+from buildtool.solve.attest import attest
 from buildtool.solve.base_trees import BaseRegistry
 from buildtool.solve.bases import MissingBase
 from buildtool.solve.cache_keeper import CacheKeeper
@@ -170,6 +171,7 @@ class Builder:
             recording.phase("solve", began)
             began = time.monotonic()
             image, is_new = await self._image(prepared, solver, digests, tags)
+            image = await self._attested(prepared, image, recording)
             recording.phase("export", began)
             began = time.monotonic()
             await self._give(prepared, solver, imports, emit)
@@ -203,6 +205,14 @@ class Builder:
                 if not target.ignore_errors:
                     raise BuildtoolError(f"cannot export the cache to {target.name}: {reason}") from error
                 emit(Warning(f"the cache is not exported to {target.name}: {reason}", None))
+
+    async def _attested(self, prepared: Prepared, image: Image, recording: Recording) -> Image:
+        """The image, with what the request wants to be stated about it."""
+        wanted = prepared.request.attest
+        if wanted is not None:
+            image = await self._images.bring(image) if wanted.sbom else image
+            await offload(attest, self._images, wanted, prepared, image, recording.record)
+        return image
 
     async def close(self) -> None:
         """Wait for what finished builds still have to write."""

@@ -141,6 +141,7 @@ def _options(request: BuildRequest) -> PlanOptions:
         extra_hosts=request.extra_hosts,
         epoch=request.epoch,
         context_epoch=request.context_epoch,
+        commit_epoch=request.commit_epoch,
         contexts=request.named_contexts(),
     )
 

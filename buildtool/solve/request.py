@@ -16,6 +16,7 @@ from buildtool.graph.contexts import (
     familiar,
 )
 from buildtool.images import Image
+from buildtool.images.attestations import Wanted
 from buildtool.solve.caches.options import Caches
 from buildtool.solve.debugger import DebugOptions
 from buildtool.solve.explain import Difference
@@ -54,8 +55,9 @@ class BuildRequest:
     `cutoff_ignore`: patterns as in an ignore file; what they match does not count when two trees are compared for
     early cutoff.
     `epoch` is SOURCE_DATE_EPOCH in seconds, `context_epoch` what it is when it is
-    "context" (see PlanOptions). `caches`: those that travel. `annotations` are those of the image's
-    manifest. `registry_auth` is handed to the BaseRegistry as it is.
+    "context", `commit_epoch` the time of the context's commit (see PlanOptions); `context_source` is the key of what
+    was fetched, for a context that is a URL. `attest`: what is to be stated about the image. `caches`: those that
+    travel. `annotations` are those of the image's manifest. `registry_auth` is handed to the BaseRegistry as it is.
     `secrets` are values by id and `agents` open connections to ssh agents by id, both for RUN --mount; neither is
     written anywhere. `entitlements`: what RUN steps may have beyond the sandbox (see PlanOptions).
     """
@@ -94,6 +96,9 @@ class BuildRequest:
     debug: DebugOptions | None = field(default=None, repr=False)
     epoch: int | None = None
     context_epoch: int | None = None
+    context_source: str = ""
+    commit_epoch: int | None = None
+    attest: Wanted | None = None
     explain: bool = False
     jobs: int = 0
     cutoff_ignore: tuple[str, ...] = ()

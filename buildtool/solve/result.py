@@ -107,7 +107,7 @@ def image_key(
             "level": "image",
             "base": base.id if base is not None else "",
             "snapshots": [_identity(results[step], image.epoch) for step in image.chain],
-            "epoch": image.epoch,
+            "epoch": image.epoch if image.created == image.epoch else [image.epoch, image.created],
             "config": msgspec.to_builtins(image.config),
             "author": image.author,
             "history": [[line.created_by, line.layer] for line in image.history],
@@ -148,7 +148,7 @@ def add_image(
     `cache` are records about its layers that its config is to hold, `annotations` those of its manifest.
     """
     sources = [*(base.layers if base is not None else ()), *layers]
-    created = rfc3339(plan.epoch)
+    created = rfc3339(plan.created)
     history = list(base.config.history or ()) if base is not None else []
     history += [
         History(created=created, created_by=line.created_by, comment=COMMENT, empty_layer=not line.layer)

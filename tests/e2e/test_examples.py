@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from urllib.parse import quote
 
 import pytest
 
@@ -25,6 +26,19 @@ def debian(cli: Cli) -> str:
     """`debian:bookworm` in the daemon's store, with the certificates this machine trusts."""
     cli("image", "bootstrap", "debian:bookworm", "--include", "ca-certificates", "--host-ca", timeout=300)
     return "debian:bookworm"
+
+
+def test_the_sbom_of_debian_is_what_dpkg_query_says(cli: Cli, debian: str) -> None:
+    asked = cli("run", "--rm", debian, "dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n").stdout
+    sbom = json.loads(cli("image", "sbom", "--format", "cyclonedx", debian).stdout)
+    urls = [component.get("purl", "") for component in sbom["components"]]
+    found = {url for url in urls if url.startswith("pkg:deb/debian/")}
+    wanted = set()
+    for line in asked.splitlines():
+        name, version, architecture = line.split()
+        version = quote(version, safe=":~")
+        wanted.add(f"pkg:deb/debian/{quote(name)}@{version}?arch={architecture}&distro=debian-12")
+    assert found == wanted and len(found) > 50
 
 
 @pytest.fixture

@@ -96,8 +96,15 @@ def _build(call: Call, source: BuildInput, progress: str, more: dict[str, Any]) 
 
 
 def _classic(call: Call, source: BuildInput, progress: str) -> dict[str, Any]:
+    from buildtool.cli.build_attest import read_attest
     from buildtool.cli.build_classic import build_classic
 
+    attest = read_attest(call, source)
+    if attest.get("provenance") or attest.get("sbom"):
+        raise InvalidInput(
+            "Docker's classic build call makes no attestations",
+            hint="build with buildtool's daemon, or leave --provenance, --sbom and --attest out",
+        )
     for flag in (*_NOT_CLASSIC, *_OURS):
         if call.given(flag):
             raise InvalidInput(

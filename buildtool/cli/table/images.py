@@ -15,11 +15,8 @@ def _absent(name: str, short: str, what: str) -> Flag:
 
 
 _ABSENT_FROM_BUILD = (
-    _absent("attest", "", "no attestations are made"),
     _absent("builder", "", "the daemon itself is the only builder"),
     _absent("squash", "", "layers are kept as they are"),
-    Flag("provenance", "", "string", "Accepted for Docker's sake: none is made", hidden=True),
-    Flag("sbom", "", "string", "Accepted for Docker's sake: none is made", hidden=True),
 )
 
 COMMANDS = {
@@ -31,6 +28,12 @@ COMMANDS = {
             Flag("add-host", "", "list", "Add a line to /etc/hosts of the RUN steps (host:ip)"),
             Flag("annotation", "", "list", "Annotation of the image's manifest (KEY=VALUE)"),
             Flag("allow", "", "list", "Allow RUN steps more (security.insecure|network.host|device|device=NAME)"),
+            Flag(
+                "attest",
+                "",
+                "list",
+                "State something about the image (type=provenance,mode=min|max, type=sbom,format=spdx|cyclonedx)",
+            ),
             Flag(
                 "build-context",
                 "",
@@ -102,6 +105,7 @@ COMMANDS = {
                 default="auto",
                 choices=("auto", "plain", "tty", "quiet", "rawjson"),
             ),
+            Flag("provenance", "", "string", "The same as --attest=type=provenance (true|false|mode=max)"),
             Flag("push", "", "bool", "Push the image to its registry afterwards (--output type=registry)"),
             Flag("pull", "", "bool", "Always ask the registry for newer base images"),
             Flag("quiet", "q", "bool", "Print only the image's id"),
@@ -114,6 +118,7 @@ COMMANDS = {
                 default=True,
             ),
             Flag("resource", "", "list", "Limits as buildx names them (memory=1g,cpu-quota=50000,cpuset-cpus=0-1)"),
+            Flag("sbom", "", "string", "The same as --attest=type=sbom (true|false|format=cyclonedx)"),
             Flag("secret", "", "list", "Secret for RUN --mount=type=secret (id=NAME[,src=FILE|,env=VARIABLE])"),
             Flag("shm-size", "", "bytes", "Size of /dev/shm of the RUN steps"),
             Flag("ssh", "", "list", "Agent for RUN --mount=type=ssh (default, NAME=SOCKET or NAME=KEY[,KEY])"),
@@ -239,6 +244,30 @@ COMMANDS = {
             Flag("host-ca", "", "bool", "Put this machine's own CA certificates in"),
             Flag("include", "", "list", "Further package (may be repeated; commas separate too)"),
             Flag("tag", "t", "string", "Name of the image (the base's own by default)"),
+        ),
+        minimum=1,
+        maximum=1,
+    ),
+    "image sbom": Command(
+        "image_documents:sbom",
+        "[OPTIONS] IMAGE",
+        "List the packages in an image (SPDX or CycloneDX)",
+        (
+            Flag("format", "", "string", "Kind of document (spdx|cyclonedx)", default="spdx"),
+            Flag("output", "o", "string", "Write to a file instead of STDOUT"),
+            Flag("remote", "", "bool", "The one that is attached to the image in its registry"),
+        ),
+        minimum=1,
+        maximum=1,
+    ),
+    "image provenance": Command(
+        "image_documents:provenance",
+        "[OPTIONS] IMAGE",
+        "Show how an image was built (SLSA provenance)",
+        (
+            Flag("output", "o", "string", "Write to a file instead of STDOUT"),
+            Flag("remote", "", "bool", "The one that is attached to the image in its registry"),
+            Flag("statement", "", "bool", "The in-toto statement, which names the image, instead of the predicate"),
         ),
         minimum=1,
         maximum=1,
