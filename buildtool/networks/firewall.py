@@ -103,26 +103,30 @@ class Firewall:
             finally:
                 context.close()
 
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table `inet NAME`."""
+        return f"table inet {name}" in self._list("list tables").splitlines()
+
     def foreign_forward_drops(self) -> list[str]:
         """Chains of others that drop forwarded packets by policy: containers may reach nothing because of them."""
         try:
             found = [
                 f"{chain['family']} {chain['table']} {chain['name']}"
-                for item in json.loads(self._list_chains())["nftables"]
+                for item in json.loads(self._list("list chains", as_json=True))["nftables"]
                 if (chain := item.get("chain")) and chain.get("hook") == "forward" and chain.get("policy") == "drop"
             ]
         except (BuildtoolError, ValueError, KeyError):
             found = []
         return found + _legacy_drops()
 
-    def _list_chains(self) -> str:
+    def _list(self, command: str, *, as_json: bool = False) -> str:
         with self._lock:
             library = self._load()
             if library is None:
-                return _run_program(self._program, "list chains", "-j")
-            context = _Context(library, _JSON_OUTPUT)
+                return _run_program(self._program, command, *(["-j"] if as_json else []))
+            context = _Context(library, _JSON_OUTPUT if as_json else 0)
             try:
-                return context.run("list chains")
+                return context.run(command)
             finally:
                 context.close()
 

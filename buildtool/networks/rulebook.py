@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 from buildtool.errors import BuildtoolError
 from buildtool.networks import rules
@@ -13,8 +14,10 @@ from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import BRIDGE, Endpoint, Sandbox
 from buildtool.networks.network import Network
 from buildtool.networks.place import Place
+from buildtool.networks.watch import Watch
 
 log = logging.getLogger("buildtool.networks")
+_PATIENCE = 0.05
 
 
 class RuleBook:
@@ -24,19 +27,28 @@ class RuleBook:
         self._firewall, self._table, self._place = firewall, table, place
         self._lock = asyncio.Lock()
         self._told = ""
-        self._forgetting: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._networks: Iterable[Network] = ()
+        self._watch: Watch | None = None
+        self._restoring = False
 
     async def close(self) -> None:
-        """Wait for what goes on in the background."""
-        await asyncio.gather(*self._forgetting)
+        """Watch no more, and wait for what goes on in the background."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        await asyncio.gather(*self._background)
 
     def _forget_datagrams(self, sandbox: Sandbox) -> None:
         """In the background: flows that the new rules made meanwhile are made again by the next datagram."""
         ports = {port.host_port for port in sandbox.ports if port.protocol == "udp"}
         if ports:
-            task = asyncio.get_running_loop().create_task(self._forget(ports))
-            self._forgetting.add(task)
-            task.add_done_callback(self._forgetting.discard)
+            self._spawn(self._forget(ports))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _forget(self, ports: set[int]) -> None:
         try:
@@ -66,11 +78,34 @@ class RuleBook:
             found = [target for box in sandboxes.values() for target in targets(box)]
             bridges = [network.rules() for network in ready]
             text = rules.table(self._table, bridges, found) if bridges else rules.removal(self._table)
+            self._networks = networks if bridges else ()
+            if bridges and self._watch is None:
+                self._watch = Watch(await self._place.do(Watch.open_socket), self._table, self._removed)
             await self._place.do(self._firewall.apply, text)
+
+    def _removed(self) -> None:
+        """Somebody may have removed the table: our own changes do that, too, and put it back at once."""
+        if self._networks and not self._restoring:
+            self._restoring = True
+            self._spawn(self._restore())
+
+    async def _restore(self) -> None:
+        try:
+            await asyncio.sleep(_PATIENCE)
+            async with self._lock:
+                there = not self._networks or await self._place.do(self._firewall.has_table, self._table)
+            if not there:
+                log.warning("somebody has removed the table %s of the packet filter: it is put back", self._table)
+                await self.reload(self._networks)
+        except BuildtoolError as error:
+            log.error("the packet filter's table cannot be put back: %s", error)
+        finally:
+            self._restoring = False
 
     async def drop(self) -> None:
         """Remove the table."""
         async with self._lock:
+            self._networks = ()
             await self._place.do(self._firewall.apply, rules.removal(self._table))
 
     async def add_ports(self, sandbox: Sandbox) -> None:

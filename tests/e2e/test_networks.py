@@ -413,3 +413,65 @@ def test_two_daemons_do_not_meet(fragile: Daemon, daemon: Daemon, cli: Program) 
     subnets = [json.loads(one("network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"] for one in (cli, other)]
     assert subnets[0] != subnets[1]
     assert not pings(cli, "here", address(other, "there"))
+
+
+def test_the_packet_filters_table_comes_back_when_somebody_flushes_it(fragile: Daemon) -> None:
+    cli = Program(BUILDTOOL, {**fragile.environment, "NO_COLOR": "1"})
+    port = free_port()
+    run(cli, "web", "-p", f"127.0.0.1:{port}:80", command=HELLO)
+    run(cli, "out")
+    table = kernel.Names(fragile.data).table
+    rules = subprocess.run(["nft", "list", "table", "inet", table], capture_output=True, check=True).stdout
+    subprocess.run(["nft", "delete", "table", "inet", table], check=True)
+    deadline = time.monotonic() + 10
+    while (f"table inet {table}" not in traces(fragile)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert subprocess.run(["nft", "list", "table", "inet", table], capture_output=True, check=True).stdout == rules
+    assert ask("127.0.0.1", port) == "hello\n"
+    cli("rm", "-f", "web", "out")
+    fragile.stop()
+    assert traces(fragile) == []
+    assert "is put back" in fragile.log and fragile.log.count("is put back") == 1
+
+
+def test_nothing_leaks_from_containers_that_come_and_go(fragile: Daemon) -> None:
+    cli = Program(BUILDTOOL, {**fragile.environment, "NO_COLOR": "1"})
+    cli("network", "create", "net")
+    cli("network", "create", "-d", "macvlan", "island")
+    run(cli, "stays", "--network", "net", "-p", "80")
+
+    def turn() -> None:
+        for name in ("one", "two"):
+            run(cli, name, "--network", "net", "-p", "81-82", "-p", "83/udp")
+        cli("network", "connect", "island", "one")
+        cli("network", "connect", "bridge", "two")
+        cli("network", "disconnect", "net", "two")
+        cli("kill", "one")
+        cli("rm", "-f", "one", "two")
+
+    turn()
+    before = state(fragile)
+    for _ in range(3):
+        turn()
+    deadline = time.monotonic() + 5
+    while state(fragile) != before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert state(fragile) == before
+    fragile.kill()
+    fragile.start()
+    assert set(traces(fragile)) < set(before[0])  # bridges that nobody is connected to come with the next container
+    turn()
+    assert set(traces(fragile)) == set(before[0])
+    cli("rm", "-f", "stays")
+    cli("network", "rm", "net", "island")
+    fragile.stop()
+    assert traces(fragile) == []
+
+
+def state(daemon: Daemon) -> tuple[list[str], str, set[str], int]:
+    """What a daemon holds: interfaces, published ports, descriptors of sockets and namespaces, other descriptors."""
+    table = kernel.Names(daemon.data).table
+    rules = subprocess.run(["nft", "list", "table", "inet", table], capture_output=True, text=True, check=True).stdout
+    held = [str(path.readlink()) for path in Path(f"/proc/{daemon.pid}/fd").iterdir() if path.is_symlink()]
+    namespaces = {target for target in held if target.startswith("net:")}
+    return sorted(traces(daemon)), rules, namespaces, sum(target.startswith("socket:") for target in held)

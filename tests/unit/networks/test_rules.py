@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from buildtool.networks import kernel, rules
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import PortMapping
+from buildtool.networks.netlink import attribute
+from buildtool.networks.watch import removed_table
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 BRIDGES = [
@@ -82,3 +85,14 @@ def test_the_resolvers_table_replaces_an_older_one(sleeper: subprocess.Popen[byt
         text = rules.resolver(port, port, fresh=fresh)
         kernel.in_namespace_of(sleeper.pid, lambda text=text: firewall.apply_here(text))  # type: ignore[misc]
     assert ":2222" in listed(sleeper.pid) and ":1111" not in listed(sleeper.pid)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [(0xA02, "mine", True), (0xA02, "theirs", False), (0xA00, "mine", False), (0x1002, "mine", False)],
+)
+def test_the_removal_of_a_table_is_heard(kind: int, name: str, expected: bool) -> None:
+    body = struct.pack("!BBH", 1, 0, 7) + attribute(1, name.encode() + b"\0")
+    message = struct.pack("IHHII", 16 + len(body), kind, 0, 0, 0) + body
+    other = struct.pack("IHHII", 20, 0xA06, 0, 0, 0) + bytes(4)
+    assert removed_table(other + message + other, "mine") is expected
