@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import io
 import os
 import shutil
@@ -19,11 +20,12 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
+from yarl import URL
 
 from buildtool.cache import Store
 from buildtool.images import Image, Images, LayerSource
@@ -33,6 +35,7 @@ from buildtool.registry.forms import Making
 
 MIB = 1 << 20
 SHAPES = ((1, 256 * MIB), (10, 16 * MIB), (100, MIB))
+LARGE = ((10, 64 * MIB),)
 
 
 class RegistryProcess:
@@ -235,18 +238,52 @@ async def manifests(side: RegistryProcess, count: int, workers: int) -> tuple[fl
     return took[0], took[1]
 
 
+async def crowd(side: RegistryProcess, clients: int, size: int) -> float:
+    """So many clients push a blob of random bytes each at once, in chunks of 1 MiB; the seconds it took."""
+
+    async def push(number: int) -> None:
+        chunks = [os.urandom(MIB) for _ in range(size // MIB)]
+        digest = f"sha256:{hashlib.sha256(b''.join(chunks)).hexdigest()}"
+        base = f"http://{side.host}"
+        async with session.post(f"{base}/v2/bench/crowd{number}/blobs/uploads/") as answer:
+            location = str(answer.url.join(URL(answer.headers["Location"], encoded=True)))
+
+        async def body() -> AsyncIterator[bytes]:
+            for chunk in chunks:
+                yield chunk
+
+        async with session.patch(location, data=body()) as answer:
+            assert answer.status == 202, await answer.text()
+            location = str(answer.url.join(URL(answer.headers["Location"], encoded=True)))
+        glue = "&" if "?" in location else "?"
+        async with session.put(URL(f"{location}{glue}digest={digest}", encoded=True)) as answer:
+            assert answer.status == 201, await answer.text()
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        began = time.perf_counter()
+        await asyncio.gather(*(push(number) for number in range(clients)))
+        return time.perf_counter() - began
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large", action="store_true", help="10 layers of 64 MiB instead of the other shapes")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bt-bench-registry-", dir="/tmp"))
     try:
         with registries(folder) as sides:
-            for count, size in SHAPES:
+            for count, size in LARGE if given.large else SHAPES:
                 await measure(folder, sides, count, size, given.rounds)
             for side in sides:
                 put, get = await manifests(side, 1000, 32)
                 print(f"1000 manifests at 32: {side.name:16} put {1000 / put:6.0f}/s, get {1000 / get:6.0f}/s")
+            for side in sides:
+                before, took = side.peak(), await crowd(side, 50, 8 * MIB)
+                print(
+                    f"50 clients push 8 MiB each: {side.name:16} {took:.1f} s, peak memory {before:.0f} MiB before, "
+                    f"{side.peak():.0f} MiB after"
+                )
             for side in sides:
                 print(f"peak memory: {side.name:16} {side.peak():.0f} MiB")
     finally:

@@ -482,3 +482,21 @@ def test_a_server_caches_docker_hub_or_anybody(
     name = f"{mirror}/up/{unique}/app:1"
     cli("pull", "-q", name)
     assert cli("run", "--rm", name, "echo", "hello").stdout == "hello\n"
+
+
+def test_oras_py_pushes_and_pulls_artifacts(registry: str, unique: str, tmp_path: Path) -> None:
+    """The Python client of the ORAS project: an artifact, its tags, and something that refers to it."""
+    client = pytest.importorskip("oras.client").OrasClient(insecure=True)
+    (tmp_path / "chart.txt").write_text("some chart")
+    name = f"{registry}/{unique}/artifact:1"
+    pushed = client.push(
+        name,
+        files=[f"{tmp_path}/chart.txt:text/plain"],
+        disable_path_validation=True,
+        manifest_annotations={"a": "b"},
+    )
+    assert pushed.status_code == 201
+    (tmp_path / "out").mkdir()
+    (pulled,) = client.pull(name, outdir=str(tmp_path / "out"))
+    assert Path(pulled).read_text() == "some chart"
+    assert client.get_tags(f"{registry}/{unique}/artifact") == ["1"]

@@ -55,7 +55,8 @@ _HANDLERS: dict[tuple[str, str], Handler] = {
     ("uploads", "DELETE"): blobs.cancel_upload,
 }
 _READS = frozenset({"GET", "HEAD"})
-_READ_BUFFER = 1 << 20
+_READ_BUFFER = 256 << 10  # of each connection; twice as much may pile up
+_BATCH = 1 << 20
 _COLLECT_DELAY = 1.0
 
 
@@ -194,6 +195,11 @@ class Server:
                 status=status,
                 seconds=round(seconds, 3),
             )
+
+    @property
+    def batch(self) -> int:
+        """How many bytes of a body are written at once: less when many send, so that memory stays in bounds."""
+        return max(_BATCH // 8, _BATCH // max(1, self.in_flight // 4))
 
     # Routing
 

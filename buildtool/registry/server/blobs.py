@@ -252,6 +252,7 @@ async def cancel_upload(call: Call) -> web.StreamResponse:
     """DELETE: forget it."""
     upload = await _upload(call)
     async with upload.lock:
+        await call.server.uploads.catch_up(upload)
         await call.server.uploads.end(upload)
     return nothing(204)
 
@@ -295,6 +296,7 @@ class _Batch:
 
     upload: Upload
     limit: int
+    enough: int = _CHUNK
     metrics: Metrics | None = None
     size: int = 0
 
@@ -307,7 +309,7 @@ class _Batch:
         self.size += len(data)
         if self.upload.ingest.written + self.size > self.limit:
             raise ApiError("SIZE_INVALID", f"blobs here have no more than {self.limit} bytes", status=413)
-        return self.size >= _CHUNK
+        return self.size >= self.enough
 
     async def write(self) -> None:
         """Write what there is."""
@@ -325,7 +327,7 @@ async def _receive(call: Call, upload: Upload) -> None:
     An upload that could not be written is ended: nobody knows what is in it.
     """
     await expect_body(call.request)
-    batch = _Batch(upload, call.server.max_blob, call.server.settings.metrics)
+    batch = _Batch(upload, call.server.max_blob, call.server.batch, call.server.settings.metrics)
     try:
         try:
             async for data in call.request.content.iter_any():

@@ -47,7 +47,7 @@ class SharedUploads(Uploads):
         return upload
 
     async def catch_up(self, upload: Upload) -> None:
-        """Bring what other servers were sent. Under the upload's lock."""
+        await super().catch_up(upload)
         self._kept[upload.id] = await offload(_catch_up, self._bucket, upload.id, upload.ingest)
 
     async def keep(self, upload: Upload) -> None:

@@ -75,7 +75,12 @@ class Uploads:
         return upload
 
     async def catch_up(self, upload: Upload) -> None:
-        """What other servers were sent of it. Under the upload's lock."""
+        """Under the upload's lock: it is still open, and what other servers were sent of it is here.
+
+        Raises ApiError BLOB_UPLOAD_UNKNOWN when another request has ended it meanwhile.
+        """
+        if self._open.get(upload.id) is not upload:
+            raise ApiError("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry", {"upload": upload.id})
 
     async def keep(self, upload: Upload) -> None:
         """A request brought something: let other servers have it. Under the upload's lock."""

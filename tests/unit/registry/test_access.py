@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -17,12 +19,13 @@ import pytest
 from aiohttp import ClientSession, web
 
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
-from buildtool.registry import Credentials, RegistryConfig
+from buildtool.registry import Credentials, RegistryConfig, config
 from buildtool.registry.errors import Denied, RegistryUnreachable, Unauthorized
 from buildtool.registry.server.access import Access, Guarded, Identity, unauthorized
 from buildtool.registry.server.htpasswd import Htpasswd
 from buildtool.registry.server.rules import everybody_signed_in
-from tests.unit.registry.conftest import Running, Side
+from tests.unit.registry.conftest import Running, Side, free_port
+from tests.unit.registry.test_faults import ServerProcess
 
 ALICE = Credentials("alice", "secret")
 
@@ -326,6 +329,68 @@ async def test_a_registry_with_its_own_ca(
     wrong = make_side("wrong", Strict(certs_dirs=(tmp_path / "certs.d", tmp_path)))
     with pytest.raises(InvalidInput, match="cannot be used for"):
         await wrong.pull(name)
+
+
+async def test_client_certificates_and_a_certificate_that_is_renewed(
+    here: Side, make_side: Callable[..., Side], authority: Path, tmp_path: Path
+) -> None:
+    """A server that asks for client certificates, and takes its own anew while it runs."""
+    port = free_port()
+    host = f"127.0.0.1:{port}"
+    for name in ("crt", "key"):
+        (tmp_path / f"server.{name}").write_bytes((authority / f"server.{name}").read_bytes())
+    flags = [f"--tls-cert={tmp_path}/server.crt", f"--tls-key={tmp_path}/server.key"]
+    server = ServerProcess(tmp_path / "root", port, *flags, f"--tls-client-ca={authority}/ca.crt")
+    try:
+        folder = tmp_path / "certs.d" / host
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").write_bytes((authority / "ca.crt").read_bytes())
+        nameless = make_side("nameless", Strict(certs_dirs=(tmp_path / "certs.d",)))
+        with pytest.raises(BuildtoolError):
+            await nameless.pull(f"{host}/x:1")
+
+        (folder / "client.cert").write_bytes((authority / "server.crt").read_bytes())
+        (folder / "client.key").write_bytes((authority / "server.key").read_bytes())
+        config._context.cache_clear()
+        side = make_side("named", Strict(certs_dirs=(tmp_path / "certs.d",)))
+        image = side.make(f"{host}/team/app:1", {"a": b"1"})
+        await side.push(f"{host}/team/app:1")
+        assert (await side.pull(f"{host}/team/app:1")).id == image.id
+
+        before = await asyncio.to_thread(_serial, port, authority)
+        await asyncio.to_thread(_issue, authority, tmp_path)
+        server.process.send_signal(signal.SIGHUP)
+        while await asyncio.to_thread(_serial, port, authority) == before:
+            await asyncio.sleep(0.05)
+        (tmp_path / "server.crt").write_text("no certificate")
+        server.process.send_signal(signal.SIGHUP)
+        assert (await side.pull(f"{host}/team/app:1")).id == image.id
+        assert server.end() == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def _serial(port: int, authority: Path) -> str:
+    """The serial number of the certificate that the server shows."""
+    context = ssl.create_default_context(cafile=authority / "ca.crt")
+    context.load_cert_chain(authority / "server.crt", authority / "server.key")
+    with (
+        socket.create_connection(("127.0.0.1", port)) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as tls,
+    ):
+        return str((tls.getpeercert() or {})["serialNumber"])
+
+
+def _issue(authority: Path, folder: Path) -> None:
+    """Another certificate for the same key, put in the place of the first."""
+    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1")
+    subprocess.run(
+        ["openssl", "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-days", "2",
+         "-set_serial", "4711", "-out", str(folder / "new.crt"), "-extfile", str(folder / "ext")],
+        cwd=authority, check=True, capture_output=True,
+    )  # fmt: skip
+    (folder / "new.crt").rename(folder / "server.crt")
 
 
 async def test_without_tls_only_where_it_is_allowed(ours: Running, make_side: Callable[..., Side]) -> None:
