@@ -53,7 +53,7 @@ class PlainDisplay:
             self._end(index, f"DONE {event['seconds']:.1f}s")
         elif kind == "step_failed":
             self._end(index, f"ERROR: {event['message'].splitlines()[0] if event.get('message') else 'failed'}")
-        elif kind == "base_pull":
+        elif kind == "base_pull" and not event.get("total"):
             self._line(event["message"])
         elif kind == "warning":
             span = event.get("span")

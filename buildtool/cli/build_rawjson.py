@@ -49,7 +49,8 @@ class RawJsonDisplay:
         elif kind == "warning":
             self._line({"warnings": [_warning(event)]})
         elif kind == "base_pull":
-            self._line({"statuses": [{"id": event["message"], "timestamp": now}]})
+            amounts = {key: event[key] for key in ("current", "total") if event.get("total")}
+            self._line({"statuses": [{"id": event["message"], **amounts, "timestamp": now}]})
 
     def pause(self) -> None:
         """Leave the terminal to somebody else: nothing is drawn there."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHOWN_LINES = 6
+_SHOWN_TRANSFERS = 4
 _KEPT_LINES = 200
 _ESCAPES = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # operating system commands: titles, links
@@ -50,7 +51,7 @@ class TtyDisplay:
         self._running: dict[int, _Step] = {}
         self._total = 0
         self._ended = 0
-        self._fetching = ""
+        self._transfers: dict[str, tuple[str, int, int]] = {}
         self._begin = time.monotonic()
         self._live = self._make_live()
         self._live.start()
@@ -59,7 +60,6 @@ class TtyDisplay:
         """Draw what the event says."""
         kind, index = event["event"], event.get("index", 0)
         if kind == "step_started":
-            self._fetching = ""
             self._running[index] = _Step(event["name"])
             self._total = event["total"]
         elif kind == "step_output":
@@ -73,8 +73,11 @@ class TtyDisplay:
             self._end(index, "ERROR", "red")
             for line in [*step.lines, *filter(None, [plain_line(step.rest)])] if step else ():
                 self._console.print(Text(f"   {line}", style="dim"))
+        elif kind == "base_pull" and event.get("total"):
+            layer, _, words = event["message"].partition(": ")
+            self._transfers[layer] = (words, event["current"], event["total"])
         elif kind == "base_pull":
-            self._fetching = event["message"]
+            self._transfers.pop(event["message"].partition(": ")[0], None)
             self._console.print(_one_line(event["message"], "dim"))
         elif kind == "warning":
             span = event.get("span")
@@ -129,6 +132,11 @@ class TtyDisplay:
         room = max(self._console.height - 2, 1)
         ended = f"[+] {now - self._begin:.1f}s  {self._ended}/{self._total or '?'} steps"
         parts = [_one_line(ended, "bold", self._console.width)]
+        moving = list(self._transfers.items())[: max(0, min(_SHOWN_TRANSFERS, room - 2))]
+        for layer, (words, current, total) in moving:
+            amounts = f"{decimal_size(current, 3)} / {decimal_size(total, 3)}"
+            parts.append(_one_line(f"   {layer}: {words} {amounts}", "cyan", self._console.width))
+        room -= len(moving)
         running = sorted(self._running.items())
         hidden = len(running) - room
         if hidden > 0:

@@ -12,9 +12,8 @@ from buildtool.oci import Platform, parse_reference
 if TYPE_CHECKING:
     from buildtool.registry import Credentials, Registries
     from buildtool.solve import BuildRequest
+    from buildtool.solve.events import Tell
     from buildtool.solve.prepare import Prepared
-
-Tell = Callable[[str], None]
 
 
 class Bases:
@@ -45,11 +44,12 @@ def _finder(request: BuildRequest) -> Callable[[str], Credentials | None]:
 
 
 def lines(tell: Tell) -> Callable[[dict[str, Any]], None]:
-    """Progress messages as lines, without bars."""
+    """Progress messages as lines, and as numbers of bytes."""
 
     def emit(message: dict[str, Any]) -> None:
-        if not message.get("progressDetail"):
-            identity = f"{message['id']}: " if "id" in message else ""
-            tell(f"{identity}{message['status']}")
+        detail = message.get("progressDetail") or {}
+        identity = f"{message['id']}: " if "id" in message else ""
+        if not detail or detail.get("total"):
+            tell(f"{identity}{message['status']}", detail.get("current", 0), detail.get("total", 0))
 
     return emit

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from buildtool.registry.cache_repository import CacheRepository
     from buildtool.solve.caches.layout import CacheLayout
     from buildtool.solve.caches.options import Caches, CacheTarget
+    from buildtool.solve.events import Tell
 
 _FORM = ("compression", "compression-level", "force-compression", "ignore-error", "image-manifest", "mode",
          "oci-mediatypes", "timeout")  # fmt: skip
@@ -47,7 +48,7 @@ class _Maker:
 
         return find_credentials(self._auth, domain) or None
 
-    async def fetch(self, layer: LayerSource, tell: Callable[[str], None]) -> None:
+    async def fetch(self, layer: LayerSource, tell: Tell) -> None:
         await self._registries().remote_layers.fetch(layer, lines(tell), self.credentials)
 
     async def registry(self, reference: Reference, *, write: bool, as_index: bool = False) -> CacheRepository:

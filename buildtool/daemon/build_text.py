@@ -57,7 +57,7 @@ class ClassicText:
             where = f"{event.span}: " if event.span else ""  # type: ignore[union-attr]
             return [f" ---> [Warning] {where}{event.message}\n"]  # type: ignore[union-attr]
         if kind == "BasePull":
-            return [f"{event.message}\n"]  # type: ignore[union-attr]
+            return [] if event.total else [f"{event.message}\n"]  # type: ignore[union-attr]
         if kind == "Built":
             return []
         index: int = event.index  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from buildtool.errors import InvalidInput
 from buildtool.graph import Copy, Node, Remote, Source, Step
 from buildtool.images import Image, Images
 from buildtool.oci import Platform
+from buildtool.solve.events import Tell
 from buildtool.solve.file_steps import tree_of
 from buildtool.solve.files import FileSource, TreeFiles
 from buildtool.solve.fingerprints import Child
@@ -25,7 +26,6 @@ from buildtool.solve.request import BuildRequest
 from buildtool.solve.threads import to_end
 
 T = TypeVar("T")
-Tell = Callable[[str], None]
 
 
 class BaseRegistry(Protocol):

@@ -29,7 +29,7 @@ from buildtool.solve.caches.exporting import Export, inline_records
 from buildtool.solve.caches.importing import Imports, add_hits
 from buildtool.solve.caches.lazy import LostLayer
 from buildtool.solve.caches.records import encode_inline
-from buildtool.solve.events import BasePull, Built, Event, Warning
+from buildtool.solve.events import Built, Event, Warning, telling
 from buildtool.solve.flights import Flights
 from buildtool.solve.gate import Gate, default_capacity
 from buildtool.solve.history import BuildHistory, Recording
@@ -136,7 +136,7 @@ class Builder:
         def warn(text: str) -> None:
             emit(Warning(text, None))
 
-        imports = Imports(self._store, request.caches, warn, lambda line: emit(BasePull(line)))
+        imports = Imports(self._store, request.caches, warn, telling(emit))
         with self._store.leases.hold(f"build {request.dockerfile_name}") as lease:
             if request.caches.origins and not request.no_cache:
                 await imports.open()
@@ -197,7 +197,7 @@ class Builder:
         """Send the results to the caches they are to go to, one after the other."""
         caches = prepared.request.caches
         for target in caches.targets:
-            export = Export(self._store, prepared, target, caches.fetch, lambda line: emit(BasePull(line)))
+            export = Export(self._store, prepared, target, caches.fetch, telling(emit))
             try:
                 await export.run(solver.results, imports.there(target.name))
             except (BuildtoolError, OSError, TimeoutError) as error:
@@ -245,9 +245,7 @@ class Builder:
                 if self._registry is None or need.reference in pulled:
                     raise
                 try:
-                    await self._registry.resolve(
-                        need.reference, need.platform, request, lambda line: emit(BasePull(line))
-                    )
+                    await self._registry.resolve(need.reference, need.platform, request, telling(emit))
                 except BuildtoolError as error:
                     what = f"{missing.message} and cannot be pulled: {error.message}"
                     hint = "\n".join(filter(None, (error.hint, missing.hint)))
@@ -263,7 +261,7 @@ class Builder:
         try:
             async with asyncio.TaskGroup() as group:
                 for node in nodes:
-                    work = self._fetch_one(node, access, lease, lambda line: emit(BasePull(line)))
+                    work = self._fetch_one(node, access, lease, telling(emit))
                     tasks[_remote(node)] = group.create_task(work)
         except BaseExceptionGroup as failures:
             raise first_error(failures) from None

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from buildtool.errors import Span
 from buildtool.oci import Digest
@@ -19,9 +20,14 @@ from buildtool.oci import Digest
 
 @dataclass(frozen=True, slots=True)
 class BasePull:
-    """A base image is being fetched, before any step; `message` is one line of what a pull says."""
+    """Something is being fetched: a base image, its layers, a cache's. `message` is one line of what a pull says.
+
+    With a `total` it is how far that is in bytes, and the next one of the same message takes its place.
+    """
 
     message: str
+    current: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,22 @@ class Built:
 Event: TypeAlias = (
     BasePull | DebugShell | StepStarted | StepCached | StepOutput | StepDone | StepFailed | Warning | Built
 )
+
+
+class Tell(Protocol):
+    """Is told what is fetched: the fields of a BasePull."""
+
+    def __call__(self, message: str, current: int = 0, total: int = 0, /) -> None: ...
+
+
+def telling(emit: Callable[[Event], None]) -> Tell:
+    """Emits what it is told as BasePull."""
+
+    def tell(message: str, current: int = 0, total: int = 0, /) -> None:
+        emit(BasePull(message, current, total))
+
+    return tell
+
 
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 

@@ -78,7 +78,9 @@ class Recording:
         self._write({"event": "begin", **msgspec.to_builtins(record)})
 
     def tell(self, event: events.Event) -> None:
-        """Log an event."""
+        """Log an event, but for how far a download is."""
+        if isinstance(event, events.BasePull) and event.total:
+            return
         self._write(events.to_document(event))
 
     def phase(self, name: str, began: float) -> None:

@@ -22,7 +22,7 @@ from buildtool.solve.base_trees import BaseRegistry, BaseTrees
 from buildtool.solve.caches.importing import Imports
 from buildtool.solve.caches.lazy import LazyLayers, LostLayer
 from buildtool.solve.debug import held_back, stops, visit_before
-from buildtool.solve.events import BasePull
+from buildtool.solve.events import telling
 from buildtool.solve.file_steps import (
     CopyResult,
     PlannedCopy,
@@ -80,16 +80,14 @@ class Solver:
         self.results: dict[StepId, StepResult] = {}
         self.executed = False
         self.on_result: Callable[[StepId, StepResult], None] = lambda step, result: None
-        self._bases = BaseTrees(
-            shared.store, shared.images, prepared, shared.registry, lambda line: emit(BasePull(line))
-        )
+        self._bases = BaseTrees(shared.store, shared.images, prepared, shared.registry, telling(emit))
         self._ready: dict[StepId, asyncio.Event] = {}
         self._stops: set[StepId] = set()
         self._held: dict[StepId, StepResult] = {}
         self.imports = imports
         self._elsewhere: dict[str, StepResult] = {}
         caches = prepared.request.caches
-        self._lazy = LazyLayers(shared.store, prepared.lease, caches.fetch, lambda line: emit(BasePull(line)))
+        self._lazy = LazyLayers(shared.store, prepared.lease, caches.fetch, telling(emit))
         self._finder = Finder(shared.store, shared.records, prepared, self.results, self._elsewhere)
         self._learnt: dict[StepId, Preimage] = {}
         self._share = shared.gate.share(prepared.request.jobs)

@@ -15,7 +15,7 @@ from buildtool.images import LayerSource
 from buildtool.images.forms import find_form, make_form
 from buildtool.oci import Descriptor, Digest
 from buildtool.solve.caches.backend import CacheBackend
-from buildtool.solve.caches.options import CacheTarget, Fetch, Tell
+from buildtool.solve.caches.options import CacheTarget, Fetch
 from buildtool.solve.caches.records import (
     BUNDLE,
     CacheRecord,
@@ -24,6 +24,7 @@ from buildtool.solve.caches.records import (
     encode_bundle,
     encode_record,
 )
+from buildtool.solve.events import Tell
 from buildtool.solve.keys import SCRATCH_KEY
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult

@@ -16,8 +16,9 @@ from buildtool.graph import Exec, Node, StepId
 from buildtool.images import LayerSource
 from buildtool.oci import Descriptor, Digest
 from buildtool.solve.caches.backend import CacheBackend
-from buildtool.solve.caches.options import CacheOrigin, Caches, Tell
+from buildtool.solve.caches.options import CacheOrigin, Caches
 from buildtool.solve.caches.records import BUNDLE, CacheRecord, decode_bundle, decode_inline, decode_record
+from buildtool.solve.events import Tell
 from buildtool.solve.expiry import expired
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult

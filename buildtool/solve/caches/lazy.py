@@ -10,7 +10,8 @@ from buildtool.aio import offload
 from buildtool.cache import Lease, SnapshotId, Store
 from buildtool.errors import BuildtoolError
 from buildtool.oci import Digest
-from buildtool.solve.caches.options import Fetch, Tell
+from buildtool.solve.caches.options import Fetch
+from buildtool.solve.events import Tell
 from buildtool.solve.records import StepResult
 from buildtool.solve.threads import to_end
 

@@ -9,10 +9,10 @@ from typing import Literal
 from buildtool.images import LayerSource
 from buildtool.images.forms import GZIP, Compression
 from buildtool.solve.caches.backend import CacheBackend
+from buildtool.solve.events import Tell
 
 Open = Callable[[], Awaitable[CacheBackend]]
 """Reaches the place. Raises BuildtoolError when it cannot be."""
-Tell = Callable[[str], None]
 Fetch = Callable[[LayerSource, Tell], Awaitable[None]]
 """Brings the blob of a layer into the store, from one of its sources. Raises BuildtoolError."""
 

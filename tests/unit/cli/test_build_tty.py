@@ -39,6 +39,7 @@ def test_what_is_redrawn_fits_the_terminal(width: int, height: int, steps: int) 
         shown.show(
             {"event": "step_output", "index": index, "stream": "stdout", "data": "wide 漢字 line " * 30 + "\nx\n"}
         )
+        shown.show({"event": "base_pull", "message": f"{index:012}: Downloading", "current": 1, "total": 2})
     lines = drawn(shown, console)
     shown.finish(None)
     assert len(lines) <= height
@@ -54,6 +55,19 @@ def test_each_step_shows_its_time_its_bytes_and_its_last_lines() -> None:
     shown.finish(None)
     assert "0.0s 154B" in lines[1]
     assert [line.strip() for line in lines[2:]] == [*(f"line {n}" for n in range(15, 20)), "half"]
+
+
+def test_downloads_show_how_far_they_are_until_they_end() -> None:
+    shown, console, out = display(60, 24)
+    start(shown, 1)
+    for current in (1_500_000, 2_000_000):
+        message = "0123456789ab: Downloading"
+        shown.show({"event": "base_pull", "message": message, "current": current, "total": 3_000_000})
+    assert drawn(shown, console)[1].strip() == "0123456789ab: Downloading 2MB / 3MB"
+    shown.show({"event": "base_pull", "message": "0123456789ab: Download complete"})
+    assert "MB" not in "".join(drawn(shown, console))
+    shown.finish(None)
+    assert "Download complete" in out.getvalue()
 
 
 def test_escapes_and_carriage_returns_of_commands_are_resolved() -> None:
