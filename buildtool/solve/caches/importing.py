@@ -6,7 +6,7 @@ A cache that fails, is slow or holds what cannot be true is told of once and doe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from buildtool.aio import offload
@@ -41,7 +41,7 @@ class Imports:
 
     store: Store
     caches: Caches
-    warn: Tell
+    warn: Callable[[str], None]
     tell: Tell
     _open: list[_Cache] = field(default_factory=list)
     _refused: set[Digest] = field(default_factory=set)
