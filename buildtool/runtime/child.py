@@ -222,18 +222,22 @@ def child_main(become: Callable[[socket.socket], None], channel: socket.socket) 
     """The whole life of a child that is to execute something: tells on the channel why it does not."""
     try:
         become(channel)
-    except StartError as error:
-        _tell(channel, error.kind, str(error))
-    except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        _tell(channel, OTHER, f"{what}{(error.strerror or str(error)).lower()}")
-    except BaseException:  # noqa: BLE001 - whatever it is, this process must neither go on as the shim nor die silent
-        _tell(channel, OTHER, "error during container init: " + traceback.format_exc(limit=4).strip())
+    except BaseException as error:  # noqa: BLE001 - whatever it is, this process must neither go on as the shim nor die silent
+        tell_failure(channel, error)
     finally:
         os._exit(127)
 
 
-def _tell(channel: socket.socket, kind: str, text: str) -> None:
+def tell_failure(channel: socket.socket, error: BaseException) -> None:
+    """Say on the channel why nothing is executed; a process that nobody hears any more ends."""
+    if isinstance(error, StartError):
+        kind, text = error.kind, str(error)
+    elif isinstance(error, OSError):
+        what = f"{error.filename}: " if error.filename else ""
+        kind, text = OTHER, f"{what}{(error.strerror or str(error)).lower()}"
+    else:
+        kind = OTHER
+        text = "error during container init: " + "".join(traceback.format_exception(error, limit=4)).strip()
     try:
         channel.send(json.dumps({"error": text, "kind": kind}).encode())
     except OSError:

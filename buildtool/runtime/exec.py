@@ -26,8 +26,13 @@ def exec_init(
     stdio: tuple[int, int, int] | None,
     cgroup: Cgroup,
     identity: Identity,
+    *,
+    parent_signal: bool = True,
 ) -> None:
-    """Join the container of the process `init` (a pidfd, and `pid`) and become `process`. Returns only by raising."""
+    """Join the container of the process `init` (a pidfd, and `pid`) and become `process`. Returns only by raising.
+
+    `parent_signal`: it dies with its parent.
+    """
     flags = 0
     for kind in namespaces(spec):
         flags |= NAMESPACE_FLAGS[kind]
@@ -53,7 +58,14 @@ def exec_init(
         program.take_stdio(*stdio, uid)
     sc.close_all_but(channel.fileno())
     program.set_limits(process, identity)
-    program.run(process, identity, seccomp, lambda: wait_for_start(channel), prepare_directory=False)
+    program.run(
+        process,
+        identity,
+        seccomp,
+        lambda: wait_for_start(channel),
+        prepare_directory=False,
+        parent_signal=parent_signal,
+    )
 
 
 def _root_of(pid: int) -> int | None:

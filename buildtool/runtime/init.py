@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import termios
+from collections.abc import Callable
 from typing import Any
 
 from buildtool.cache.overlay import mount_overlay
@@ -61,10 +62,13 @@ def become_container(
     before: dict[str, int],
     *,
     reaper: bool = False,
+    gate: Callable[[], None] | None = None,
+    kept: tuple[int, ...] = (),
 ) -> None:
     """Set the container up and become its program, or with `reaper` the init that runs it below itself.
 
-    Returns only by raising; StartError is for the user.
+    Returns only by raising; StartError is for the user. `gate` waits for the start in another way than at the channel
+    (and may use the descriptors `kept`); the process does not die with its parent then.
 
     The process is in its control groups (`enter_group`); `before` is what `leave_namespaces` gave, or nothing.
     """
@@ -85,14 +89,15 @@ def become_container(
         assert stdio is not None
         program.take_stdio(*stdio, uid)
         report(channel, {"created": created})
-    sc.close_all_but(channel.fileno())
+    sc.close_all_but(channel.fileno(), *kept)
     program.set_limits(process, identity)
     program.run(
         process,
         identity,
         seccomp,
-        lambda: wait_for_start(channel),
+        gate or (lambda: wait_for_start(channel)),
         prepare_directory=True,
+        parent_signal=gate is None,
         before_exec=(lambda arguments: fork_program(channel.fileno(), arguments)) if reaper else None,
     )
 

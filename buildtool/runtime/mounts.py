@@ -47,6 +47,7 @@ class Options:
     __slots__ = (
         "attributes",
         "bind",
+        "copy_up",
         "data",
         "flags",
         "propagation",
@@ -59,6 +60,7 @@ class Options:
         self.flags = 0
         self.attributes = 0
         self.bind = False
+        self.copy_up = False
         self.recursive = False
         self.readonly_recursive = False
         self.propagation = 0
@@ -78,6 +80,8 @@ class Options:
             elif option == "rro":
                 self.attributes |= sc.MOUNT_ATTR_RDONLY
                 self.readonly_recursive = True
+            elif option == "tmpcopyup":
+                self.copy_up = True
             elif option == "rw":
                 self.flags &= ~sc.MS_RDONLY
                 self.attributes &= ~sc.MOUNT_ATTR_RDONLY
@@ -151,6 +155,7 @@ def _mount_new(root: int, mount: Spec, options: Options, created: list[str]) -> 
     kind = mount.get("type") or "none"
     target = ensure_in_root(root, mount["destination"], directory=True, created=created)
     place = f"/proc/self/fd/{target}"
+    below = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if options.copy_up else -1
     try:
         sc.mount(mount.get("source") or kind, place, kind, options.flags, options.data)
     except OSError as error:
@@ -158,10 +163,22 @@ def _mount_new(root: int, mount: Spec, options: Options, created: list[str]) -> 
             raise
     finally:
         os.close(target)
+    if below >= 0:
+        if not options.flags & sc.MS_RDONLY:
+            _fill(below, root, mount["destination"])
+        os.close(below)
     if options.propagation:
         mounted = open_in_root(root, mount["destination"])
         sc.mount_setattr(mounted, 0, options.propagation, recursive=options.propagation_recursive)
         os.close(mounted)
+
+
+def _fill(below: int, root: int, destination: str) -> None:
+    from buildtool.runtime.copyup import copy_tree
+
+    mounted = open_in_root(root, destination, os.O_RDONLY | os.O_DIRECTORY)
+    copy_tree(below, mounted)
+    os.close(mounted)
 
 
 def _stand_in(kind: str, target: int, options: Options, error: OSError) -> bool:

@@ -183,10 +183,13 @@ def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) 
     return fd
 
 
-def close_all_but(kept: int) -> None:
-    """Close every descriptor from 3 on, except one."""
-    os.closerange(3, kept)
-    os.closerange(kept + 1, 1 << 30)
+def close_all_but(*kept: int) -> None:
+    """Close every descriptor from 3 on, except these."""
+    first = 3
+    for fd in sorted(kept):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, 1 << 30)
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
