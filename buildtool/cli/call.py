@@ -25,6 +25,16 @@ class Call:
         self._defaults = {flag.name: flag.default for flag in command.flags}
         self._client: Client | None = None
 
+    def changed(self, values: dict[str, object]) -> Call:
+        """The same call with other values of flags."""
+        from buildtool.cli.parse import Parsed
+
+        parsed = Parsed()
+        parsed.arguments, parsed.values = self.arguments, self._values | values
+        other = Call(self.name, self.command, parsed, host=self.host, root=self.root)
+        other._client = self.client
+        return other
+
     @property
     def client(self) -> Client:
         """The client of the daemon that this call is meant for; connects at its first request."""

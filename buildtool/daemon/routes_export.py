@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from buildtool.aio import offload
 from buildtool.cache import Tree
-from buildtool.daemon.answers import Stream, abort, message_of, nothing
+from buildtool.daemon.answers import Stream, abort, json_answer, message_of, nothing
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import StreamWriter, in_own_thread
@@ -51,6 +53,28 @@ async def export(call: Call) -> web.StreamResponse:
         message_of(error)
         abort(call)
     return stream.response
+
+
+@routes.add("GET", "/buildtool/v1/images/diff")
+async def diff(call: Call) -> web.StreamResponse:
+    """What differs between two images; the layers that are elsewhere are fetched."""
+    from buildtool.images.difference import image_differences
+
+    images = call.services.images
+    names = [call.text(name) for name in ("before", "now")]
+    before, now = [await images.bring(await offload(images.get, name)) for name in names]
+
+    def work() -> dict[str, Any]:
+        with images.store.leases.hold("diff") as lease:
+            for layer in (*before.layers, *now.layers):
+                if layer.snapshot is not None:
+                    lease.snapshot(layer.snapshot)
+                if layer.blob is not None:
+                    lease.blob(layer.blob.digest)
+            found = image_differences(images.store, before, now)
+        return {"before": before.id, "now": now.id, "differences": msgspec.to_builtins(found)}
+
+    return json_answer(await in_own_thread(work, "diff"))
 
 
 def _write_tree(call: Call, image: Image, write: Callable[[bytes], None]) -> None:

@@ -27,7 +27,7 @@ _NOT_CLASSIC = (
     *("allow", "annotation", "build-context", "cache-from", "cache-to", "debug", "debug-at", "output", "secret"),
     "ssh",
 )
-_OURS = ("graph", "explain", "jobs", "context-mode", "cutoff-ignore")
+_OURS = ("graph", "explain", "verify-reproducible", "jobs", "context-mode", "cutoff-ignore")
 
 
 class BuildFailed(BuildtoolError):
@@ -50,8 +50,16 @@ def build(call: Call) -> int:
         from buildtool.cli.build_outputs import read_outputs
 
         outputs = read_outputs(call)
+    twice = call.switch("verify-reproducible")
+    if twice:
+        from buildtool.cli.build_twice import refuse_streams, verify
+
+        refuse_streams(call)
     try:
-        return _finish(call, outputs, _build_result(call, progress, ""), progress)
+        result = _build_result(call, progress, "")
+        if twice:
+            verify(call, result, lambda other: _build_result(other, progress, ""))
+        return _finish(call, outputs, result, progress)
     except BuildFailed as error:
         sys.stdout.flush()
         print(f"ERROR: {error}", file=sys.stderr)

@@ -130,7 +130,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "image": {verb: verb for verb in ("build", "history", "import", "load", "pull", "push", "save", "tag")}
     | {"ls": "images", "list": "images", "rm": "rmi", "remove": "rmi", "inspect": "image inspect"}
     | {"prune": "image prune", "bootstrap": "image bootstrap", "copy": "image copy", "tags": "image tags"}
-    | {"sbom": "image sbom", "provenance": "image provenance"},
+    | {"diff": "image diff", "sbom": "image sbom", "provenance": "image provenance"},
     "system": {
         "df": "system df",
         "prune": "system prune",
