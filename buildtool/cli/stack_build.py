@@ -66,6 +66,8 @@ def build_services(
         def work(name: str = name, service: dict[str, Any] = service) -> None:
             image = image_name(project, name, service)
             report.state("Image", image, "Building")
+            if call.switch("dry-run"):
+                return
             _build(call, project, name, service, "quiet" if quiet or len(names) > 1 else "", options)
             report.state("Image", image, "Built")
 

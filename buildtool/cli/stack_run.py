@@ -101,6 +101,9 @@ def call_other(call: Call, command: str, words: list[str], name: str = "") -> in
     """Do what another command does with this command line, on the same daemon."""
     from importlib import import_module
 
+    if call.switch("dry-run"):
+        print(f"DRY-RUN MODE - buildtool {' '.join([command, *words])}")
+        return 0
     other = sub_call(call, command, words, name)
     module, _, function = other.command.handler.partition(":")
     handler: Callable[[Call], int] = getattr(import_module(f"buildtool.cli.handlers.{module}"), function)
@@ -163,8 +166,9 @@ class LineReport:
 
     def _say(self, text: str) -> None:
         with self._lock:
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
+            out = sys.stdout if os.environ.get("COMPOSE_STATUS_STDOUT", "").lower() in ("1", "true") else sys.stderr
+            out.write(f"{text}\n")
+            out.flush()
 
 
 class Tools:
@@ -182,6 +186,8 @@ class Tools:
         from buildtool.client import Client
 
         self._report.state("Image", image, "Pulling")
+        if self._call.switch("dry-run"):
+            return
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             pull_image(Client(self._call.client.address), image, platform, quiet=True, out=nowhere)
         self._report.state("Image", image, "Pulled")

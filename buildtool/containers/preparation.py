@@ -18,7 +18,7 @@ from buildtool.containers import body, etcfiles, limits, links, logdrivers, moun
 from buildtool.containers.base import Base, Bases
 from buildtool.containers.connections import ANNOTATION
 from buildtool.containers.container import Container
-from buildtool.containers.model import DeviceMapping, MountPoint, Record
+from buildtool.containers.model import DeviceMapping, HostConfig, MountPoint, Record
 from buildtool.containers.registry import Registry
 from buildtool.containers.volumes import Volumes
 from buildtool.errors import Conflict, InvalidInput, NotFound
@@ -175,7 +175,7 @@ def _options(
         shm_size=host.shm_size,
         ulimits=limits.rlimits(host),
         sysctls={**_network_sysctls(record), **(host.sysctls or {})},
-        devices=all_devices() if host.privileged else devices(host.devices),
+        devices=_devices_of(host),
         masked_paths=[] if security.unmasked else host.masked_paths,
         readonly_paths=[] if security.unmasked else host.readonly_paths,
         tty=config.tty,
@@ -190,6 +190,15 @@ def _network_sysctls(record: Record) -> dict[str, str]:
     if record.sandbox is None:
         return {}
     return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv6.conf.default.disable_ipv6": "1"}
+
+
+def _devices_of(host: HostConfig) -> list[dict[str, Any]]:
+    """A privileged container has what it asks for besides everything: it may want it under another name."""
+    asked = devices(host.devices)
+    if not host.privileged:
+        return asked
+    names = {device["path"] for device in asked}
+    return [*(device for device in all_devices() if device["path"] not in names), *asked]
 
 
 def all_devices() -> list[dict[str, Any]]:

@@ -261,3 +261,8 @@ def test_commit_and_export(cli: Cli, container: Callable[..., str], tmp_path: Pa
     cli("export", "-o", tmp_path / "fs.tar", name)
     assert b"kept" in (tmp_path / "fs.tar").read_bytes()
     cli("rmi", "committed:1")
+
+
+def test_a_privileged_container_has_devices_under_the_names_it_asks_for(cli: Program, busybox_image: str) -> None:
+    words = ("run", "--rm", "--privileged", "--network", "none", "--device", "/dev/null:/dev/other", busybox_image)
+    assert cli(*words, "ls", "/dev/other").stdout == "/dev/other\n"

@@ -627,6 +627,22 @@ def eventually(test: Callable[[], bool]) -> None:
     raise AssertionError("it did not come about")
 
 
+def test_every_verb_can_be_tried_dry(stack: Stack) -> None:
+    stack.write("services: {web: {build: {dockerfile_inline: 'FROM busybox'}, image: 'x.example/y', command: LOOP}}")
+    for verb in ("build", "pull", "push", "create", "up"):
+        assert stack("--dry-run", verb).returncode == 0
+    assert "x.example/y" not in stack.cli("images").stdout and stack.containers("-a") == {}
+    assert "push x.example/y" in stack("--dry-run", "push").stdout
+    assert "Container" in stack("--dry-run", "run", "web").stdout
+    stack.write("services: {web: {image: busybox, command: LOOP}}")
+    stack("up", "-d")
+    for words in (("exec", "web", "touch", "/made"), ("cp", "compose.yaml", "web:/made"), ("kill",), ("rm", "-sf")):
+        assert "DRY-RUN MODE" in "".join((done := stack("--dry-run", *words)).stdout + done.stderr)
+    assert stack("exec", "web", "ls", "/made", check=False).returncode == 1
+    told = stack("stop", "-t", "0", env={"COMPOSE_STATUS_STDOUT": "1"})
+    assert "Stopped" in told.stdout and told.stderr == ""
+
+
 def test_dry_run_changes_nothing(stack: Stack) -> None:
     stack.write("services: {a: {image: busybox, command: LOOP}}")
     assert "a-1: create" in stack("--dry-run", "up", "-d").stdout
@@ -635,7 +651,7 @@ def test_dry_run_changes_nothing(stack: Stack) -> None:
     for words in (("stop",), ("kill",), ("restart",), ("rm", "-sf"), ("down", "-v"), ("pause",)):
         assert "DRY-RUN" in stack("--dry-run", *words).stderr
     assert stack.containers()["a-1"]["State"] == "running"
-    assert "not possible" in stack("--dry-run", "exec", "a", "true", check=False).stderr
+    assert "not possible" in stack("--dry-run", "wait", "a", check=False).stderr
 
 
 def test_up_watch_shows_output_and_follows_rebuilt_containers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buildtool.cli.stack_run import call_other, one_container, open_engine, refuse_dry_run, service_containers
+from buildtool.cli.stack_run import call_other, one_container, open_engine, service_containers
 from buildtool.cli.terminal import is_terminal
 
 TYPE_CHECKING = False
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 def execute(call: Call) -> int:
     """Run a command in a service's container, on a terminal when there is one."""
-    refuse_dry_run(call)
     service, *command = call.arguments
     container = one_container(call, open_engine(call), service)
     words = []
@@ -32,7 +31,6 @@ def execute(call: Call) -> int:
 
 def attach(call: Call) -> int:
     """Attach to a service's container."""
-    refuse_dry_run(call)
     container = one_container(call, open_engine(call), call.arguments[0])
     words = ["--no-stdin"] if call.switch("no-stdin") else []
     words.append(f"--sig-proxy={'true' if call.switch('sig-proxy') else 'false'}")
@@ -42,7 +40,6 @@ def attach(call: Call) -> int:
 
 def commit(call: Call) -> int:
     """Make an image of a service's container."""
-    refuse_dry_run(call)
     container = one_container(call, open_engine(call), call.arguments[0], running=False)
     words = [f"--pause={'true' if call.switch('pause') else 'false'}"]
     for flag in ("author", "message"):
@@ -53,7 +50,6 @@ def commit(call: Call) -> int:
 
 def export(call: Call) -> int:
     """The file system of a service's container as a tar."""
-    refuse_dry_run(call)
     container = one_container(call, open_engine(call), call.arguments[0], running=False)
     words = ["--output", call.text("output")] if call.text("output") else []
     return call_other(call, "export", [*words, container.id])
@@ -61,7 +57,6 @@ def export(call: Call) -> int:
 
 def cp(call: Call) -> int:
     """Copy from a service's container, or into all of them (or the one that --index names)."""
-    refuse_dry_run(call)
     source, target = call.arguments
     engine = open_engine(call)
     words = ["--archive"] if call.switch("archive") else []

@@ -6,7 +6,7 @@ import json
 import sys
 
 from buildtool.cli.stack_project import load_project
-from buildtool.cli.stack_run import Tools, call_other, close_report, make_report, open_engine, refuse_dry_run
+from buildtool.cli.stack_run import Tools, call_other, close_report, make_report, open_engine
 from buildtool.errors import BuildtoolError
 
 TYPE_CHECKING = False
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 def build(call: Call) -> int:
     """Build the images of services that have a build section."""
-    refuse_dry_run(call)
     from buildtool.cli.stack_build import BuildOptions, build_services, build_words, service_of, with_contexts
     from buildtool.stacks.graph import with_dependencies
     from buildtool.stacks.names import image_name
@@ -96,7 +95,6 @@ def _bake(project: Project, names: list[str]) -> dict[str, object]:
 
 def pull(call: Call) -> int:
     """Pull the images of services."""
-    refuse_dry_run(call)
     from buildtool.stacks.graph import Walk, with_dependencies
     from buildtool.stacks.names import image_name
 
@@ -139,7 +137,6 @@ def pull(call: Call) -> int:
 
 def push(call: Call) -> int:
     """Push the images of services that have a build section and a name for them."""
-    refuse_dry_run(call)
     from buildtool.stacks.graph import with_dependencies
 
     project = load_project(call, call.arguments)

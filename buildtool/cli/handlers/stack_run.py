@@ -6,7 +6,7 @@ import os
 
 from buildtool.cli.parse import UsageError
 from buildtool.cli.stack_project import load_project
-from buildtool.cli.stack_run import close_report, refuse_dry_run
+from buildtool.cli.stack_run import close_report
 from buildtool.cli.terminal import is_terminal
 from buildtool.cli.values import environment, key_value_map
 from buildtool.errors import InvalidInput
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 def run(call: Call) -> int:
     """Start what the service depends on, then the command; end with its exit code."""
-    refuse_dry_run(call)
     from buildtool.cli.handlers.stack_up import Session
     from buildtool.stacks.profiles import enable_services
 
@@ -32,11 +31,20 @@ def run(call: Call) -> int:
     project = load_project(call)
     enable_services(project, [service])
     session = Session(call, project, services=[service], scale={service: 0})
+    session.no_deps = call.switch("no-deps")
+    if call.switch("dry-run"):
+        session.bring_up(remove_orphans=False)
+        print(f"DRY-RUN MODE - Container {_name(call, project, service)}: create")
+        return 0
     try:
         identifier = _create(call, session, project, service, command)
     finally:
         close_report(session.report)
     return _run(call, session, project, service, identifier)
+
+
+def _name(call: Call, project: Project, service: str) -> str:
+    return call.text("name") or f"{project.name}-{service}-run-{os.urandom(6).hex()}"
 
 
 def _create(call: Call, session: Session, project: Project, service: str, command: list[str]) -> str:
@@ -45,7 +53,6 @@ def _create(call: Call, session: Session, project: Project, service: str, comman
     from buildtool.stacks.files import written_files
     from buildtool.stacks.up_container import make_container
 
-    session.no_deps = call.switch("no-deps")
     original = dict(project.services[service])
     state = session.observe()
     references = References()
@@ -55,7 +62,7 @@ def _create(call: Call, session: Session, project: Project, service: str, comman
     changed = _changed(call, original, command)
     project.services[service] = _as_map(changed)
     number = 1
-    name = call.text("name") or f"{project.name}-{service}-run-{os.urandom(6).hex()}"
+    name = _name(call, project, service)
     body = create_body(
         project,
         service,
