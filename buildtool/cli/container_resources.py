@@ -52,11 +52,16 @@ def host_resources(call: Call) -> dict[str, Any]:
     if call.texts("ulimit"):
         resources["Ulimits"] = [parse_ulimit(item) for item in call.texts("ulimit")]
     if call.texts("device"):
-        resources["Devices"] = [_device(item) for item in call.texts("device")]
+        paths = [item for item in call.texts("device") if not _is_cdi(item)]
+        resources["Devices"] = [_device(item) for item in paths]
+        named = [item for item in call.texts("device") if _is_cdi(item)]
+        if named:
+            resources["DeviceRequests"] = [{"Driver": "cdi", "DeviceIDs": named}]
     if call.texts("device-cgroup-rule"):
         resources["DeviceCgroupRules"] = call.texts("device-cgroup-rule")
     if call.texts("gpus"):
-        resources["DeviceRequests"] = [_gpu_request(item) for item in call.texts("gpus")]
+        gpus = [_gpu_request(item) for item in call.texts("gpus")]
+        resources["DeviceRequests"] = [*resources.get("DeviceRequests", []), *gpus]
     if call.texts("blkio-weight-device"):
         resources["BlkioWeightDevice"] = [
             {"Path": path, "Weight": rate} for path, rate in map(_device_rate, call.texts("blkio-weight-device"))
@@ -95,6 +100,12 @@ def restart_policy(text: str) -> dict[str, Any]:
     if separator and not count.lstrip("-").isdecimal():
         raise InvalidInput("invalid restart policy format: maximum retry count must be an integer")
     return {"Name": name, "MaximumRetryCount": int(count) if separator else 0}
+
+
+def _is_cdi(text: str) -> bool:
+    """`vendor.com/class=name`."""
+    kind, equal, name = text.partition("=")
+    return bool(equal and name and "/" in kind and not kind.startswith("/"))
 
 
 def _device(text: str) -> dict[str, str]:

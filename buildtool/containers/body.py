@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from buildtool.containers import limits, links, logdrivers, ports
+from buildtool.containers.device_requests import requested
 from buildtool.containers.model import Config, HostConfig, PortBinding, decode
 from buildtool.containers.restart import check_policy
 from buildtool.containers.signals import parse_signal
-from buildtool.errors import InvalidInput, Unavailable
+from buildtool.errors import InvalidInput
 from buildtool.oci import ContainerConfig, HealthConfig
 from buildtool.runtime.spec import capability_set
 
@@ -181,8 +182,7 @@ def _check_host(config: Config, host: HostConfig) -> None:
     logdrivers.check(host.log_config)
     for link in host.links or ():
         links.parse(link)
-    if host.device_requests:
-        raise Unavailable('could not select device driver "" with capabilities: [[gpu]]')
+    requested(host)
     if host.isolation not in ("", "default"):
         raise InvalidInput(f"invalid isolation '{host.isolation}' on linux")
     if host.userns_mode not in ("", "host"):

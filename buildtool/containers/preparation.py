@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from buildtool.containers import body, etcfiles, limits, links, logdrivers, moun
 from buildtool.containers.base import Base, Bases
 from buildtool.containers.connections import ANNOTATION
 from buildtool.containers.container import Container
+from buildtool.containers.device_requests import requested
 from buildtool.containers.model import DeviceMapping, HostConfig, MountPoint, Record
 from buildtool.containers.registry import Registry
 from buildtool.containers.volumes import Volumes
@@ -150,13 +152,14 @@ def _options(
     config, host = record.config, record.host
     security = body.security(host.security_opt)
     check_sysctls(record)
+    more = requested(host)
     height, width = host.console_size
     return SpecOptions(
         id=record.id,
         args=[record.path, *record.args],
-        env=environment(record, user.home),
+        env=[*environment(record, user.home), *more.env],
         cwd=config.working_dir or "/",
-        user=user,
+        user=replace(user, additional_gids=(*user.additional_gids, *more.gids)) if more.gids else user,
         hostname=config.hostname,
         domainname=config.domainname,
         network=namespaces.get("network", host.network_mode),
@@ -164,7 +167,7 @@ def _options(
         ipc=namespaces.get("ipc", "host" if host.ipc_mode == "host" else ""),
         uts=host.uts_mode,
         cgroup=host.cgroupns_mode,
-        mounts=points,
+        mounts=[*points, *more.mounts],
         cap_add=host.cap_add or [],
         cap_drop=host.cap_drop or [],
         privileged=host.privileged,
@@ -175,7 +178,7 @@ def _options(
         shm_size=host.shm_size,
         ulimits=limits.rlimits(host),
         sysctls={**_network_sysctls(record), **(host.sysctls or {})},
-        devices=_devices_of(host),
+        devices=_devices_of(host, more.nodes),
         masked_paths=[] if security.unmasked else host.masked_paths,
         readonly_paths=[] if security.unmasked else host.readonly_paths,
         tty=config.tty,
@@ -192,9 +195,9 @@ def _network_sysctls(record: Record) -> dict[str, str]:
     return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv6.conf.default.disable_ipv6": "1"}
 
 
-def _devices_of(host: HostConfig) -> list[dict[str, Any]]:
+def _devices_of(host: HostConfig, nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A privileged container has what it asks for besides everything: it may want it under another name."""
-    asked = devices(host.devices)
+    asked = [*devices(host.devices), *(_device(Path(each["source"]), each["path"], each["access"]) for each in nodes)]
     if not host.privileged:
         return asked
     names = {device["path"] for device in asked}

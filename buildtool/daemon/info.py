@@ -13,6 +13,7 @@ from buildtool.containers import logdrivers
 from buildtool.daemon import host
 from buildtool.daemon.negotiate import API_VERSION, MIN_API_VERSION
 from buildtool.daemon.services import Services
+from buildtool.runtime import cdi
 
 _INDEX_SERVER = "https://index.docker.io/v1/"
 _RUNTIME = "buildtool"
@@ -133,7 +134,7 @@ def info(services: Services, states: dict[str, int]) -> dict[str, Any]:
         "InitCommit": {"ID": ""},
         "SecurityOptions": options,
         "DefaultAddressPools": [],
-        "CDISpecDirs": [],
+        "CDISpecDirs": list(cdi.DIRECTORIES),
         "Warnings": None,
     }
 

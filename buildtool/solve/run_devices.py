@@ -1,26 +1,23 @@
 """`RUN --device` and `--security=insecure`: which devices of the host a step gets.
 
 A device is named by its path (`/dev/fuse`) or as the Container Device Interface names it (`vendor.com/class=name`).
-Source: CDI specification 0.8 (spec files in /etc/cdi and /var/run/cdi, containerEdits).
+Source: CDI specification 0.8, containerEdits.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buildtool.errors import NotFound, StepFailed, Unavailable
+from buildtool.errors import InvalidInput, NotFound, StepFailed, Unavailable
 from buildtool.graph import Exec, StepDevice
+from buildtool.runtime import cdi
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from buildtool.solve.run_mounts import RunFiles
 
-CDI_DIRECTORIES = ("/etc/cdi", "/var/run/cdi")
 _NOT_FOR_ALL = ("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts")
 
 
@@ -57,45 +54,12 @@ def _path_edits(device: StepDevice) -> list[dict[str, Any]]:
 
 
 def _cdi_edits(device: StepDevice) -> list[dict[str, Any]]:
-    """`vendor/class=name`, `vendor/class` (its only device) or `vendor/class=*`."""
-    kind, _, name = device.name.partition("=")
-    known: list[str] = []
-    for spec in _cdi_specs():
-        members = spec.get("devices") or []
-        known += [f"{spec.get('kind')}={member.get('name')}" for member in members]
-        if spec.get("kind") != kind:
-            continue
-        chosen = [member for member in members if name in ("*", member.get("name"))]
-        if not name:
-            chosen = members[:1] if len(members) == 1 else [each for each in members if each.get("name") == "default"]
-        if chosen:
-            return [spec.get("containerEdits") or {}, *(member.get("containerEdits") or {} for member in chosen)]
-    there = f"known are {', '.join(sorted(known))}" if known else "no CDI device is known here"
-    raise NotFound(
-        f"RUN --device: unresolvable CDI device {device.name}",
-        hint=f"{there}; specifications are read from {' and '.join(CDI_DIRECTORIES)}",
-    )
-
-
-def _cdi_specs() -> Iterator[dict[str, Any]]:
-    for directory in reversed(CDI_DIRECTORIES):  # the later directory wins
-        for path in sorted(Path(directory).glob("*")):
-            if path.suffix not in (".json", ".yaml", ".yml"):
-                continue
-            try:
-                text = path.read_text()
-                if path.suffix == ".json":
-                    document = json.loads(text)
-                else:
-                    import yaml
-
-                    document = yaml.safe_load(text)
-            except (OSError, ValueError) as error:
-                raise StepFailed(f"RUN --device: the CDI specification {path} cannot be read: {error}") from None
-            except Exception as error:  # noqa: BLE001 - yaml's errors have their own tree
-                raise StepFailed(f"RUN --device: the CDI specification {path} is malformed: {error}") from None
-            if isinstance(document, dict):
-                yield document
+    try:
+        return cdi.edits_of(device.name)
+    except NotFound as error:
+        raise NotFound(f"RUN --device: {error.message}", hint=error.hint) from None
+    except InvalidInput as error:
+        raise StepFailed(f"RUN --device: {error.message}") from None
 
 
 def _apply(files: RunFiles, edits: dict[str, Any]) -> None:

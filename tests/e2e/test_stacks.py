@@ -491,21 +491,22 @@ def test_start_first_replaces_without_a_gap(stack: Stack) -> None:
 
 
 def test_a_service_shares_the_network_of_another(stack: Stack) -> None:
+    net = f"10.{200 + os.getpid() % 50}.{time.time_ns() // 1000 % 250}"  # nobody else's at this time
     stack.write(
         """
         services:
           side: {image: busybox, command: LOOP, network_mode: "service:main", pid: "service:main"}
-          main: {image: busybox, command: LOOP, environment: {V: "${V:-1}"}, networks: {n: {ipv4_address: 10.88.9.9}}}
-        networks: {n: {ipam: {config: [{subnet: 10.88.9.0/24}]}}}
-        """
+          main: {image: busybox, command: LOOP, environment: {V: "${V:-1}"}, networks: {n: {ipv4_address: NET.9}}}
+        networks: {n: {ipam: {config: [{subnet: NET.0/24}]}}}
+        """.replace("NET", net)
     )
     stack("up", "-d")
-    assert "10.88.9.9" in stack("exec", "side", "ip", "address").stdout
+    assert f"{net}.9" in stack("exec", "side", "ip", "address").stdout
     before = stack.ids()
     stack("up", "-d", env={"V": "2"})
     after = stack.ids()
     assert before["side-1"] != after["side-1"] and before["main-1"] != after["main-1"]
-    assert "10.88.9.9" in stack("exec", "side", "ip", "address", env={"V": "2"}).stdout
+    assert f"{net}.9" in stack("exec", "side", "ip", "address", env={"V": "2"}).stdout
 
 
 def test_external_networks_and_volumes_must_be_there_and_stay(stack: Stack) -> None:

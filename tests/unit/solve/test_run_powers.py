@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from buildtool.cache import Store, memory_files
 from buildtool.errors import Forbidden, NotFound, StepFailed
 from buildtool.graph import Exec, Node, StepId, StepMount
-from buildtool.solve import run_devices
+from buildtool.runtime import cdi
 from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.run_output import Mask
 from tests.unit.solve.conftest import Outcome, Workshop
@@ -258,7 +258,7 @@ def test_insecure_steps_have_every_power(shop: Workshop) -> None:
 
 
 def test_devices_by_path_and_by_cdi_name(shop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run_devices, "CDI_DIRECTORIES", (str(tmp_path),))
+    monkeypatch.setattr(cdi, "DIRECTORIES", (str(tmp_path),))
     edits = {"deviceNodes": [{"path": "/dev/mine", "hostPath": "/dev/zero"}], "env": ["FROM_CDI=yes"]}
     spec = {"cdiVersion": "0.6.0", "kind": "v.com/zero", "devices": [{"name": "one", "containerEdits": edits}]}
     (tmp_path / "spec.json").write_text(json.dumps(spec))
