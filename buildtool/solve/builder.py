@@ -41,6 +41,7 @@ from buildtool.solve.result import LayerDigests, add_image, find_image, fits, im
 from buildtool.solve.run_mounts import SharedFiles
 from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.run_room import RunContext
+from buildtool.solve.settling import Settling
 from buildtool.solve.solver import Shared, Solver, first_error
 
 _UPLOADED = "uploaded"
@@ -64,6 +65,7 @@ class Builder:
         """
         self._networks = RunNetworks(networks)
         self._background: set[asyncio.Task[None]] = set()
+        self._settling = Settling(store)
         self._store = store
         self._registry = registry
         self._images = images
@@ -124,7 +126,9 @@ class Builder:
                 recording.end(error=error)
             self._later(self.history.keep, recording.record)
             raise
-        self._later(self._after, recording, sync=executed)
+        self._later(self._after, recording)
+        if executed:
+            self._settling.soon()
         return result
 
     async def _build(
@@ -218,6 +222,7 @@ class Builder:
         """Wait for what finished builds still have to write."""
         if self._background:
             await asyncio.wait(self._background)
+        await self._settling.close()
 
     async def clear_left(self) -> None:
         """End and remove what steps of a killed daemon left: processes, control groups, bundles."""
@@ -323,12 +328,10 @@ class Builder:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _after(self, recording: Recording, *, sync: bool) -> None:
-        """The build's record, and durability of what it made."""
+    def _after(self, recording: Recording) -> None:
+        """The build's record."""
         self.history.keep(recording.record)
         self._store.actions.flush(every=_FLUSH_EVERY)
-        if sync:
-            self._store.snapshots.sync()
 
 
 def _remote(node: Node) -> Remote:
