@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_AWS = ("access_key_id", "endpoint_url", "region", "secret_access_key", "session_token")
 _PATHS = {"cache-from": "src", "cache-to": "dest"}
 
 
@@ -27,6 +28,10 @@ def _spec(flag: str, item: str) -> dict[str, Any] | None:
     if not kind:
         raise InvalidInput(f"--{flag} {item}: type is missing", hint="write type=registry,ref=IMAGE or type=local,…")
     spec: dict[str, Any] = {"type": kind, "attributes": attributes}
+    for name in _AWS if kind == "s3" else ():
+        value = os.environ.get(f"AWS_{name.upper()}", "")
+        if value:
+            attributes.setdefault(name, value)
     path = attributes.get(_PATHS[flag], "")
     if kind == "local" and path:
         if flag == "cache-to":

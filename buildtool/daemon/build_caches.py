@@ -17,6 +17,7 @@ from buildtool.oci import Reference, parse_platform, parse_reference
 if TYPE_CHECKING:
     from buildtool.images import LayerSource
     from buildtool.registry import Credentials, Registries
+    from buildtool.registry.cache_bucket import CacheBucket
     from buildtool.registry.cache_repository import CacheRepository
     from buildtool.solve.caches.layout import CacheLayout
     from buildtool.solve.caches.options import Caches, CacheTarget
@@ -24,8 +25,26 @@ if TYPE_CHECKING:
 
 _FORM = ("compression", "compression-level", "force-compression", "ignore-error", "image-manifest", "mode",
          "oci-mediatypes", "timeout")  # fmt: skip
-_FROM = {"registry": ("ref", "timeout"), "local": ("digest", "src", "tag", "timeout")}
-_TO = {"registry": ("ref", *_FORM), "local": ("dest", "reset", "tag", *_FORM), "inline": ()}
+_S3 = ("access_key_id", "blobs_prefix", "bucket", "endpoint_url", "manifests_prefix", "name", "prefix", "region",
+       "secret_access_key", "session_token", "touch_refresh", "upload_parallelism", "use_path_style")  # fmt: skip
+_OBSTORE = {
+    "access_key_id": "access_key_id",
+    "endpoint_url": "endpoint",
+    "region": "region",
+    "secret_access_key": "secret_access_key",
+    "session_token": "session_token",
+}
+_FROM = {
+    "registry": ("ref", "timeout"),
+    "local": ("digest", "src", "tag", "timeout"),
+    "s3": ("timeout", *_S3),
+}
+_TO = {
+    "registry": ("ref", *_FORM),
+    "local": ("dest", "reset", "tag", *_FORM),
+    "s3": (*_S3, *_FORM),
+    "inline": (),
+}
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -69,6 +88,19 @@ class _Maker:
         reset = _truth(given, "reset", default=False)
         return CacheLayout(directory, given.get("tag", ""), given.get("digest", ""), reset=reset)
 
+    async def bucket(self, spec: CacheSpec) -> CacheBucket:
+        from buildtool.registry.cache_bucket import CacheBucket
+
+        given = spec.attributes
+        options = {_OBSTORE[name]: value for name, value in given.items() if name in _OBSTORE}
+        if _truth(given, "use_path_style", default=True):
+            options["virtual_hosted_style_request"] = "false"
+        place = _place(given)
+        opened = await offload(self._registries().remote_layers.buckets.open, place, options)
+        names = [name for name in given.get("name", "").split(";") if name] or ["buildtool"]
+        blobs, manifests = given.get("blobs_prefix", "blobs/"), given.get("manifests_prefix", "manifests/")
+        return CacheBucket(opened, place, names, blobs, manifests)
+
 
 def caches(
     registries: Callable[[], Registries],
@@ -91,6 +123,8 @@ def caches(
             reference = _reference(spec, "cache-from")
             opener = partial(maker.registry, reference, write=False)
             found.append(CacheOrigin(_name(reference), opener, seconds))
+        elif spec.type == "s3":
+            found.append(CacheOrigin(_bucket(spec, "cache-from"), partial(maker.bucket, spec), seconds))
         else:
             found.append(CacheOrigin(_directory(spec, "cache-from", "src"), partial(maker.layout, spec), seconds))
     made = [_target(maker, spec) for spec in targets]
@@ -113,6 +147,9 @@ def _target(maker: _Maker, spec: CacheSpec) -> CacheTarget | None:
         *(given.get(name, "") for name in ("compression", "compression-level", "force-compression"))
     )
     ignore, seconds = _truth(given, "ignore-error", default=True), _seconds(spec, 600.0)
+    if spec.type == "s3":
+        name = _bucket(spec, "cache-to")
+        return CacheTarget(name, partial(maker.bucket, spec), mode, form, ignore, seconds)
     if spec.type == "local":
         name = _directory(spec, "cache-to", "dest")
         return CacheTarget(name, partial(maker.layout, spec), mode, form, ignore, seconds)
@@ -132,7 +169,7 @@ def _check(spec: CacheSpec, flag: str, known: Mapping[str, Collection[str]]) -> 
         if name not in names:
             hint = f"It takes {', '.join(sorted(names))}." if names else "It takes nothing else."
             raise InvalidInput(f"--{flag} type={spec.type}: unknown attribute {name!r}", hint=hint)
-    for name in ("ignore-error", "image-manifest", "oci-mediatypes", "reset"):
+    for name in ("ignore-error", "image-manifest", "oci-mediatypes", "reset", "use_path_style"):
         _truth(spec.attributes, name, default=False)
 
 
@@ -145,6 +182,16 @@ def _reference(spec: CacheSpec, flag: str) -> Reference:
 
 def _name(reference: Reference) -> str:
     return f"registry {reference.familiar}"
+
+
+def _bucket(spec: CacheSpec, flag: str) -> str:
+    if not spec.attributes.get("bucket"):
+        raise InvalidInput(f"--{flag} type=s3: bucket is missing", hint="write bucket=NAME,region=REGION")
+    return f"s3 {_place(spec.attributes)}"
+
+
+def _place(given: Mapping[str, str]) -> str:
+    return f"{given['bucket']}/{given.get('prefix', '')}".rstrip("/")
 
 
 def _directory(spec: CacheSpec, flag: str, name: str) -> str:

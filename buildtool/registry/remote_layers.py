@@ -14,6 +14,7 @@ from buildtool.cache import BlobStore, Lease
 from buildtool.errors import BuildtoolError, Corrupt, NotFound
 from buildtool.images import Image, Images, LayerSource
 from buildtool.oci import Descriptor, Reference
+from buildtool.registry.cache_bucket import S3, BucketLayers
 from buildtool.registry.credentials import Credentials
 from buildtool.registry.downloads import Flights, GrowingBlob, download
 from buildtool.registry.layout_blobs import LAYOUT, from_layout
@@ -44,7 +45,8 @@ class RemoteLayers:
     """
 
     def __init__(self, images: Images, transport: Transport, flights: Flights) -> None:
-        self.providers: dict[str, Provider] = {LAYOUT: from_layout}
+        self.buckets = BucketLayers()
+        self.providers: dict[str, Provider] = {LAYOUT: from_layout, S3: self.buckets.fetch}
         self._images = images
         self._transport = transport
         self._flights = flights

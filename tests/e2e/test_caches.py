@@ -99,6 +99,8 @@ def test_caches_that_cannot_be_reached_are_told_of(cli: Program, source: Path, t
         ("cache-to", "type=registry,x", "no name=value"),
         ("cache-to", "type=inline,mode=max", "unknown attribute 'mode'"),
         ("cache-to", "type=registry,ref=A", "A"),
+        ("cache-to", "type=s3,region=x", "bucket is missing"),
+        ("cache-from", "type=s3,bucket=b,use_path_style=perhaps", "true or false"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(cli: Program, source: Path, flag: str, value: str, words: str) -> None:

@@ -52,7 +52,7 @@ COMMANDS = {
             Flag(
                 "cache-from", "", "list", "Take results from a cache (IMAGE, type=registry,ref=…, type=local,src=…)"
             ),
-            Flag("cache-to", "", "list", "Give results to a cache (type=registry|inline|local,mode=min|max,…)"),
+            Flag("cache-to", "", "list", "Give results to a cache (type=registry|inline|local|s3,mode=min|max,…)"),
             Flag("cgroup-parent", "", "string", "Parent cgroup of the RUN steps"),
             Flag("check", "", "bool", "The same as --call=check: run the build checks"),
             Flag("cpu-period", "", "int", "Period of the CPU quota, in microseconds"),
