@@ -88,8 +88,8 @@ def main() -> None:
 def _measure(sides: list[Side], servers: list[RegistryProcess], archive: Path, rounds: int) -> None:
     seconds: dict[tuple[str, str, str], list[float]] = {}
     for number in range(rounds):
-        for server in servers:
-            _unique(archive, number)
+        for place, server in enumerate(servers):
+            _unique(archive, len(servers) * number + place)
             for side in sides if number % 2 else sides[::-1]:
                 name = f"{server.host}/bench/{side.name}{number}:1"
                 side.run("import", str(archive), name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from buildtool.cache import Store
 from buildtool.cli.human import decimal_size
 from buildtool.errors import InvalidInput, NotFound
-from buildtool.registry.server.options import root_of
+from buildtool.registry.server.options import parse_pair, root_of
 from buildtool.registry.server.signing import Grant, Keys, Signer, parse_scope
 from buildtool.registry.server.verify import Report
 from buildtool.registry.server.verify import verify as verify_store
@@ -57,8 +57,11 @@ def _seconds(text: str) -> float:
 
 def verify(call: Call) -> int:
     """Look at everything; exit code 1 when something is wrong."""
-    with Store.open(root_of(call.text("root")), readonly=True) as store:
-        report = verify_store(store, quarantine=call.switch("quarantine"))
+    if call.text("bucket"):
+        report = _verified_bucket(call)
+    else:
+        with Store.open(root_of(call.text("root")), readonly=True) as store:
+            report = verify_store(store, quarantine=call.switch("quarantine"))
     faults = report.faults or []
     if call.text("format") == "json":
         document = {
@@ -84,6 +87,16 @@ def verify(call: Call) -> int:
         print(f"{one.kind}: {where}{one.subject}: {one.message}{' (quarantined)' if one.quarantined else ''}")
     print(_summary(report))
     return 1 if faults else 0
+
+
+def _verified_bucket(call: Call) -> Report:
+    from buildtool.registry.server.bucket import Bucket
+    from buildtool.registry.server.verify_bucket import verify_bucket
+
+    options = dict(parse_pair(text) for text in call.texts("bucket-option"))
+    for name in ("redirect", "sessions"):
+        options.pop(name, None)
+    return verify_bucket(Bucket.open(call.text("bucket"), options), quarantine=call.switch("quarantine"))
 
 
 def _summary(report: Report) -> str:

@@ -50,7 +50,7 @@ def assemble(options: Options, store: Store) -> Server:
         settings.rate = RateLimit(options.rate)
     if options.mirrors:
         _add_mirror(options, settings)
-    if options.s3:
+    if options.bucket:
         return _in_bucket(options, store, settings)
     return Server(store, settings, content=_content(options, store))
 
@@ -62,15 +62,15 @@ def _in_bucket(options: Options, store: Store, settings: Settings) -> Server:
     from buildtool.registry.server.shared_uploads import SharedUploads
     from buildtool.registry.server.uploads import Uploads
 
-    given = dict(options.s3_options)
+    given = dict(options.bucket_options)
     redirect, sessions = given.pop("redirect", "true"), given.pop("sessions", "shared")
     if redirect not in ("true", "false") or sessions not in ("shared", "local"):
-        raise InvalidInput("--s3-option: redirect is true or false, sessions is shared or local")
-    bucket = Bucket.open(options.s3, given)
+        raise InvalidInput("--bucket-option: redirect is true or false, sessions is shared or local")
+    bucket = Bucket.open(options.bucket, given)
     bucket.head("names")  # whether it answers at all
     idle = options.upload_idle
     uploads = SharedUploads(store, bucket, idle=idle) if sessions == "shared" else Uploads(store, idle=idle)
-    writable = ObjectRepositories(bucket, settings.immutable, redirect=redirect == "true")
+    writable = ObjectRepositories(bucket, settings.immutable, redirect=redirect == "true" and bucket.signs)
     return Server(store, settings, writable=writable, uploads=uploads)
 
 

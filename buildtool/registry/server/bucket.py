@@ -1,6 +1,7 @@
-"""An S3 bucket as the server uses it: small JSON documents and blobs under keys. Blocking, thread-safe.
+"""A bucket as the server uses it: small JSON documents and blobs under keys. Blocking, thread-safe.
 
-S3 is strongly consistent: what was put is in the next listing. Errors of the storage become Unavailable.
+It is one of S3 or of what speaks it, or a folder. S3 is strongly consistent: what was put is in the next listing.
+Errors of the storage become StorageFailed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 from buildtool.errors import BuildtoolError, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, S3Config, S3Store
+    from obstore.store import ClientConfig, LocalStore, S3Config, S3Store
 
 CHUNK = 8 << 20
 _STREAMS = 4
@@ -36,27 +37,33 @@ class Exists(Exception):
 class Bucket:
     """Objects below one prefix."""
 
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: S3Store | LocalStore) -> None:
         self._store = store
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str], *, retries: int = 5) -> Bucket:
         """`s3://BUCKET[/PREFIX]`; credentials and region from the environment (AWS_…) or the options.
+        `file:///FOLDER`: a folder that all servers see (a local or network file system) in its place.
 
         Raises InvalidInput, Unavailable without the library.
         """
         try:
             from obstore.exceptions import BaseError
-            from obstore.store import S3Store
+            from obstore.store import LocalStore, S3Store
         except ImportError:
             raise Unavailable(
-                "--s3 needs the library obstore, which is not installed", hint="pip install 'buildtool[s3]'"
+                "--bucket needs the library obstore, which is not installed", hint="pip install 'buildtool[s3]'"
             ) from None
-        if not url.startswith("s3://") or len(url) <= len("s3://"):
-            raise InvalidInput(f"--s3 {url!r}: write s3://BUCKET or s3://BUCKET/PREFIX")
+        scheme, _, rest = url.partition("://")
+        if scheme not in ("s3", "file") or not rest or (scheme == "file" and not rest.startswith("/")):
+            raise InvalidInput(f"--bucket {url!r}: write s3://BUCKET, s3://BUCKET/PREFIX or file:///FOLDER")
         config: dict[str, Any] = dict(options)
         client: ClientConfig = {"allow_http": config.get("endpoint", "").startswith("http://")}
         try:
+            if scheme == "file":
+                if config:
+                    raise InvalidInput(f"--bucket-option {next(iter(config))} means nothing for a folder")
+                return cls(LocalStore(rest, mkdir=True))
             return cls(
                 S3Store.from_url(
                     url.rstrip("/"),
@@ -65,8 +72,15 @@ class Bucket:
                     retry_config={"max_retries": retries},
                 )
             )
-        except (BaseError, ValueError, TypeError) as error:
-            raise InvalidInput(f"--s3 {url}: {_first_line(error)}") from None
+        except (BaseError, ValueError, TypeError, OSError) as error:
+            raise InvalidInput(f"--bucket {url}: {_first_line(error)}") from None
+
+    @property
+    def signs(self) -> bool:
+        """Whether clients can be sent to the bucket itself."""
+        from obstore.store import S3Store
+
+        return isinstance(self._store, S3Store)
 
     # Documents
 
@@ -127,6 +141,14 @@ class Bucket:
         with _told():
             obstore.put(self._store, key, path, chunk_size=CHUNK, max_concurrency=_STREAMS)
 
+    def move(self, key: str, to: str) -> None:
+        """Give an object another key."""
+        import obstore
+
+        with _told():
+            obstore.copy(self._store, key, to)
+            obstore.delete(self._store, key)
+
     def stream(self, key: str, start: int = 0, count: int | None = None) -> Iterator[bytes]:
         """Bytes of an object, in chunks. Raises StorageFailed, FileNotFoundError."""
         import obstore
@@ -156,8 +178,9 @@ class Bucket:
         """A URL at which anybody can read the object for twenty minutes."""
         import obstore
 
+        assert self.signs
         with _told():
-            return obstore.sign(self._store, "GET", key, _SIGNED)
+            return obstore.sign(cast("S3Store", self._store), "GET", key, _SIGNED)
 
     def list(self, folder: str, after: str = "") -> Iterator[tuple[str, int, datetime]]:
         """Keys (below the folder), sizes and times, sorted, after a key."""
@@ -166,9 +189,11 @@ class Bucket:
         prefix = f"{folder}/"
         offset = f"{prefix}{after}" if after else None
         with _told():
-            for chunk in obstore.list(self._store, prefix, offset=offset):
-                for meta in chunk:
-                    yield meta["path"].removeprefix(prefix), meta["size"], meta["last_modified"]
+            found = (meta for chunk in obstore.list(self._store, prefix, offset=offset) for meta in chunk)
+            for meta in (
+                found if self.signs else sorted(found, key=lambda meta: meta["path"])
+            ):  # a folder has no order
+                yield meta["path"].removeprefix(prefix), meta["size"], meta["last_modified"]
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class ObjectRepositories:
         document = self.bucket.get(manifest_key(name, digest)) if digest else None
         if digest is None or document is None:
             return None
-        return StoredManifest(digest, document["mediaType"], _data(document))
+        return StoredManifest(digest, document["mediaType"], manifest_data(document))
 
     def manifest_digest(self, name: str, reference: str) -> str | None:
         """The digest that a tag points at, or the digest itself when the repository has it."""
@@ -80,7 +80,7 @@ class ObjectRepositories:
             document = self.bucket.get(manifest_key(name, digest))
             if document is None:
                 return None
-            data = _data(document)
+            data = manifest_data(document)
             return StoredBlob(len(data), None, lambda: iter((data,)))
         key = blob_key(digest)
         url = partial(self.bucket.signed, key) if self._redirect else None
@@ -328,5 +328,6 @@ def _first(keys: Iterator[tuple[str, int, Any]], limit: int) -> list[str]:
     return found
 
 
-def _data(document: dict[str, Any]) -> bytes:
+def manifest_data(document: dict[str, Any]) -> bytes:
+    """A manifest's bytes."""
     return msgspec.convert(document["data"], bytes)

@@ -50,8 +50,8 @@ class Options:
     drain_delay: float = 0.0
     drain_timeout: float = 30.0
     log_level: str = "info"
-    s3: str = ""
-    s3_options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    bucket: str = ""
+    bucket_options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def is_public(self) -> bool:
@@ -108,8 +108,10 @@ def parser() -> argparse.ArgumentParser:
     add("--drain-delay", type=float, default=0.0, metavar="SECONDS", help="serve on so long after SIGTERM, not ready")
     add("--drain-timeout", type=float, default=30.0, metavar="SECONDS", help="let running requests end for so long")
     add("--log-level", default="info", choices=LEVELS, help="default: info (one line a request)")
-    add("--s3", default="", metavar="s3://BUCKET[/PREFIX]", help="keep everything in a bucket, several servers may")
-    add("--s3-option", action="append", default=[], metavar="KEY=VALUE", help="endpoint, region, redirect=false …")
+    add("--bucket", default="", metavar="URL", help="keep everything there, with other servers (s3://…, file:///…)")
+    add(
+        "--bucket-option", action="append", default=[], metavar="KEY=VALUE", help="endpoint, region, redirect=false …"
+    )
     return made
 
 
@@ -148,8 +150,8 @@ def parse(arguments: Sequence[str]) -> Options:
         drain_delay=given.drain_delay,
         drain_timeout=given.drain_timeout,
         log_level=given.log_level,
-        s3=given.s3,
-        s3_options=tuple(_pair(one) for one in given.s3_option),
+        bucket=given.bucket,
+        bucket_options=tuple(parse_pair(one) for one in given.bucket_option),
     )
 
 
@@ -163,10 +165,10 @@ def _check(given: argparse.Namespace) -> None:
         raise InvalidInput("--anonymous-pull means nothing without --htpasswd")
     if given.anonymous_pull and given.rules:
         raise InvalidInput("with --rules say there what anyone may pull, not with --anonymous-pull")
-    if given.share_store and (given.mirror or given.s3):
-        raise InvalidInput("--share-store goes neither with --mirror nor with --s3: it only reads")
-    if given.s3 and given.mirror:
-        raise InvalidInput("--mirror keeps what it fetches in a local root: it does not go with --s3")
+    if given.share_store and (given.mirror or given.bucket):
+        raise InvalidInput("--share-store goes neither with --mirror nor with --bucket: it only reads")
+    if given.bucket and given.mirror:
+        raise InvalidInput("--mirror keeps what it fetches in a local root: it does not go with --bucket")
     if given.rate_limit < 0:
         raise InvalidInput("--rate-limit must not be negative")
     if given.external_url and not given.external_url.startswith(("http://", "https://")):
@@ -209,10 +211,11 @@ def _mirror(text: str) -> tuple[str, str]:
     return prefix, host
 
 
-def _pair(text: str) -> tuple[str, str]:
+def parse_pair(text: str) -> tuple[str, str]:
+    """KEY=VALUE. Raises InvalidInput."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise InvalidInput(f"--s3-option {text!r}: write KEY=VALUE")
+        raise InvalidInput(f"--bucket-option {text!r}: write KEY=VALUE")
     return key, value
 
 

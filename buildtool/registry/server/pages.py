@@ -32,7 +32,8 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _IMAGE = re.compile(r"/ui/(?P<name>.+?)/-/(?P<reference>[^/]+)")
-_NOP = re.compile(r"^/bin/sh -c (#\(nop\)\s*)?")
+_NOP = re.compile(r"^/bin/sh -c #\(nop\)\s*")
+_SHELL = re.compile(r"^(?:RUN )?/bin/sh -c ")
 
 
 class _NoPage(Exception):
@@ -96,7 +97,9 @@ def _tags(request: web.BaseRequest, server: Server, name: str) -> dict[str, Any]
         manifest = server.content.manifest(name, tag)
         if manifest is not None:
             rows.append({"tag": tag, "digest": manifest.digest, **_summary(server, name, manifest)})
-    return {"name": name, "tags": rows, "more": found[_PAGE - 1] if len(found) > _PAGE else ""}
+    latest = server.content.manifest_digest(name, "latest") is not None
+    pull = "latest" if latest else found[0] if found else ""
+    return {"name": name, "tags": rows, "more": found[_PAGE - 1] if len(found) > _PAGE else "", "pull": pull}
 
 
 def _summary(server: Server, name: str, manifest: StoredManifest) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def _manifest(server: Server, name: str, manifest: StoredManifest) -> dict[str, 
     layers = iter(values["layers"])
     lines = []
     for entry in config.history or []:
-        line = _NOP.sub("", entry.created_by).strip()
+        line = _line(entry.created_by)
         made = None if entry.empty_layer else next(layers, None)
         lines.append({**(made or {"digest": "", "size": "", "kind": ""}), "line": line, "created": entry.created})
     settings = config.config
@@ -200,6 +203,12 @@ def _manifest(server: Server, name: str, manifest: StoredManifest) -> dict[str, 
         "folder": settings.working_dir if settings else "",
     }
     return values
+
+
+def _line(created_by: str) -> str:
+    """The Buildfile's line, without what builders put around it."""
+    line = _NOP.sub("", created_by.removesuffix(" # buildkit")).strip()
+    return _SHELL.sub("RUN ", line)
 
 
 def _words(command: list[str] | None) -> list[str]:

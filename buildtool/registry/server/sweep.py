@@ -28,7 +28,7 @@ def sweep(repositories: ObjectRepositories, grace: float, untagged: float | None
         return 0, 0
     try:
         _delete_old_uploads(bucket, grace)
-        for name in _names(bucket):
+        for name in all_names(bucket):
             if untagged is not None:
                 _drop_untagged(repositories, name, untagged)
             _drop_links(repositories, name, grace)
@@ -51,13 +51,14 @@ def _lock(bucket: Bucket) -> bool:
     return False
 
 
-def _names(bucket: Bucket) -> list[str]:
+def all_names(bucket: Bucket) -> list[str]:
     """Every repository that has anything."""
     found = {key.partition("/_")[0] for key, _, _ in bucket.list("repositories")}
     return sorted(found)
 
 
-def _manifests(bucket: Bucket, name: str) -> dict[str, dict[str, Any]]:
+def manifests_of(bucket: Bucket, name: str) -> dict[str, dict[str, Any]]:
+    """All manifests of a repository, by digest."""
     from buildtool.registry.server.objects import digest_in, manifest_key
 
     keys = [digest_in(key) for key, _, _ in bucket.list(f"repositories/{name}/_manifests")]
@@ -66,7 +67,7 @@ def _manifests(bucket: Bucket, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _drop_untagged(repositories: ObjectRepositories, name: str, age: float) -> None:
-    known = _manifests(repositories.bucket, name)
+    known = manifests_of(repositories.bucket, name)
     tagged = {repositories._resolved(name, tag) or "" for tag in repositories.all_tags(name)}
     kept = needed_manifests(known, tagged)
     for digest, document in known.items():
@@ -97,7 +98,7 @@ def _old_links(bucket: Bucket, name: str, limit: float) -> set[str]:
 
 
 def _needed(bucket: Bucket, name: str) -> set[str]:
-    return {digest for document in _manifests(bucket, name).values() for digest in document["blobs"]}
+    return {digest for document in manifests_of(bucket, name).values() for digest in document["blobs"]}
 
 
 def _linked(bucket: Bucket) -> set[str]:

@@ -7,7 +7,8 @@ and the next push brings it again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,28 +97,23 @@ def _names(store: Store) -> list[str]:
 
 def _repository(store: Store, name: str, report: Report) -> Iterator[Fault]:
     """The links of one repository, read in one go so that a push meanwhile is seen whole or not."""
-    with store.state.transaction() if not store.readonly else _nothing():
+    with nullcontext() if store.readonly else store.state.transaction():
         blobs = dict(store.state.documents(f"registry-blobs:{name}").items())
         known = dict(store.state.documents(f"registry-manifests:{name}").items())
         tags = dict(store.state.documents(f"registry-tags:{name}").items())
+    for digest, link in (*blobs.items(), *known.items()):
+        yield from _bytes_of(store, name, digest, link)
+
+    def data(document: dict[str, Any]) -> bytes | None:
+        blob = Digest(document["blob"])
+        return store.blobs.read(blob) if store.blobs.has(blob) else None
+
+    def is_listed(subject: str, digest: str) -> bool:
+        return store.state.documents(f"registry-referrers:{name}@{subject}").get(digest) is not None
+
+    yield from check_links(name, blobs, known, {tag: found["digest"] for tag, found in tags.items()}, data, is_listed)
     report.manifests += len(known)
     report.tags += len(tags)
-    for digest, link in blobs.items():
-        yield from _bytes_of(store, name, digest, link)
-    for digest, document in known.items():
-        faults = list(_bytes_of(store, name, digest, document))
-        yield from faults
-        if not faults:
-            yield from _references(store, name, digest, document, blobs, known)
-    for tag, found in tags.items():
-        if found["digest"] not in known:
-            yield Fault("dangling-tag", name, tag, f"it names {found['digest']}, which is not there")
-
-
-def _nothing() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 def _bytes_of(store: Store, name: str, digest: str, link: dict[str, Any]) -> Iterator[Fault]:
@@ -133,31 +129,38 @@ def _bytes_of(store: Store, name: str, digest: str, link: dict[str, Any]) -> Ite
         yield Fault("corrupt-blob", name, digest, "its bytes have another digest")
 
 
-def _references(
-    store: Store,
+def check_links(
     name: str,
-    digest: str,
-    document: dict[str, Any],
-    blobs: dict[str, Any],
-    known: dict[str, Any],
+    blobs: Collection[str],
+    known: Mapping[str, dict[str, Any]],
+    tags: Mapping[str, str],
+    data: Callable[[dict[str, Any]], bytes | None],
+    is_listed: Callable[[str, str], bool],
 ) -> Iterator[Fault]:
-    try:
-        parsed = manifests.parse(store.blobs.read(Digest(document["blob"])), document["mediaType"])
-    except BuildtoolError as error:
-        yield Fault("broken-manifest", name, digest, error.message)
-        return
-    if document.get("cached"):
-        return  # a mirrored manifest: the rest comes when somebody asks for it
-    for reference in parsed.blobs:
-        if reference.digest not in blobs and not reference.may_be_elsewhere:
-            yield Fault("broken-manifest", name, digest, f"{reference.digest} is not in the repository")
-    for reference in parsed.children:
-        if reference.digest not in known:
-            yield Fault("broken-manifest", name, digest, f"its child {reference.digest} is not in the repository")
-    if parsed.subject:
-        listed = store.state.documents(f"registry-referrers:{name}@{parsed.subject}").get(digest)
-        if listed is None:
+    """Whether what a repository's manifests and tags name is there. `data` gives a manifest's bytes, None when they
+    are missing; `is_listed` says whether a manifest is among its subject's referrers."""
+    for digest, document in known.items():
+        found = data(document)
+        if found is None:
+            continue
+        try:
+            parsed = manifests.parse(found, document["mediaType"])
+        except BuildtoolError as error:
+            yield Fault("broken-manifest", name, digest, error.message)
+            continue
+        if document.get("cached"):
+            continue  # a mirrored manifest: the rest comes when somebody asks for it
+        for reference in parsed.blobs:
+            if reference.digest not in blobs and not reference.may_be_elsewhere:
+                yield Fault("broken-manifest", name, digest, f"{reference.digest} is not in the repository")
+        for reference in parsed.children:
+            if reference.digest not in known:
+                yield Fault("broken-manifest", name, digest, f"its child {reference.digest} is not in the repository")
+        if parsed.subject and not is_listed(parsed.subject, digest):
             yield Fault("dangling-referrer", name, digest, f"it is not among the referrers of {parsed.subject}")
+    for tag, digest in tags.items():
+        if digest not in known:
+            yield Fault("dangling-tag", name, tag, f"it names {digest}, which is not there")
 
 
 def _sha512(path: Path) -> str:

@@ -201,6 +201,12 @@ def bucket(s3: str) -> Bucket:
     return Bucket.open(f"s3://{name}/some/prefix", s3_options(s3))
 
 
+@pytest.fixture
+def folder_bucket(tmp_path: Path) -> Bucket:
+    """A folder in the place of a bucket."""
+    return Bucket.open(f"file://{tmp_path}/bucket", {})
+
+
 def free_port() -> int:
     """A port nobody listens on just now."""
     with socket.socket() as probe:

@@ -14,8 +14,9 @@ import pytest
 from buildtool.errors import InvalidInput
 from buildtool.registry.server import sweep
 from buildtool.registry.server.bucket import Bucket, StorageFailed
-from buildtool.registry.server.objects import ObjectRepositories, blob_key, deleting_key
+from buildtool.registry.server.objects import ObjectRepositories, blob_key, deleting_key, link_key
 from buildtool.registry.server.rules import parse_rules
+from buildtool.registry.server.verify_bucket import verify_bucket
 from tests.unit.registry.conftest import Cutter, Running, Side, free_port, s3_options
 from tests.unit.registry.test_copying import attach, push_index
 from tests.unit.registry.test_server_api import MANIFEST, Api, digest_of, manifest
@@ -23,6 +24,13 @@ from tests.unit.registry.test_server_api import MANIFEST, Api, digest_of, manife
 pytestmark = pytest.mark.xdist_group("s3")
 Make = Callable[..., Awaitable[Running]]
 IMMUTABLE = parse_rules("immutable: [{tags: ['v*']}]", "rules")
+
+
+@pytest.fixture(params=["bucket", "folder_bucket"])
+def any_bucket(request: pytest.FixtureRequest) -> Bucket:
+    """One of S3, and a folder."""
+    found: Bucket = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -92,9 +100,9 @@ async def test_blobs_are_redirected_with_an_address_that_ends(
 
 
 async def test_any_server_goes_on_with_an_upload(
-    make_server: Make, bucket: Bucket, session: aiohttp.ClientSession
+    make_server: Make, any_bucket: Bucket, session: aiohttp.ClientSession
 ) -> None:
-    one, two = [Api((await make_server(bucket=bucket)).url, session) for _ in range(2)]
+    one, two = [Api((await make_server(bucket=any_bucket)).url, session) for _ in range(2)]
     data = os.urandom(3000)
     headers, _ = await one("POST", "/v2/a/b/blobs/uploads/", b"", 202)
     place = headers["Location"]
@@ -109,13 +117,13 @@ async def test_any_server_goes_on_with_an_upload(
     await one("PUT", f"{place}?digest={digest_of(data)}", b"", 201)
     await two("GET", place, expect=404)
     assert (await two("GET", f"/v2/a/b/blobs/{digest_of(data)}"))[1] == data
-    assert not list(bucket.list("uploads"))
+    assert not list(any_bucket.list("uploads"))
 
     headers, _ = await one("POST", "/v2/a/b/blobs/uploads/", b"", 202)
     await two("DELETE", headers["Location"], expect=204)
     await one("GET", headers["Location"], expect=404)
     await one("GET", "/v2/a/b/blobs/uploads/..%2f..", expect=404)
-    assert not list(bucket.list("uploads"))
+    assert not list(any_bucket.list("uploads"))
 
 
 async def test_clients_do_not_notice_that_there_are_two_servers(
@@ -136,9 +144,9 @@ async def put(api: Api, tag: str, layer: bytes, expect: int = 201) -> str:
 
 
 async def test_one_of_many_gets_an_immutable_tag(
-    make_server: Make, bucket: Bucket, session: aiohttp.ClientSession
+    make_server: Make, any_bucket: Bucket, session: aiohttp.ClientSession
 ) -> None:
-    apis = [Api((await make_server(bucket=bucket, immutable=lambda: IMMUTABLE)).url, session) for _ in range(2)]
+    apis = [Api((await make_server(bucket=any_bucket, immutable=lambda: IMMUTABLE)).url, session) for _ in range(2)]
 
     async def attempt(number: int) -> int:
         api, layer = apis[number % 2], bytes([number])
@@ -155,28 +163,28 @@ async def test_one_of_many_gets_an_immutable_tag(
 
 
 async def test_garbage_goes_and_what_is_needed_stays(
-    make_server: Make, bucket: Bucket, session: aiohttp.ClientSession
+    make_server: Make, any_bucket: Bucket, session: aiohttp.ClientSession
 ) -> None:
-    running = await make_server(bucket=bucket, grace=0.0, untagged=0.0)
+    running = await make_server(bucket=any_bucket, grace=0.0, untagged=0.0)
     api = Api(running.url, session)
     kept = await put(api, "kept", b"kept")
     gone = await put(api, "gone", b"gone")
     await api("DELETE", "/v2/a/b/manifests/gone", expect=202)
-    assert ObjectRepositories(bucket).collect(0.0, 0.0) == (1, 4)
+    assert ObjectRepositories(any_bucket).collect(0.0, 0.0) == (1, 4)
     await api("GET", f"/v2/a/b/manifests/{gone}", expect=404)
     await api("GET", f"/v2/a/b/blobs/{digest_of(b'gone')}", expect=404)
     await api("GET", f"/v2/a/b/manifests/{kept}")
     assert (await api("GET", f"/v2/a/b/blobs/{digest_of(b'kept')}"))[1] == b"kept"
-    assert not list(bucket.list("deleting")) and not list(bucket.list("locks"))
+    assert not list(any_bucket.list("deleting")) and not list(any_bucket.list("locks"))
 
 
 async def test_collecting_meanwhile_loses_no_push(
-    make_server: Make, bucket: Bucket, session: aiohttp.ClientSession
+    make_server: Make, any_bucket: Bucket, session: aiohttp.ClientSession
 ) -> None:
     """The same blobs are pushed, deleted and collected all the time, without any grace: what was acknowledged with
     its manifest is there."""
-    apis = [Api((await make_server(bucket=bucket)).url, session) for _ in range(2)]
-    repositories = ObjectRepositories(bucket)
+    apis = [Api((await make_server(bucket=any_bucket)).url, session) for _ in range(2)]
+    repositories = ObjectRepositories(any_bucket)
     done = asyncio.Event()
 
     async def collecting() -> None:
@@ -209,20 +217,20 @@ async def test_collecting_meanwhile_loses_no_push(
         await collector
 
 
-async def test_a_link_and_a_deletion_see_each_other(bucket: Bucket, make_server: Make) -> None:
-    repositories = ObjectRepositories(bucket)
-    bucket.write(blob_key(digest_of(b"x")), b"x")
-    bucket.put(deleting_key(digest_of(b"x")), {})
-    bucket.put(f"repositories/a/_blobs/{digest_of(b'x').replace(':', '/')}", {"size": 1, "pushed": 0})
+async def test_a_link_and_a_deletion_see_each_other(any_bucket: Bucket, make_server: Make) -> None:
+    repositories = ObjectRepositories(any_bucket)
+    any_bucket.write(blob_key(digest_of(b"x")), b"x")
+    any_bucket.put(deleting_key(digest_of(b"x")), {})
+    any_bucket.put(f"repositories/a/_blobs/{digest_of(b'x').replace(':', '/')}", {"size": 1, "pushed": 0})
     assert not repositories.mount("b", digest_of(b"x"), "a")
-    bucket.delete(deleting_key(digest_of(b"x")))
+    any_bucket.delete(deleting_key(digest_of(b"x")))
     assert repositories.mount("b", digest_of(b"x"), "a")
 
 
-async def test_only_one_collects_and_a_dead_ones_lock_is_taken(bucket: Bucket) -> None:
-    assert sweep._lock(bucket) and not sweep._lock(bucket)
-    bucket.put("locks/collection", {"until": 0})
-    assert sweep._lock(bucket)
+async def test_only_one_collects_and_a_dead_ones_lock_is_taken(any_bucket: Bucket) -> None:
+    assert sweep._lock(any_bucket) and not sweep._lock(any_bucket)
+    any_bucket.put("locks/collection", {"until": 0})
+    assert sweep._lock(any_bucket)
 
 
 async def test_a_bucket_that_does_not_answer(make_server: Make, session: aiohttp.ClientSession) -> None:
@@ -237,6 +245,35 @@ async def test_a_bucket_that_does_not_answer(make_server: Make, session: aiohttp
 
 
 def test_wrong_buckets_are_refused() -> None:
-    for url, options in (("x", {}), ("s3://", {}), ("gs://x", {}), ("s3://x", {"no_such_key": "1"})):
+    for url, options in (
+        ("x", {}),
+        ("s3://", {}),
+        ("gs://x", {}),
+        ("file://x", {}),
+        ("file:///tmp", {"region": "x"}),
+        ("s3://x", {"no_such_key": "1"}),
+    ):
         with pytest.raises(InvalidInput):
             Bucket.open(url, options)
+
+
+async def test_damage_in_a_bucket_is_found_and_moved_aside(
+    make_server: Make, any_bucket: Bucket, session: aiohttp.ClientSession
+) -> None:
+    api = Api((await make_server(bucket=any_bucket)).url, session)
+    await put(api, "1", b"layer")
+    report = verify_bucket(any_bucket)
+    assert (report.blobs, report.bytes, report.manifests, report.tags, report.faults) == (2, 7, 1, 1, [])
+
+    any_bucket.write(blob_key(digest_of(b"layer")), b"xxxxx")
+    (fault,) = verify_bucket(any_bucket, quarantine=True).faults or []
+    assert (fault.kind, fault.subject, fault.quarantined) == ("corrupt-blob", digest_of(b"layer"), True)
+    assert any_bucket.read(f"quarantine/{digest_of(b'layer').replace(':', '/')}") == b"xxxxx"
+    assert [one.kind for one in verify_bucket(any_bucket).faults or []] == ["missing-blob"]
+    await put(api, "1", b"layer")
+    assert verify_bucket(any_bucket).faults == []
+
+    any_bucket.delete(link_key("a/b", digest_of(b"layer")))
+    any_bucket.put("repositories/a/b/_tags/lost", {"digest": digest_of(b"?"), "tagged": 0})
+    kinds = {one.kind for one in verify_bucket(any_bucket).faults or []}
+    assert kinds == {"broken-manifest", "dangling-tag"}

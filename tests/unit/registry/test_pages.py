@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import html.parser
 import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -120,7 +123,7 @@ async def test_what_an_image_page_tells(
         pushed.digest,
         "linux/amd64",
         "2026-01-02 03:04:05",
-        "COPY a / # buildkit",
+        "COPY a /",
         'ENV A="<script>alert(1)</script>"',
         "sh -c <b>x</b>",
         "80/tcp",
@@ -152,6 +155,41 @@ async def test_strange_content_is_shown_or_refused(here: Side, ours: Running, se
     assert "</dl><script>" in shown.text and "script" not in shown.tags
     await page(session, f"{ours.url}/ui/x/y/-/broken")
     assert "damaged" in (await page(session, f"{ours.url}/ui/x/y")).text
+
+
+@pytest.mark.parametrize(
+    ("created_by", "line"),
+    [
+        ('/bin/sh -c #(nop)  CMD ["sh"]', 'CMD ["sh"]'),
+        ("/bin/sh -c apt-get update", "RUN apt-get update"),
+        ("RUN /bin/sh -c make # buildkit", "RUN make"),
+        ("RUN |1 A=b /bin/sh -c make # buildkit", "RUN |1 A=b /bin/sh -c make"),
+        ("COPY a b # buildkit", "COPY a b"),
+        ("", ""),
+    ],
+)
+def test_lines_of_the_buildfile(created_by: str, line: str) -> None:
+    from buildtool.registry.server.pages import _line
+
+    assert _line(created_by) == line
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+async def test_a_browser_shows_the_pages(here: Side, ours: Running, tmp_path: Path) -> None:
+    """On a desktop and on a phone; the browser refuses nothing of it."""
+    await push_index(here, ours.host, "team/app")
+    for width, path in ((1200, "/"), (1200, "/ui/team/app"), (400, "/ui/team/app/-/amd64")):
+        shot = tmp_path / "shot.png"
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = await asyncio.create_subprocess_exec(
+            "chromium", *flags, "--enable-logging=stderr", f"--user-data-dir={tmp_path}/profile",
+            f"--window-size={width},800", f"--screenshot={shot}", "--dump-dom", ours.url + path,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(browser.communicate(), 60)
+        assert b"team/app" in out and shot.read_bytes()[:4] == b"\x89PNG", err.decode()
+        assert b"CONSOLE" not in err and b"Content Security Policy" not in err, err.decode()
+        shot.unlink()
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_sizes_and_contradicting_flags() -> None:
         ["--rate-limit", "-1"],
         ["--external-url", "registry.example"],
         ["--addr", "5000"],
-        ["--s3-option", "x"],
+        ["--bucket-option", "x"],
     ):
         with pytest.raises(BuildtoolError):
             parse(words)

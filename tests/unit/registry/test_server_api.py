@@ -79,10 +79,10 @@ class Api:
         return data
 
 
-@pytest.fixture(params=["files", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
+@pytest.fixture(params=["files", "folder_bucket", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
 async def ours(request: pytest.FixtureRequest, make_server: Callable[..., Awaitable[Running]]) -> Running:
-    """Our server, on a folder and on an S3 bucket."""
-    return await make_server(bucket=request.getfixturevalue("bucket") if request.param == "bucket" else None)
+    """Our server: on a store, on a folder that several servers may share, and on an S3 bucket."""
+    return await make_server(bucket=None if request.param == "files" else request.getfixturevalue(request.param))
 
 
 @pytest.fixture
