@@ -92,7 +92,7 @@ def test_options_that_cannot_be_are_refused_at_once(cli: Program, options: tuple
     flags = [part for option in options for part in ("-o", option)]
     refused = cli("volume", "create", *flags, "bad", check=False)
     assert refused.returncode != 0 and reason in refused.stderr
-    assert cli("volume", "ls", "-q").stdout == ""
+    assert "bad" not in cli("volume", "ls", "-q").stdout.split()
 
 
 def test_what_the_kernel_cannot_mount_is_refused_at_the_start_with_its_reason(cli: Program) -> None:
