@@ -153,6 +153,16 @@ class Resolver:
             return dns.refusal(data, dns.SERVFAIL)
 
     async def _ask_udp(self, server: str, data: bytes) -> bytes:
+        """By datagram; an answer that was cut is asked for again over a connection, when the client can take it."""
+        reply = await self._datagram(server, data)
+        if dns.is_truncated(reply):
+            with contextlib.suppress(OSError, EOFError, ValueError):
+                whole = await self._ask_tcp(server, data)
+                if len(whole) <= dns.parse(data).size:
+                    return whole
+        return reply
+
+    async def _datagram(self, server: str, data: bytes) -> bytes:
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as asking:
             asking.setblocking(False)

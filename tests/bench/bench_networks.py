@@ -103,6 +103,9 @@ class Peer:
             self.daemon.wait(30)
         self.holder.kill()
         self.holder.wait()
+        points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+        for point in sorted((one for one in points if one.startswith(f"{self.root}/")), reverse=True):
+            subprocess.run(["umount", "-l", point], check=False)
 
 
 def _loopback() -> None:

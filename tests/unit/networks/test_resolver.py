@@ -113,3 +113,26 @@ async def test_the_next_server_is_asked_when_one_fails_or_is_silent(monkeypatch:
         assert asked == ["silent", "failing", "good"]
     finally:
         resolver.close()
+
+
+@pytest.mark.parametrize(("edns", "whole"), [(1232, True), (0, False)])
+async def test_an_answer_that_was_cut_is_fetched_whole_when_the_client_takes_it(
+    monkeypatch: pytest.MonkeyPatch, edns: int, whole: bool
+) -> None:
+    udp, tcp = Resolver.open_sockets()
+    resolver = Resolver(udp, tcp, Book(), lambda: ["far"])
+    records = [(dns.A, bytes([10, 0, 0, number])) for number in range(60)]
+
+    async def cut(server: str, data: bytes) -> bytes:
+        return dns.answer(dns.Query(1, 0x100, "example.org", dns.A, dns.parse(data).question), records)
+
+    async def complete(server: str, data: bytes) -> bytes:
+        return dns.answer(dns.parse(data), records, udp=False)
+
+    monkeypatch.setattr(resolver, "_datagram", cut)
+    monkeypatch.setattr(resolver, "_ask_tcp", complete)
+    try:
+        reply = await ask(udp.getsockname(), question("example.org", edns=edns))
+        assert dns.is_truncated(reply) is not whole and count(reply) == (60 if whole else 0)
+    finally:
+        resolver.close()
