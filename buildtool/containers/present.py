@@ -191,7 +191,7 @@ def published(record: Record) -> Json:
     found: Json = {f"{n}/{kind}": None for key in record.config.exposed_ports or () for n, kind in ports.numbers(key)}
     for port in record.sandbox.ports:
         key = f"{port.container_port}/{port.protocol}"
-        found[key] = [*(found.get(key) or ()), {"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+        found[key] = [*(found.get(key) or ()), {"HostIp": port.host_ip, "HostPort": str(port.host_port or "")}]
     return dict(sorted(found.items(), key=lambda item: item[0]))
 
 
@@ -243,8 +243,9 @@ def port_list(record: Record) -> list[Json]:
     for key, bindings in published(record).items():
         number, _, kind = key.partition("/")
         private: Json = {"PrivatePort": int(number), "Type": kind}
-        found += [{"IP": b["HostIp"], **private, "PublicPort": int(b["HostPort"])} for b in bindings or ()]
-        if not bindings:
+        public = [binding for binding in bindings or () if binding["HostPort"]]
+        found += [{"IP": b["HostIp"], **private, "PublicPort": int(b["HostPort"])} for b in public]
+        if not public:
             found.append(private)
     return found
 

@@ -20,6 +20,7 @@ from buildtool.runtime import syscalls as sc
 
 T = TypeVar("T")
 _DEFAULT_ROOT = "/var/lib/buildtool"
+_INHIBIT = "bridge.inhibit_ipv4"
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 _LOCK_NAME = "buildtool-networks.lock"
 
@@ -284,6 +285,8 @@ def _gateways(record: NetworkRecord) -> list[str]:
     found = []
     for version in (4, 6):
         one = record.subnet(version)
+        if record.gateway_mode(version) == "isolated" or (version == 4 and record.switch(_INHIBIT, default=False)):
+            continue
         if one is not None and one.gateway:
             found.append(f"{one.gateway}/{one.subnet.partition('/')[2]}")
     return found

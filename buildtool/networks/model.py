@@ -60,6 +60,10 @@ class NetworkRecord(msgspec.Struct, rename="pascal", kw_only=True):
         """A driver option such as `driver.mtu`, "" when it is not set."""
         return self.options.get(_OPTION + option, "")
 
+    def gateway_mode(self, version: int) -> str:
+        """How the outside reaches its containers: nat, nat-unprotected, routed, or isolated (internal ones)."""
+        return self.text(f"bridge.gateway_mode_ipv{version}") or "nat"
+
     @property
     def mtu(self) -> int:
         """The MTU asked for; 0 = the kernel's default."""
@@ -108,7 +112,10 @@ class Endpoint(msgspec.Struct, rename="pascal", kw_only=True):
 
 
 class PortMapping(msgspec.Struct, rename="pascal", frozen=True):
-    """A port of the host that leads to one of the container. `host_ip` is an address, 0.0.0.0 and :: included."""
+    """A port of the host that leads to one of the container. `host_ip` is an address, 0.0.0.0 and :: included.
+
+    With `host_port` 0 none does: the container's own port is open to the outside.
+    """
 
     container_port: int
     protocol: str
@@ -167,10 +174,14 @@ class EndpointRequest:
 
 @dataclass(frozen=True)
 class PortRequest:
-    """A port to publish: `first` to `last` are the host's ports of which one is taken, 0 = any free one."""
+    """A port to publish: `first` to `last` are the host's ports of which one is taken, 0 = any free one.
+
+    `routed` are the IP versions in which the container's own port is opened instead.
+    """
 
     container_port: int
     protocol: str
     host_ip: str = ""
     first: int = 0
     last: int = 0
+    routed: tuple[int, ...] = ()

@@ -71,6 +71,7 @@ class Network:
             record.internal,
             record.switch("bridge.enable_icc", default=True),
             record.switch("bridge.enable_ip_masquerade", default=True),
+            (record.gateway_mode(4), record.gateway_mode(6)),
         )
 
     def enter(self, sandbox: Sandbox, request: EndpointRequest, interface: str, host_interface: str) -> Endpoint:

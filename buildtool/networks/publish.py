@@ -58,7 +58,8 @@ class Publisher:
         held, lost = [], []
         for mapping in sandbox.ports:
             try:
-                bound = _bind(mapping.protocol, mapping.host_ip, mapping.host_port)
+                port = mapping.host_port
+                bound = _bind(mapping.protocol, mapping.host_ip, port) if port else None
             except OSError as error:
                 lost.append(f"{mapping.host_ip}:{mapping.host_port}/{mapping.protocol}: {error.strerror}")
                 bound = None
@@ -89,6 +90,13 @@ class Publisher:
 
     def _reserve_one(self, request: PortRequest, sandbox: Sandbox) -> list[_Held]:
         addresses = [request.host_ip] if request.host_ip else ["0.0.0.0", *(["::"] if _has_ipv6() else [])]
+        opened = [one for one in addresses if ipaddress.ip_address(one).version in request.routed]
+        addresses = [one for one in addresses if one not in opened]
+        mappings = [PortMapping(request.container_port, request.protocol, one, 0) for one in opened]
+        held = [_Held(mapping, None, sandbox.name) for mapping in mappings]
+        return held + (self._reserve_bound(request, addresses, sandbox) if addresses else [])
+
+    def _reserve_bound(self, request: PortRequest, addresses: Sequence[str], sandbox: Sandbox) -> list[_Held]:
         if request.first:
             candidates: Sequence[int] = range(request.first, request.last + 1)
         else:

@@ -17,8 +17,9 @@ from buildtool.networks.model import BRIDGE, MACVLAN, PREDEFINED, Ipam, NetworkR
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _BRIDGE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
 _PREFIX = "com.docker.network."
-_SWITCHES = ("bridge.enable_icc", "bridge.enable_ip_masquerade")
-_GATEWAY_MODES = ("bridge.gateway_mode_ipv4", "bridge.gateway_mode_ipv6")
+_SWITCHES = ("bridge.enable_icc", "bridge.enable_ip_masquerade", "bridge.inhibit_ipv4")
+_GATEWAY_MODE = "bridge.gateway_mode_ipv"
+_GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 
 
 class _IpamRequest(msgspec.Struct, rename="pascal"):
@@ -145,8 +146,10 @@ def _check_options(record: NetworkRecord) -> None:
         name = key.removeprefix(_PREFIX) if key.startswith(_PREFIX) else ""
         if name in _SWITCHES and value.lower() not in ("true", "false", "1", "0", "t", "f", ""):
             raise InvalidInput(f"invalid value {value!r} of the option {key}: it is true or false")
-        if name in _GATEWAY_MODES and value not in ("", "nat"):
-            raise Unavailable(f"the gateway mode {value!r} is not supported: only nat is")
+        if name.startswith(_GATEWAY_MODE) and value not in ("", *_GATEWAY_MODES):
+            raise InvalidInput(f"unknown gateway mode {value!r}", hint=f"it is {', '.join(_GATEWAY_MODES)}")
+        if name.startswith(_GATEWAY_MODE) and value == "isolated" and not record.internal:
+            raise InvalidInput("gateway mode 'isolated' can only be used for an internal network")
         if name == "driver.mtu" and not (value.isdecimal() and 68 <= int(value) <= 65535):
             raise InvalidInput(f"invalid MTU {value!r}: it is a number from 68 to 65535")
         if name == "bridge.name" and not _BRIDGE_NAME.fullmatch(value):

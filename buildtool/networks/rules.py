@@ -27,6 +27,8 @@ class BridgeRules:
     internal: bool = False
     icc: bool = True
     masquerade: bool = True
+    modes: tuple[str, str] = ("nat", "nat")
+    """The gateway modes of IPv4 and IPv6."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def table(name: str, bridges: Sequence[BridgeRules], targets: Iterable[Target]) 
     parts = [
         f"table inet {name} {{",
         *(line for protocol in PROTOCOLS for version in (4, 6) for line in _maps(protocol, version)),
+        *(f"set open{v} {{ type ipv{v}_addr . inet_proto . inet_service; }}" for v in (4, 6)),
         _set("bridges", "ifname", [f'"{one}"' for one in names]),
         _set("internal", "ifname", [f'"{one.bridge}"' for one in bridges if one.internal]),
         _set("within", "ifname . ifname", [f'"{one.bridge}" . "{one.bridge}"' for one in bridges if one.icc]),
@@ -69,6 +72,8 @@ def table(name: str, bridges: Sequence[BridgeRules], targets: Iterable[Target]) 
         "  iifname @internal drop",
         "  oifname @internal drop",
         "  ct status dnat accept",
+        *(f"  {ip} daddr . meta l4proto . th dport @open{v} accept" for ip, v in (("ip", 4), ("ip6", 6))),
+        *(line for one in bridges for line in _unprotected(one)),
         "  oifname @bridges drop",
         "}",
         "}",
@@ -86,6 +91,10 @@ def elements(action: str, name: str, targets: Iterable[Target]) -> str:
     lines = []
     for target in targets:
         port, host = target.port, ipaddress.ip_address(target.port.host_ip)
+        if not port.host_port:
+            element = f"{target.address} . {port.protocol} . {port.container_port}"
+            lines.append(f"{action} element inet {name} open{host.version} {{ {element} }}\n")
+            continue
         map_name = f"{port.protocol}{host.version}"
         key = str(port.host_port)
         if host.is_unspecified:
@@ -138,5 +147,21 @@ def _set(name: str, kind: str, members: list[str]) -> str:
 def _masquerade(one: BridgeRules) -> list[str]:
     if one.internal or not one.masquerade:
         return []
-    pairs = (("ip", one.subnet), ("ip6", one.subnet6))
-    return [f'  {ip} saddr {subnet} oifname != "{one.bridge}" masquerade' for ip, subnet in pairs if subnet]
+    pairs = (("ip", one.subnet, one.modes[0]), ("ip6", one.subnet6, one.modes[1]))
+    return [
+        f'  {ip} saddr {subnet} oifname != "{one.bridge}" masquerade'
+        for ip, subnet, mode in pairs
+        if subnet and mode != "routed"
+    ]
+
+
+def _unprotected(one: BridgeRules) -> list[str]:
+    """What else comes from outside: everything, or in mode `routed` the messages of ICMP."""
+    lines = []
+    for version, icmp, mode in ((4, "icmp", one.modes[0]), (6, "ipv6-icmp", one.modes[1])):
+        start = f'  oifname "{one.bridge}" meta nfproto ipv{version}'
+        if mode == "nat-unprotected":
+            lines.append(f"{start} accept")
+        elif mode == "routed":
+            lines.append(f"{start} meta l4proto {icmp} accept")
+    return lines

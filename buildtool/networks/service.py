@@ -360,7 +360,11 @@ class Networks:
         return record
 
     def _reserve(self, sandbox: Sandbox, endpoint: Endpoint, ports: Sequence[PortRequest]) -> None:
-        address = self.get(endpoint.network_id).record.text("bridge.host_binding_ipv4")
+        record = self.get(endpoint.network_id).record
+        routed = tuple(version for version in (4, 6) if record.gateway_mode(version) == "routed")
+        if routed:
+            ports = [replace(port, routed=routed) for port in ports]
+        address = record.text("bridge.host_binding_ipv4")
         if address not in ("", "0.0.0.0"):
             ports = [replace(port, host_ip=port.host_ip or address) for port in ports]
         try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,10 +33,11 @@ def clean(daemon: Daemon, busybox_image: str) -> Iterator[None]:
 
 
 class Cable:
-    """A pair of interfaces: `near` is the machine's, the far end has 10.213.7.1/24 in a namespace of its own."""
+    """A pair of interfaces: `near` is the machine's, the far end has `lan`.1/24 in a namespace of its own."""
 
     def __init__(self) -> None:
         self.near = f"tn{secrets.token_hex(4)}"
+        self.lan = f"10.213.{secrets.randbelow(256)}"
         self._router = subprocess.Popen(["unshare", "-n", "sleep", "600"])
         home = os.stat("/proc/self/ns/net").st_ino
         while os.stat(f"/proc/{self._router.pid}/ns/net").st_ino == home:
@@ -44,12 +48,30 @@ class Cable:
         subprocess.run(["ip", "link", "set", far, "netns", str(self._router.pid)], check=True)
         kernel.in_namespace_of(self._router.pid, lambda: self._configure(far))
 
-    @staticmethod
-    def _configure(far: str) -> None:
+    def _configure(self, far: str) -> None:
         with Netlink() as inside:
             link = inside.link(far)
             assert link is not None
-            inside.configure(link.index, ["10.213.7.1/24"], [], [])
+            inside.configure(link.index, [f"{self.lan}.1/24"], [], [])
+
+    def route(self, subnet: str) -> None:
+        """Let the far end reach a subnet through the machine."""
+        subprocess.run(["ip", "address", "add", f"{self.lan}.2/24", "dev", self.near], check=True)
+        command = ["nsenter", "-t", str(self._router.pid), "-n", "ip", "route", "add", subnet, "via", f"{self.lan}.2"]
+        subprocess.run(command, check=True)
+
+    def asks(self, address: str, port: int) -> str:
+        """What a connection from the far end answers; "" when nobody does for a second."""
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            with contextlib.closing(kernel.in_namespace_of(self._router.pid, socket.socket)) as asking:
+                asking.settimeout(1)
+                with contextlib.suppress(OSError):
+                    asking.connect((address, port))
+                    if answer := asking.recv(100):
+                        return answer.decode()
+            time.sleep(0.05)
+        return ""
 
     def close(self) -> None:
         """Unplug it."""
@@ -75,17 +97,18 @@ def route(cli: Program, name: str) -> str:
 
 
 def test_macvlan_containers_are_in_the_network_of_their_parent(cli: Program, cable: Cable) -> None:
-    subnet = ("--subnet", "10.213.7.0/24", "--gateway", "10.213.7.1", "--ip-range", "10.213.7.64/26")
+    lan = cable.lan
+    subnet = ("--subnet", f"{lan}.0/24", "--gateway", f"{lan}.1", "--ip-range", f"{lan}.64/26")
     macvlan(cli, "lan", *subnet, "-o", f"parent={cable.near}")
     port = free_port()
     run(cli, "one", "--network", "lan", "--mac-address", "02:11:22:33:44:55", "-p", f"{port}:80", command=HELLO)
-    run(cli, "two", "--network", "lan", "--ip", "10.213.7.99")
-    assert address(cli, "one", "lan") == "10.213.7.64"
+    run(cli, "two", "--network", "lan", "--ip", f"{lan}.99")
+    assert address(cli, "one", "lan") == f"{lan}.64"
     assert inspect(cli, "one")["NetworkSettings"]["Networks"]["lan"]["MacAddress"] == "02:11:22:33:44:55"
     assert "02:11:22:33:44:55" in cli("exec", "one", "ip", "link", "show", "eth0").stdout
-    assert "default via 10.213.7.1" in route(cli, "two")
-    assert pings(cli, "two", "10.213.7.1") and pings(cli, "two", "one")
-    assert looked_up(cli, "two", "one") == {"10.213.7.64"}
+    assert f"default via {lan}.1" in route(cli, "two")
+    assert pings(cli, "two", f"{lan}.1") and pings(cli, "two", "one")
+    assert looked_up(cli, "two", "one") == {f"{lan}.64"}
     assert ask("127.0.0.1", port, 0.3) == "" and cli("port", "one").stdout == ""
     assert "macvlan" in cli("network", "ls", "-f", "driver=macvlan", "--format", "{{.Name}} {{.Driver}}").stdout
     again = macvlan(cli, "again", "-o", f"parent={cable.near}", check=False)
@@ -126,7 +149,8 @@ def test_macvlan_networks_that_cannot_be_are_refused(cli: Program, flags: tuple[
 
 
 def test_the_gateway_follows_priorities_and_ports_stay_on_the_bridge(cli: Program, cable: Cable) -> None:
-    macvlan(cli, "lan", "--subnet", "10.213.7.0/24", "-o", f"parent={cable.near}")
+    lan = cable.lan
+    macvlan(cli, "lan", "--subnet", f"{lan}.0/24", "-o", f"parent={cable.near}")
     cli("network", "create", "side")
     port = free_port()
     first = ("--network", "name=side,gw-priority=1", "--network", "lan")
@@ -136,8 +160,8 @@ def test_the_gateway_follows_priorities_and_ports_stay_on_the_bridge(cli: Progra
     assert ask("127.0.0.1", port) == "hello\n"
     cli("network", "disconnect", "lan", "web")
     cli("network", "connect", "--gw-priority", "5", "lan", "web")
-    assert "default via 10.213.7.1" in route(cli, "web")
-    assert pings(cli, "web", "10.213.7.1")
+    assert f"default via {lan}.1" in route(cli, "web")
+    assert pings(cli, "web", f"{lan}.1")
     assert inspect(cli, "web")["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"] == str(port)
     assert ask(address(cli, "web", "side"), 80) == "hello\n"
 
@@ -190,3 +214,33 @@ def test_ports_of_a_network_are_bound_where_it_says(cli: Program) -> None:
     run(cli, "web", "--network", "local", "-p", f"{port}:80", command=HELLO)
     assert cli("port", "web").stdout == f"80/tcp -> 127.0.0.1:{port}\n"
     assert ask("127.0.0.1", port) == "hello\n" and ask(own_address(), port, 0.3) == ""
+
+
+def test_gateway_modes_open_containers_to_the_outside(cli: Program, cable: Cable) -> None:
+    net = f"10.214.{secrets.randbelow(256)}"
+    cable.route(f"{net}.0/24")
+    both = "while true; do echo hello | nc -l -p 81; done & " + HELLO
+    for mode, published, other in (
+        ("nat", "", ""),
+        ("nat-unprotected", "hello\n", "hello\n"),
+        ("routed", "hello\n", ""),
+    ):
+        option = f"com.docker.network.bridge.gateway_mode_ipv4={mode}"
+        cli("network", "create", "--subnet", f"{net}.0/24", "-o", option, "net")
+        run(cli, "web", "--network", "net", "-p", "127.0.0.1::80", command=both)
+        assert ask(f"{net}.2", 80) == ask(f"{net}.2", 81) == "hello\n"
+        assert (cable.asks(f"{net}.2", 80), cable.asks(f"{net}.2", 81)) == (published, other)
+        ports = inspect(cli, "web")["NetworkSettings"]["Ports"]["80/tcp"]
+        assert (ports == [{"HostIp": "127.0.0.1", "HostPort": ""}]) is (mode == "routed")
+        assert ("->80/tcp" in cli("ps").stdout) is (mode != "routed")
+        cli("rm", "-f", "web")
+        cli("network", "rm", "net")
+
+
+def test_isolated_networks_have_no_gateway(cli: Program) -> None:
+    option = "com.docker.network.bridge.gateway_mode_ipv4=isolated"
+    cli("network", "create", "--internal", "-o", option, "net")
+    run(cli, "one", "--network", "net")
+    run(cli, "two", "--network", "net")
+    first = address(cli, "one", "net").rpartition(".")[0]
+    assert pings(cli, "one", "two") and not pings(cli, "one", f"{first}.1")

@@ -65,7 +65,8 @@ def test_options_of_the_driver_count() -> None:
         (body({"Subnet": "10.0.0.0/24"}, {"Subnet": "10.0.1.0/24"}), Unavailable, "multiple IPv4 subnets"),
         (body(Options={"com.docker.network.driver.mtu": "many"}), InvalidInput, "invalid MTU"),
         (body(Options={"com.docker.network.bridge.name": "sixteen-letters!"}), InvalidInput, "bridge name"),
-        (body(Options={"com.docker.network.bridge.gateway_mode_ipv4": "routed"}), Unavailable, "gateway mode"),
+        (body(Options={"com.docker.network.bridge.gateway_mode_ipv4": "wild"}), InvalidInput, "unknown gateway mode"),
+        (body(Options={"com.docker.network.bridge.gateway_mode_ipv6": "isolated"}), InvalidInput, "internal network"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_reason(
