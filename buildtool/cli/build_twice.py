@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from buildtool.errors import BuildtoolError, InvalidInput
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from buildtool.cli.call import Call
+
+_PAUSE = 1.1
+"""Seconds before the second build: what writes the time of day in seconds is to be seen."""
 
 
 def refuse_streams(call: Call) -> None:
@@ -26,6 +30,7 @@ def verify(call: Call, result: dict[str, Any], build: Callable[[Call], dict[str,
     """Build without the cache and compare with the first result. Raises BuildtoolError when they differ."""
     from buildtool.cli.handlers.image_diff import differences, print_differences
 
+    time.sleep(_PAUSE)
     print("\nbuilding again without the cache, to compare", file=sys.stderr)
     values = {"no-cache": True, "tag": [], "cache-to": [], "cache-from": [], "output": [], "push": False}
     second = build(call.changed(values | {"load": False, "graph": "", "annotation": [], "attest": []}))

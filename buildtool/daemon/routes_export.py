@@ -58,7 +58,7 @@ async def export(call: Call) -> web.StreamResponse:
 @routes.add("GET", "/buildtool/v1/images/diff")
 async def diff(call: Call) -> web.StreamResponse:
     """What differs between two images; the layers that are elsewhere are fetched."""
-    from buildtool.images.difference import image_differences
+    from buildtool.images.difference import image_differences, made_by
 
     images = call.services.images
     names = [call.text(name) for name in ("before", "now")]
@@ -72,7 +72,8 @@ async def diff(call: Call) -> web.StreamResponse:
                 if layer.blob is not None:
                     lease.blob(layer.blob.digest)
             found = image_differences(images.store, before, now)
-        return {"before": before.id, "now": now.id, "differences": msgspec.to_builtins(found)}
+        layers = [made_by(before), made_by(now)]
+        return {"before": before.id, "now": now.id, "layers": layers, "differences": msgspec.to_builtins(found)}
 
     return json_answer(await in_own_thread(work, "diff"))
 

@@ -17,6 +17,7 @@ from buildtool.cache import Store
 from buildtool.cache.tar_entries import clean
 from buildtool.cache.tar_read import ByteSource, TarEntry, padding, read_entries
 from buildtool.images.byte_ranges import ByteRange, differing_ranges
+from buildtool.images.difference_causes import usual_cause
 from buildtool.images.forms import plain_layer
 from buildtool.images.model import Image, LayerSource, annotations_of
 
@@ -32,8 +33,9 @@ class ImageDifference(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `kind` is `config` (`name` is the path in the document), `annotation`, `layer` (one that only one image has),
     `file` (of the layer `layer`, counted from 1; `field` says what of it: file, type, mode, owner, time, link,
-    device, xattr, content), `order` (the same files in another order), `archive` (the same files, written otherwise:
-    `ranges` are the layer's tar's) or `more` (`name` so many are not listed).
+    device, xattr, content), `compression` (an equal layer in another form), `order` (the same files in another
+    order), `archive` (the same files, written otherwise: `ranges` are the layer's tar's) or `more` (`name` so many
+    are not listed). `cause` is where such a difference usually comes from, when that is known.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class ImageDifference(msgspec.Struct, frozen=True, omit_defaults=True):
     layer: int = 0
     field: str = ""
     ranges: list[ByteRange] = []
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,10 @@ class _File:
 def image_differences(store: Store, before: Image, now: Image) -> list[ImageDifference]:
     """All differences, [] for images that are the same. The layers of both must be here."""
     found = [*_documents(store, before, now)]
+    found += _compressions(before, now)
     if before.id == now.id:
-        return [each for each in found if each.kind == "annotation"]
-    names = [_made_by(image) for image in (before, now)]
+        return [each for each in found if each.kind != "config"]
+    names = [made_by(image) for image in (before, now)]
     for old, new in _pairs(before.layers, now.layers):
         if old is None or new is None:
             side, index = (0, old) if old is not None else (1, new)
@@ -67,6 +71,15 @@ def image_differences(store: Store, before: Image, now: Image) -> list[ImageDiff
         elif before.layers[old].diff_id != now.layers[new].diff_id:
             found += _layer_differences(store, before.layers[old], now.layers[new], new + 1)
     return _limited(found)
+
+
+def _compressions(before: Image, now: Image) -> Iterator[ImageDifference]:
+    """Equal layers that images brought along in other bytes."""
+    for number, (one, other) in enumerate(zip(before.layers, now.layers, strict=False), 1):
+        old, new = one.blob, other.blob
+        if one.diff_id == other.diff_id and old is not None and new is not None and old.digest != new.digest:
+            was, is_now = (f"{blob.media_type} {blob.digest}" for blob in (old, new))
+            yield ImageDifference("compression", "", was, is_now, number)
 
 
 def _only(side: int, difference: ImageDifference, words: str) -> ImageDifference:
@@ -119,7 +132,8 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _made_by(image: Image) -> list[str]:
+def made_by(image: Image) -> list[str]:
+    """What made each layer, as the history says it."""
     lines = [line.created_by for line in image.config.history or () if not line.empty_layer]
     return [*lines, *[""] * len(image.layers)][: len(image.layers)]
 
@@ -152,7 +166,8 @@ def _layer_differences(store: Store, before: LayerSource, now: LayerSource, numb
     ranges = _content_ranges(store, before, now, contents, {**old})
     for name in contents:
         was, is_now = old[name].digest, new[name].digest
-        found.append(ImageDifference("file", _shown(name), was, is_now, number, "content", ranges.get(name, [])))
+        differing, cause = ranges.get(name, ([], ""))
+        found.append(ImageDifference("file", _shown(name), was, is_now, number, "content", differing, cause))
     if not found and list(old) != list(new):
         found.append(ImageDifference("order", layer=number))
     if not found:
@@ -204,8 +219,10 @@ def _seconds(entry: TarEntry) -> str:
 
 def _content_ranges(
     store: Store, before: LayerSource, now: LayerSource, names: Sequence[bytes], old: dict[bytes, _File]
-) -> dict[bytes, list[ByteRange]]:
-    """Where the contents of these files differ: one side's are put aside, the other's are read along with them."""
+) -> dict[bytes, tuple[list[ByteRange], str]]:
+    """Where the contents of these files differ, and the usual cause: one side's are put aside, the other's are read
+    along with them.
+    """
     kept: dict[bytes, Path] = {}
     room = _TEMPORARY
     for name in names:
@@ -214,7 +231,7 @@ def _content_ranges(
             kept[name] = Path(str(len(kept)))
     if not kept:
         return {}
-    found: dict[bytes, list[ByteRange]] = {}
+    found: dict[bytes, tuple[list[ByteRange], str]] = {}
     with tempfile.TemporaryDirectory(dir=store.root / "ingest") as folder:
         for entry, pieces in _entries(store, before):
             name = clean(entry.name) or b"."
@@ -225,7 +242,8 @@ def _content_ranges(
             name = clean(entry.name) or b"."
             if name in kept:
                 with Path(folder, kept[name]).open("rb") as file:
-                    found[name] = differing_ranges(iter(lambda file=file: file.read(1 << 20), b""), pieces)  # type: ignore[misc]
+                    ranges = differing_ranges(iter(lambda file=file: file.read(1 << 20), b""), pieces)  # type: ignore[misc]
+                    found[name] = ranges, usual_cause(_shown(name), file, ranges)
     return found
 
 

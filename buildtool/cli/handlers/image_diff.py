@@ -46,10 +46,16 @@ def print_differences(found: dict[str, Any], out: TextIO) -> None:
     for each in found["differences"]:
         if each.get("layer", 0) != layer:
             layer = each["layer"]
-            print(f"layer {layer}:", file=out)
+            print(_heading(found, layer), file=out)
         indent = "  " if layer else ""
         for line in _lines(each):
             print(f"{indent}{line}", file=out)
+
+
+def _heading(found: dict[str, Any], layer: int) -> str:
+    """The layer's number, and what made it."""
+    titles = [names[layer - 1] for names in reversed(found["layers"]) if layer <= len(names)]
+    return f"layer {layer}: {titles[0] if titles else ''}".rstrip()
 
 
 def _lines(each: dict[str, Any]) -> list[str]:
@@ -68,7 +74,8 @@ def _lines(each: dict[str, Any]) -> list[str]:
     if kind == "file" and what == "file":
         return [f"{label}: only in the first ({before})" if now is None else f"{label}: only in the second ({now})"]
     if what == "content":
-        return [f"{label}: {_short(before)} -> {_short(now)}", *_ranges(each)]
+        cause = [f"  {each['cause']}"] if each.get("cause") else []
+        return [f"{label}: {_short(before)} -> {_short(now)}", *_ranges(each), *cause]
     return [f"{label}: {_value(before)} -> {_value(now)}"]
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from buildtool.images import Image, Images, LayerSource
 from buildtool.images.byte_ranges import differing_ranges
 from buildtool.images.difference import image_differences
-from buildtool.oci import ContainerConfig, History, ImageConfig, RootFS, encode
+from buildtool.oci import ContainerConfig, Descriptor, History, ImageConfig, RootFS, encode, media_types
 
 
 def layer(store: Any, *members: tuple[str, bytes, dict[str, Any]], form: int = tarfile.PAX_FORMAT) -> LayerSource:
@@ -24,7 +26,7 @@ def layer(store: Any, *members: tuple[str, bytes, dict[str, Any]], form: int = t
             for key, value in fields.items():
                 setattr(info, key, value)
             tar.addfile(info, io.BytesIO(content))
-    from buildtool.oci import Descriptor, media_types, sha256
+    from buildtool.oci import sha256
 
     data = stream.getvalue()
     digest = store.blobs.put(data)
@@ -125,3 +127,35 @@ def test_ranges_hold_every_difference_and_end_at_one(one: bytes, other: bytes, c
 
     assert all(index in inside for index in range(max(len(one), len(other))) if differs(index))
     assert all(differs(each.start) and differs(each.end - 1) for each in ranges)
+
+
+@pytest.mark.parametrize(
+    ("path", "a", "b", "cause"),
+    [
+        ("x/__pycache__/m.pyc", b"\xa7\r\r\n" + bytes(12), b"\xa7\r\r\n" + bytes(4) + b"1" + bytes(7), "bytecode"),
+        ("a.gz", gzip.compress(b"x", mtime=1), gzip.compress(b"x", mtime=2), "gzip -n"),
+        ("built", b"built 2024-05-01 10:00:00", b"built 2024-05-01 10:00:07", "date or time"),
+        ("stamp", b"at 1700000000.", b"at 1700000060.", "date or time"),
+        ("etc/machine-id", b"a" * 32, b"b" * 32, "every machine"),
+        ("var/log/apt/history.log", b"a", b"b", "a log or a cache"),
+        ("conf", b"dir=/tmp/ab1/x", b"dir=/tmp/zz9/x", "a path of the building machine"),
+        ("plain", b"a", b"b", ""),
+    ],
+)
+def test_usual_causes_are_named(images: Images, path: str, a: bytes, b: bytes, cause: str) -> None:
+    one, other = (image(images, layer(images.store, (path, content, {}))) for content in (a, b))
+    (content,) = image_differences(images.store, one, other)
+    assert cause in content.cause and bool(cause) == bool(content.cause)
+
+
+def test_an_equal_layer_that_is_compressed_otherwise(images: Images) -> None:
+    plain = layer(images.store, ("a", b"1", {}))
+    made = []
+    for level in (1, 9):
+        data = gzip.compress(images.store.blobs.read(plain.diff_id), level, mtime=level)
+        blob = Descriptor(media_types.LAYER_GZIP, images.store.blobs.put(data), len(data))
+        made.append(image(images, LayerSource(plain.diff_id, plain.size, blob=blob), user=str(level)))
+    assert [(each.kind, each.layer) for each in image_differences(images.store, *made)] == [
+        ("config", 0),
+        ("compression", 1),
+    ]
