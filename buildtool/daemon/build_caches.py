@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from buildtool.solve.caches.options import Caches, CacheTarget
     from buildtool.solve.events import Tell
 
-_FORM = ("compression", "compression-level", "force-compression", "ignore-error", "image-manifest", "mode",
+_FORM = ("compression", "compression-level", "force-compression", "ignore-error", "image-manifest", "mode", "mounts",
          "oci-mediatypes", "timeout")  # fmt: skip
 _S3 = ("access_key_id", "blobs_prefix", "bucket", "endpoint_url", "manifests_prefix", "name", "prefix", "region",
        "secret_access_key", "session_token", "touch_refresh", "upload_parallelism", "use_path_style")  # fmt: skip
@@ -146,19 +146,20 @@ def _target(maker: _Maker, spec: CacheSpec) -> CacheTarget | None:
     form = Compression.read(
         *(given.get(name, "") for name in ("compression", "compression-level", "force-compression"))
     )
+    mounts = tuple(id for id in given.get("mounts", "").split(";") if id)
     ignore, seconds = _truth(given, "ignore-error", default=True), _seconds(spec, 600.0)
     if spec.type == "s3":
         name = _bucket(spec, "cache-to")
-        return CacheTarget(name, partial(maker.bucket, spec), mode, form, ignore, seconds)
+        return CacheTarget(name, partial(maker.bucket, spec), mode, form, ignore, seconds, mounts)
     if spec.type == "local":
         name = _directory(spec, "cache-to", "dest")
-        return CacheTarget(name, partial(maker.layout, spec), mode, form, ignore, seconds)
+        return CacheTarget(name, partial(maker.layout, spec), mode, form, ignore, seconds, mounts)
     reference = _reference(spec, "cache-to")
     if reference.digest:
         raise InvalidInput(f"--cache-to: {reference.familiar} is a digest; a cache is written under a tag")
     as_index = not _truth(given, "image-manifest", default=True)
     opener = partial(maker.registry, reference, write=True, as_index=as_index)
-    return CacheTarget(_name(reference), opener, mode, form, ignore, seconds)
+    return CacheTarget(_name(reference), opener, mode, form, ignore, seconds, mounts)
 
 
 def _check(spec: CacheSpec, flag: str, known: Mapping[str, Collection[str]]) -> None:

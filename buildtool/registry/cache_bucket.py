@@ -30,6 +30,12 @@ class CacheBucket:
         self._blobs = blobs
         self._manifests = manifests
 
+    def named(self, suffix: str) -> CacheBucket:
+        """The same bucket with other names of the bundle."""
+        names = [f"{name}-{suffix}" for name in self._names]
+        place = self.name.partition(" ")[2]
+        return CacheBucket(self._bucket, place, names, self._blobs, self._manifests)
+
     async def load(self) -> tuple[bytes, str, list[Descriptor]] | None:
         """The bundle."""
         for name in self._names:

@@ -64,6 +64,12 @@ class CacheRepository:
         self._has_nothing = False
         self._once = asyncio.Lock()
 
+    def named(self, suffix: str) -> CacheRepository:
+        """The same repository with another tag for the bundle."""
+        tag = f"{self._reference.tag[:_TAG_PART]}-{suffix}"
+        reference = Reference(self._reference.domain, self._reference.path, tag)
+        return CacheRepository(self._repository, reference, as_index=self._as_index, platform=self._platform)
+
     @contextmanager
     def _answering(self) -> Iterator[None]:
         """Tells of a connection that breaks as of a registry that cannot be reached."""

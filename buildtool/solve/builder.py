@@ -149,6 +149,7 @@ class Builder:
                 prepared = await self._with_bases(request, lease, emit)
                 if request.caches.origins and not request.no_cache:
                     await add_hits(prepared, imports)
+                    await imports.fill_mounts(prepared, self._shared.run.cache_mounts)
                 recording.phase("prepare", began)
                 try:
                     return await self._solve(prepared, imports, tags, emit, recording)
@@ -201,7 +202,8 @@ class Builder:
         """Send the results to the caches they are to go to, one after the other."""
         caches = prepared.request.caches
         for target in caches.targets:
-            export = Export(self._store, prepared, target, caches.fetch, telling(emit))
+            mounts = self._shared.run.cache_mounts
+            export = Export(self._store, prepared, target, caches.fetch, mounts, telling(emit))
             try:
                 await export.run(solver.results, imports.there(target.name))
             except (BuildtoolError, OSError, TimeoutError) as error:

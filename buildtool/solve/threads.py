@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, ParamSpec, TypeVar
 
 from buildtool.aio import offload
 
@@ -34,3 +34,13 @@ async def _finish(
         if not work.cancelled() and work.exception() is None and release is not None:
             await asyncio.wait([asyncio.ensure_future(offload(release, work.result()))])
         raise
+
+
+async def together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
+    """All at once; the first failure ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

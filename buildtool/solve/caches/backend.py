@@ -20,6 +20,9 @@ class CacheBackend(Protocol):
     source: str
     """Where its blobs are, as LayerSource.sources has it."""
 
+    def named(self, suffix: str) -> CacheBackend:
+        """The same place with a bundle of its own."""
+
     async def load(self) -> Loaded | None:
         """The bundle, or the config of an image that has records in it; None when nothing is there."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from buildtool.aio import offload
 from buildtool.cache import Store
@@ -14,10 +14,13 @@ from buildtool.graph import Copy, Exec, StepId
 from buildtool.images import LayerSource
 from buildtool.images.forms import find_form, make_form
 from buildtool.oci import Descriptor, Digest
+from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.caches.backend import CacheBackend
+from buildtool.solve.caches.mounts import export_mount, mounts_of
 from buildtool.solve.caches.options import CacheTarget, Fetch
 from buildtool.solve.caches.records import (
     BUNDLE,
+    Bundle,
     CacheRecord,
     InlineRecord,
     decode_bundle,
@@ -29,7 +32,7 @@ from buildtool.solve.keys import SCRATCH_KEY
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult
 from buildtool.solve.result import layer_of
-from buildtool.solve.threads import to_end
+from buildtool.solve.threads import to_end, together
 
 R = TypeVar("R")
 _AT_ONCE = 4
@@ -90,8 +93,15 @@ class Export:
     """One build's results on their way to one cache."""
 
     def __init__(
-        self, store: Store, prepared: Prepared, target: CacheTarget, fetch: Fetch | None, tell: Tell
+        self,
+        store: Store,
+        prepared: Prepared,
+        target: CacheTarget,
+        fetch: Fetch | None,
+        mounts: CacheMounts,
+        tell: Tell,
     ) -> None:
+        self._mounts = mounts
         self._store = store
         self._prepared = prepared
         self._target = target
@@ -106,7 +116,7 @@ class Export:
         """
         chosen = await to_end(candidates, self._prepared, results, self._target.mode, self._store)
         keys = {self._prepared.keys[each.step] for each in chosen}
-        if keys <= there.keys():
+        if keys <= there.keys() and not self._target.mounts:
             self._tell(f"exporting cache to {self._target.name}: nothing is new")
             return
         async with asyncio.timeout(self._target.seconds):
@@ -114,17 +124,22 @@ class Export:
 
     async def _send(self, chosen: list[Candidate]) -> None:
         backend = await self._target.open()
-        known = await self._known(backend)
+        bundle = await self._known(backend)
+        mounts = await self._send_mounts(backend)
+        known = bundle.records
         by_key = {record.key: record for record in known}
         fresh = [each for each in chosen if self._prepared.keys[each.step] not in by_key]
         there = {record.blob.digest for record in known}
         unique = {each.layer.diff_id: each for each in fresh}
-        made = await _together(self._blob(backend, each, there) for each in unique.values())
+        made = await together(self._blob(backend, each, there) for each in unique.values())
         blobs = dict(zip(unique, made, strict=True))
         records = [self._record(each, blobs[each.layer.diff_id][0]) for each in fresh]
-        await _together(self._put(backend, record) for record in records)
+        await together(self._put(backend, record) for record in records)
         used = [by_key[key] for each in chosen if (key := Digest(self._prepared.keys[each.step])) in by_key]
-        data, kept = encode_bundle([*records, *used, *known])
+        if known and not records and mounts <= set(bundle.mounts):
+            self._tell(f"exporting cache to {self._target.name}: nothing is new")
+            return
+        data, kept = encode_bundle([*records, *used, *known], sorted({*bundle.mounts, *mounts}))
         layers = {record.blob.digest: record.blob for record in kept}
         await backend.put_bundle(data, BUNDLE, list(layers.values()))
         sent = [blob.size for blob, is_new in blobs.values() if is_new]
@@ -133,15 +148,27 @@ class Export:
             f"{len(sent)} layers of {sum(sent)} bytes were new"
         )
 
-    async def _known(self, backend: CacheBackend) -> list[CacheRecord]:
+    async def _known(self, backend: CacheBackend) -> Bundle:
         """What the bundle has by now: another build may have written it."""
         loaded = await backend.load()
         if loaded is None or loaded[1] != BUNDLE:
-            return []
+            return Bundle([], [], [])
         try:
-            return decode_bundle(loaded[0])[0]
+            return decode_bundle(loaded[0])
         except BuildtoolError:
-            return []  # it is written anew
+            return Bundle([], [], [])  # it is written anew
+
+    async def _send_mounts(self, backend: CacheBackend) -> set[str]:
+        """Send what is new of the cache mounts; the ids of those that there are."""
+        wanted = self._target.mounts
+        plan = self._prepared.plan
+        used = mounts_of(plan.node(step) for step in plan.graph) if wanted else set()
+        sent = set()
+        for id in sorted(used if "*" in wanted else {*wanted}):
+            lease = self._prepared.lease
+            if await export_mount(self._store, lease, self._mounts, backend, id, self._tell):
+                sent.add(id)
+        return sent
 
     async def _blob(self, backend: CacheBackend, candidate: Candidate, there: set[Digest]) -> tuple[Descriptor, bool]:
         """The layer's blob, which is in the cache afterwards, and whether it was not before."""
@@ -185,16 +212,6 @@ class Export:
         async with self._slots:
             keys = [record.key, *([record.content] if record.content else [])]
             await backend.put_record(keys, encode_record(record), record.blob)
-
-
-async def _together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
-    """All at once; the first failure ends the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def _below(prepared: Prepared, step: StepId) -> str:

@@ -15,13 +15,17 @@ from buildtool.errors import BuildtoolError, Corrupt
 from buildtool.graph import Exec, Node, StepId
 from buildtool.images import LayerSource
 from buildtool.oci import Descriptor, Digest
+from buildtool.solve.cache_mounts import CacheMounts, cache_mount_name
 from buildtool.solve.caches.backend import CacheBackend
+from buildtool.solve.caches.mounts import import_mount, mounts_of
 from buildtool.solve.caches.options import CacheOrigin, Caches
 from buildtool.solve.caches.records import BUNDLE, CacheRecord, decode_bundle, decode_inline, decode_record
 from buildtool.solve.events import Tell
 from buildtool.solve.expiry import expired
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult
+
+_MOUNT_TIMES = 10
 
 
 @dataclass
@@ -33,6 +37,7 @@ class _Cache:
     records: dict[str, CacheRecord]
     single: bool
     usable: bool = True
+    mounts: Sequence[str] = ()
 
 
 @dataclass
@@ -63,10 +68,10 @@ class Imports:
             data, media_type, layers = loaded
             if media_type != BUNDLE:
                 return _Cache(origin, backend, _by_key(decode_inline(data, layers)), single=False)
-            records, faults = decode_bundle(data)
+            records, faults, mounts = decode_bundle(data)
             for fault in faults:
                 self.warn(f"cache {origin.name}: a record is ignored: {fault}")
-            return _Cache(origin, backend, _by_key(records), single=True)
+            return _Cache(origin, backend, _by_key(records), single=True, mounts=mounts)
         except (BuildtoolError, OSError, TimeoutError) as error:
             self.warn(f"cache {origin.name} is not used: {_reason(error, origin)}")
             return None
@@ -120,6 +125,21 @@ class Imports:
             await asyncio.gather(*tasks, return_exceptions=True)
         cache.records |= _by_key(found)
         return found
+
+    async def fill_mounts(self, prepared: Prepared, mounts: CacheMounts) -> None:
+        """Make the cache mounts that are not here, and steps that are to be executed need. Never fails."""
+        needed = mounts_of(prepared.plan.node(step) for step in _needed(prepared))
+        for id in sorted(needed):
+            cache = next((each for each in self._open if id in each.mounts), None)
+            fetch = self.caches.fetch
+            if cache is None or fetch is None or (mounts.root / cache_mount_name(id)).exists():
+                continue
+            try:
+                async with asyncio.timeout(_MOUNT_TIMES * cache.origin.seconds):
+                    await import_mount(self.store, prepared.lease, mounts, cache.backend, id, fetch, self.tell)
+            except (BuildtoolError, OSError, TimeoutError) as error:
+                reason = error.message if isinstance(error, BuildtoolError) else str(error) or "it takes too long"
+                self.warn(f"cache {cache.origin.name}: the cache mount {id} begins empty: {reason}")
 
     def refuse(self, diff_id: Digest) -> None:
         """Do not give results with this layer any more."""

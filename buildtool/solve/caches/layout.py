@@ -50,6 +50,10 @@ class CacheLayout:
         self._digest = digest
         self._reset = reset
 
+    def named(self, suffix: str) -> CacheLayout:
+        """The same directory with another tag for the bundle."""
+        return CacheLayout(self._directory, f"{self._tag}-{suffix}")
+
     async def load(self) -> Loaded | None:
         """The bundle, or the config of the image, under the tag."""
         return await offload(self._guarded, self._load)

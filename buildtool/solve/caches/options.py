@@ -30,7 +30,8 @@ class CacheOrigin:
 class CacheTarget:
     """A cache to give results to: those of the layers of the image (`min`), or of all steps (`max`).
 
-    With `ignore_errors` a failure is a warning. `seconds` is how long giving may take in all.
+    With `ignore_errors` a failure is a warning. `seconds` is how long giving may take in all. `mounts` are ids of
+    cache mounts that go along (`*`: those of the build).
     """
 
     name: str
@@ -39,6 +40,7 @@ class CacheTarget:
     compression: Compression = GZIP
     ignore_errors: bool = True
     seconds: float = 600.0
+    mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

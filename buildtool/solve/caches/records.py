@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,9 +40,18 @@ class CacheRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     preimage: Preimage | None = None
 
 
-class _Bundle(msgspec.Struct, frozen=True):
+class _Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int
     records: list[CacheRecord]
+    mounts: list[str] = []
+
+
+class Bundle(NamedTuple):
+    """What a bundle holds: records, what is wrong with those that were left out, ids of cache mounts."""
+
+    records: list[CacheRecord]
+    faults: list[str]
+    mounts: list[str]
 
 
 class InlineRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,8 +88,8 @@ def encode_record(record: CacheRecord) -> bytes:
     return msgspec.json.encode(record, order="deterministic")
 
 
-def decode_bundle(data: bytes) -> tuple[list[CacheRecord], list[str]]:
-    """The records of a bundle, and what is wrong with those that were left out. Raises Corrupt."""
+def decode_bundle(data: bytes) -> Bundle:
+    """Read a bundle. Raises Corrupt."""
     bundle = _decode(data, _Bundle)
     if bundle.version != 1:
         raise Corrupt(f"it is of version {bundle.version}, and only 1 is known")
@@ -92,10 +101,10 @@ def decode_bundle(data: bytes) -> tuple[list[CacheRecord], list[str]]:
             faults.append(error.message)
         else:
             found.append(record)
-    return found, faults
+    return Bundle(found, faults, bundle.mounts)
 
 
-def encode_bundle(records: Iterable[CacheRecord]) -> tuple[bytes, list[CacheRecord]]:
+def encode_bundle(records: Iterable[CacheRecord], mounts: Sequence[str] = ()) -> tuple[bytes, list[CacheRecord]]:
     """A bundle of the first of these records, one a key, as many as it can hold; and which these are."""
     kept: dict[str, CacheRecord] = {}
     size = 0
@@ -108,7 +117,7 @@ def encode_bundle(records: Iterable[CacheRecord]) -> tuple[bytes, list[CacheReco
         kept[record.key] = record
         size += length
     chosen = list(kept.values())
-    return msgspec.json.encode(_Bundle(1, chosen), order="deterministic"), chosen
+    return msgspec.json.encode(_Bundle(1, chosen, sorted(mounts)), order="deterministic"), chosen
 
 
 def encode_inline(records: Sequence[InlineRecord]) -> dict[str, Any]:

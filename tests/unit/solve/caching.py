@@ -60,9 +60,12 @@ class Place:
 
 
 class _Layout(CacheLayout):
-    def __init__(self, place: Place) -> None:
-        super().__init__(place.directory)
+    def __init__(self, place: Place, tag: str = "") -> None:
+        super().__init__(place.directory, tag)
         self._place = place
+
+    def named(self, suffix: str) -> _Layout:
+        return _Layout(self._place, f"latest-{suffix}")
 
     async def load(self) -> Loaded | None:
         self._place.note("load")

@@ -268,3 +268,53 @@ def test_a_hit_on_a_step_that_is_none_waits_for_that(machine: Callable[[], Works
     outcome = second.build(text + "RUN cat /one /two > /three\n", caches=place.caches(second.store, write=False))
     assert outcome.cached == [True, False, True, False]
     assert file_of(second, outcome.image, "/three") == "1\n2\n"
+
+
+# Cache mounts
+
+FILL = "FROM busybox\nRUN --mount=type=cache,id=m,target=/c {command}\n"
+
+
+def test_a_cache_mount_travels_and_unchanged_files_are_not_sent_again(
+    machine: Callable[[], Workshop], place: Place
+) -> None:
+    first, second = machine(), machine()
+    fill = "for i in $(seq 300); do mkdir /c/d$i; echo $i > /c/d$i/f; done; ln -s d1/f /c/l; chmod 700 /c"
+    first.build(FILL.format(command=fill), caches=place.caches(first.store, mounts=("*",)))
+    sent = place.count("blob")
+    assert sent > 3
+    place.log.clear()
+    again = FILL.format(command="touch /c/d5/f && echo new > /c/d7/f && echo step > /dev/null")
+    first.build(again, caches=place.caches(first.store, mounts=("m",)))
+    assert place.count("blob") == 1  # the pack of the file with another content; the layer is as empty as before
+    seen = second.build(
+        FILL.format(command="cat /c/l /c/d7/f /c/d299/f > /seen; stat -c %a /c >> /seen"),
+        caches=place.caches(second.store, write=False),
+    )
+    assert file_of(second, seen.image, "/seen") == "1\nnew\n299\n700\n"
+
+
+def test_a_damaged_cache_mount_begins_empty(machine: Callable[[], Workshop], place: Place) -> None:
+    first, second = machine(), machine()
+    first.build(FILL.format(command="echo 1 > /c/f"), caches=place.caches(first.store, mounts=("m",)))
+    for path in (place.directory / "blobs/sha256").iterdir():
+        if path.read_bytes()[:4] == b"\x28\xb5\x2f\xfd":
+            path.write_bytes(b"damaged")
+    outcome = second.build(
+        FILL.format(command="ls /c > /seen"), caches=place.caches(second.store, write=False, mounts=())
+    )
+    assert file_of(second, outcome.image, "/seen") == ""
+    assert any("the cache mount m begins empty" in text for text in outcome.warnings)
+    third = machine()
+    third.build(FILL.format(command="echo mine > /c/f"))
+    kept = third.build(FILL.format(command="cat /c/f > /seen"), caches=place.caches(third.store, write=False))
+    assert third.layer(kept.image)["seen"] == "mine\n"
+
+
+def test_a_mount_is_sent_again_only_when_its_files_change(machine: Callable[[], Workshop], place: Place) -> None:
+    shop = machine()
+    text = FILL.format(command="echo 1 > /c/f")
+    shop.build(text, caches=place.caches(shop.store, mounts=("*",)))
+    place.log.clear()
+    shop.build(text, caches=place.caches(shop.store, mounts=("*",)))
+    assert not {"blob", "record", "bundle"} & set(place.log)
