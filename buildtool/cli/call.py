@@ -42,6 +42,16 @@ class Call:
             self._client = Client(resolve_address(self.host, self.root))
         return self._client
 
+    def as_command(self, command: Command, changes: dict[str, object]) -> Call:
+        """A call of another command with this one's arguments and flags, as far as the other has them, changed."""
+        from buildtool.cli.parse import Parsed as ParsedType
+
+        parsed = ParsedType()
+        parsed.arguments = list(self.arguments)
+        known = {flag.name for flag in command.flags}
+        parsed.values = {name: value for name, value in self._values.items() if name in known} | changes
+        return Call(self.name, command, parsed, host=self.host, root=self.root)
+
     def given(self, flag: str) -> bool:
         """Whether the flag stands in the command line."""
         return flag in self._values

@@ -14,6 +14,7 @@ from buildtool.errors import BuildtoolError, InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from buildtool.cli.build_outputs import Outputs
@@ -31,7 +32,9 @@ _OURS = ("graph", "explain", "verify-reproducible", "jobs", "context-mode", "cut
 
 
 class BuildFailed(BuildtoolError):
-    """The build's own failure, as the daemon tells it."""
+    """The build's own failure, as the daemon tells it; `steps` are the records of what was done until then."""
+
+    steps: Sequence[Mapping[str, Any]] = ()
 
 
 def build(call: Call) -> int:
@@ -56,10 +59,10 @@ def build(call: Call) -> int:
 
         refuse_streams(call)
     try:
-        result = _build_result(call, progress, "")
+        result = build_result(call, progress, "")
         if twice:
-            verify(call, result, lambda other: _build_result(other, progress, ""))
-        return _finish(call, outputs, result, progress)
+            verify(call, result, lambda other: build_result(other, progress, ""))
+        return finish(call, outputs, result, progress)
     except BuildFailed as error:
         sys.stdout.flush()
         print(f"ERROR: {error}", file=sys.stderr)
@@ -71,12 +74,15 @@ def build_image(call: Call, progress: str, shown: str = "") -> str:
 
     Raises BuildFailed when the build itself fails.
     """
-    identifier: str = _build_result(call, progress, shown)["image_id"]
+    identifier: str = build_result(call, progress, shown)["image_id"]
     return identifier
 
 
-def _build_result(call: Call, progress: str, shown: str) -> dict[str, Any]:
-    """The daemon's last word: `image_id` and, but for another engine's builds, more."""
+def build_result(call: Call, progress: str | Display, shown: str) -> dict[str, Any]:
+    """Build, and show it as `progress` says, or there.
+
+    The daemon's last word: `image_id` and, but for another engine's builds, more.
+    """
     source = read_input(call.arguments[0], call.text("file"))
     source.name = shown or source.name
     make_plain(call, source)
@@ -90,7 +96,7 @@ def _build_result(call: Call, progress: str, shown: str) -> dict[str, Any]:
         return _build(call, source, progress, {"session": agents.session, "ssh": agents.names})
 
 
-def _build(call: Call, source: BuildInput, progress: str, more: dict[str, Any]) -> dict[str, Any]:
+def _build(call: Call, source: BuildInput, progress: str | Display, more: dict[str, Any]) -> dict[str, Any]:
     """Build by our own endpoint, or by Docker's where there is none."""
     if call.switch("debug") or call.texts("debug-at"):
         from secrets import token_hex
@@ -103,7 +109,7 @@ def _build(call: Call, source: BuildInput, progress: str, more: dict[str, Any]) 
     return _follow(call, response, _display(progress), more.get("session", ""))
 
 
-def _classic(call: Call, source: BuildInput, progress: str) -> dict[str, Any]:
+def _classic(call: Call, source: BuildInput, progress: str | Display) -> dict[str, Any]:
     from buildtool.cli.build_attest import read_attest
     from buildtool.cli.build_classic import build_classic
 
@@ -161,7 +167,9 @@ def _is_unknown_path(error: EngineError) -> bool:
     )
 
 
-def _display(progress: str) -> Display:
+def _display(progress: str | Display) -> Display:
+    if not isinstance(progress, str):
+        return progress
     if progress == "tty" or (progress == "auto" and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"):
         from buildtool.cli.build_tty import TtyDisplay
 
@@ -184,7 +192,9 @@ def _follow(call: Call, response: Response, display: Display, session: str = "")
             if kind == "error":
                 display.finish(None)
                 _keep_promises(call, event)
-                raise BuildFailed(event["message"])
+                failure = BuildFailed(event["message"])
+                failure.steps = event.get("steps") or ()
+                raise failure
             if kind == "result":
                 result = event
             elif kind == "debug_shell":
@@ -233,7 +243,8 @@ def graph_form(path: str) -> str:
     return form
 
 
-def _finish(call: Call, outputs: Outputs | None, result: dict[str, Any], progress: str) -> int:
+def finish(call: Call, outputs: Outputs | None, result: dict[str, Any], progress: str) -> int:
+    """Give the result to where the flags say. The exit code."""
     identifier, to_stdout = result["image_id"], False
     if outputs is not None:
         from buildtool.cli.build_giving import give, write_metadata

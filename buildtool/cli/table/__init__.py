@@ -101,6 +101,7 @@ _STACK_VERBS = (
 # Those of them that may stand alone, since no other command has the name.
 _STACK_TOP_LEVEL = ("config", "down", "scale", "up", "watch")
 _GROUP_MODULES = {
+    "ci": "ci",
     "compose": "stacks",
     "stack": "stacks",
     "image": "images",
@@ -177,6 +178,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "registry": {verb: f"registry {verb}" for verb in ("passwd", "serve", "token", "verify")},
     "manifest": {verb: f"manifest {verb}" for verb in ("annotate", "create", "inspect", "push", "rm")},
+    "ci": {"build": "ci build", "init": "ci init"},
     "compose": {verb: f"compose {verb}" for verb in _STACK_VERBS} | {"convert": "compose config"},
     "stack": {verb: f"compose {verb}" for verb in _STACK_VERBS}
     | {"convert": "compose config", "diff": "stack diff", "export": "stack export", "graph": "stack graph"},
@@ -193,6 +195,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 GROUP_HELP = {
+    "ci": "Build images in the CI of others",
     "builder": "Manage builds",
     "cache": "Manage the build cache",
     "compose": "Bring up stacks of services, as docker compose does",
