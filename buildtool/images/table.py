@@ -286,17 +286,20 @@ class ImageTable:
                 record.layers = layers
                 self._images.put(record.id, record.document())
 
-    def learn(self, image_id: Digest, layers: Sequence[LayerSource], durable: bool = False) -> None:
-        """Note what is known of an image's layers now, all of them in order."""
+    def learn(self, layers: Sequence[LayerSource], durable: bool = False) -> None:
+        """Note what is known now of a stack of layers, bottom first, in every image that begins with some of them."""
         with self.lock:
-            record = self._records.get(image_id)
-            if record is None:
-                return
-            merged = _merged(record.layers, tuple(layers))
-            if merged != record.layers:
+            changed = []
+            for record in self._records.values():
+                count = _common(record.layers, layers)
+                merged = (*_merged(record.layers[:count], tuple(layers[:count])), *record.layers[count:])
+                if merged != record.layers:
+                    changed.append((record, merged))
+            if changed:
                 with self._changing(durable):
-                    record.layers = merged
-                    self._images.put(record.id, record.document())
+                    for record, merged in changed:
+                        record.layers = merged
+                        self._images.put(record.id, record.document())
 
     def _write_index(self) -> None:
         """Rewrite index.json when it has other contents. Not fsynced: it is made anew when the store is opened."""
@@ -323,6 +326,14 @@ class ImageTable:
                 )
             if not names:
                 yield record.manifest
+
+
+def _common(a: Sequence[LayerSource], b: Sequence[LayerSource]) -> int:
+    """How many layers at the bottom are the same."""
+    count = 0
+    while count < min(len(a), len(b)) and a[count].diff_id == b[count].diff_id:
+        count += 1
+    return count
 
 
 def _merged(known: tuple[LayerSource, ...], new: tuple[LayerSource, ...]) -> tuple[LayerSource, ...]:

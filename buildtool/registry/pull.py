@@ -78,7 +78,7 @@ class Puller:
         with self._store.leases.hold(f"complete {image.id}") as lease:
             sources = await self._bring(image.layers, lease)
             await settled(self._keep, sources)
-            await settled(self._images.table.learn, image.id, sources, durable=True)
+            await settled(self._images.table.learn, sources, durable=True)
 
     async def layer(self, wanted: LayerSource, lease: Lease) -> LayerSource:
         """Bring in one layer without those below it: see `alone` of LayerStore.unpack. The lease holds it."""

@@ -38,6 +38,13 @@ def _nothing(domain: str) -> Credentials | None:
     return None
 
 
+def _hint(image: Image, name: str) -> str:
+    if image.repo_digests:
+        return f"`buildtool pull {name}` brings all of the image, with the credentials you have"
+    places = sorted({source.partition("://")[2] for layer in image.layers for source in layer.sources[:1]})
+    return f"layers of {name} are still in {', '.join(places)}; build it again where you may read there"
+
+
 class RemoteLayers:
     """Registers images without their layers, and brings these when they are needed.
 
@@ -80,9 +87,7 @@ class RemoteLayers:
         try:
             await self._puller(emit, find).complete(await offload(self._images.get, image.id))
         except BuildtoolError as error:
-            error.hint = (
-                error.hint or f"`buildtool pull {name}` brings all of the image, with the credentials you have"
-            )
+            error.hint = error.hint or _hint(image, name)
             raise
         status(emit, f"Status: Downloaded newer image for {name}")
         return await offload(self._images.get, image.id)
@@ -105,7 +110,7 @@ class RemoteLayers:
         with self._images.table.lock:
             layers = list(self._images.get(image.id).layers)
             layers[index] = found
-            self._images.table.learn(image.id, layers)
+            self._images.table.learn(layers)
 
     async def fetch(self, layer: LayerSource, emit: Emit, find: FindCredentials = _nothing) -> None:
         """Bring the blob of a layer, without unpacking it. Raises as `complete`."""

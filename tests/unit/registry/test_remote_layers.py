@@ -182,7 +182,7 @@ async def test_a_base_whose_files_no_step_needs_stays_where_it_is(here: Side, si
     assert (await here.pull(other)).id == built.image.id
     await site.images.bring(site.images.get(other))
     assert site.side.files(site.images.get(other)) == {"a": b"1", "b": b"2"}
-    assert not site.images.lacks(site.images.get(other))
+    assert not site.images.lacks(site.images.get(other)) and not site.images.lacks(site.images.get(name))
     assert site.images.get(other).size == image.size, "sizes are known once the layers are"
 
 
