@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildtool.containers import limits, links, logdrivers, ports
+from buildtool.containers import limits, links, logdrivers, ports, runtimes
 from buildtool.containers.device_requests import requested
 from buildtool.containers.model import Config, HostConfig, PortBinding, decode
 from buildtool.containers.restart import check_policy
@@ -187,8 +187,8 @@ def _check_host(config: Config, host: HostConfig) -> None:
         raise InvalidInput(f"invalid isolation '{host.isolation}' on linux")
     if host.userns_mode not in ("", "host"):
         raise InvalidInput("invalid user namespace mode: " + host.userns_mode)
-    if host.runtime not in ("", "runc", "buildtool", "io.containerd.runc.v2"):
-        raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
+    if runtimes.program(host.runtime) and host.init:
+        raise InvalidInput(f"conflicting options: --init is the embedded runtime's, not that of {host.runtime}")
     if host.ipc_mode not in ("", "private", "shareable", "none", "host") and not host.ipc_mode.startswith(
         "container:"
     ):

@@ -15,7 +15,7 @@ import msgspec
 from buildtool.aio import offload
 from buildtool.cache.disk import FullDisk
 from buildtool.cache.trees import Tree
-from buildtool.containers import body, etcfiles, limits, links, logdrivers, mounts
+from buildtool.containers import body, etcfiles, limits, links, logdrivers, mounts, runtimes
 from buildtool.containers.base import Base, Bases
 from buildtool.containers.connections import ANNOTATION
 from buildtool.containers.container import Container
@@ -89,6 +89,7 @@ class Preparer:
             stdin=record.config.open_stdin,
             stdin_once=record.config.stdin_once,
             init=bool(record.host.init),
+            runtime=runtimes.program(record.host.runtime),
         )
 
     def user(self, container: Container, text: str, base: Base | None = None) -> ResolvedUser:

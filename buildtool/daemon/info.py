@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import buildtool
-from buildtool.containers import logdrivers
+from buildtool.containers import logdrivers, runtimes
 from buildtool.daemon import host
 from buildtool.daemon.negotiate import API_VERSION, MIN_API_VERSION
 from buildtool.daemon.services import Services
@@ -116,7 +116,7 @@ def info(services: Services, states: dict[str, int]) -> dict[str, Any]:
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": buildtool.__version__,
-        "Runtimes": {_RUNTIME: {"path": _RUNTIME}},
+        "Runtimes": runtimes.known(),
         "DefaultRuntime": _RUNTIME,
         "Swarm": {
             "NodeID": "",

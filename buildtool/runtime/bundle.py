@@ -42,7 +42,8 @@ class Bundle:
 
     `directory` belongs to the runtime: config.json, shim.sock and exit.json are written there. A container that is
     not `detached` is killed when the daemon that created it goes away (build steps); a detached one lives on once
-    it is started. With `init` the first process is one of ours that passes signals on and reaps.
+    it is started. With `init` the first process is one of ours that passes signals on and reaps. `runtime` is the
+    path of another OCI runtime program that is to run it.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Bundle:
     stdin_once: bool = False
     detached: bool = True
     init: bool = False
+    runtime: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class Child:
         self.output = Output(loop, tty=stdio.tty, log=log)
         self.input: Input | None = None
         self.on_exit: Callable[[], None] = lambda: None
+        self.on_pid: Callable[[], None] = lambda: None
         self._loop = loop
         self._channel = channel
         self._stdio = stdio
@@ -207,14 +208,19 @@ class Child:
         if "error" in message:
             return StartError(message["kind"], message["error"])
         self.created += message.get("created") or []
-        self._ready = bool(message.get("ready"))
+        self._ready = self._ready or bool(message.get("ready"))
+        if "pid" in message:  # it was the driver of another runtime until now
+            self.pid = message["pid"]
+            self.on_pid()
         return None
 
     def _take_master(self, master: int) -> None:
         os.set_inheritable(master, False)
         self._master = master
         self.output.add(os.dup(master), 1)
-        if self._stdio.has_stdin:
+        if self.input is not None:
+            self.input.connect(os.dup(master))
+        elif self._stdio.has_stdin:
             self.input = Input(self._loop, os.dup(master))
 
 

@@ -186,6 +186,7 @@ class Runtime:
             "stdin_once": bundle.stdin_once,
             "detached": bundle.detached,
             "init": bundle.init,
+            "runtime": bundle.runtime,
         }
 
     def _filter(self, seccomp: dict[str, Any] | None) -> str:
@@ -215,7 +216,7 @@ class Runtime:
                 await self._ensure_spawner()
                 assert self._socket is not None
                 try:
-                    self._socket.sendmsg([b"warm" if _is_usual(request["spec"]) else b"create"], rights)
+                    self._socket.sendmsg([b"warm" if _is_usual(request) else b"create"], rights)
                     return
                 except OSError:
                     self._socket.close()
@@ -248,9 +249,11 @@ class Runtime:
             self._socket = ours
 
 
-def _is_usual(spec: dict[str, Any]) -> bool:
+def _is_usual(request: dict[str, Any]) -> bool:
     """Whether a shim that was made in advance can take it: the usual parent group, a pid namespace of its own."""
-    linux = spec["linux"]
+    if request["runtime"]:
+        return False
+    linux = request["spec"]["linux"]
     parent, _, _ = linux.get("cgroupsPath", "").rpartition("/")
     return parent == DEFAULT_PARENT and {"type": "pid"} in linux.get("namespaces", ())
 

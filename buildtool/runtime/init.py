@@ -204,7 +204,7 @@ def _build_root(
     try:
         trees = mounts.open_sources(wanted)
         sc.mount(None, "/", None, sc.MS_REC | sc.MS_PRIVATE)  # the sources keep the propagation they had
-        root = _mount_root(rootfs, identity)
+        root = mount_root(rootfs, identity)
         groups = mounts.CgroupMounts(
             cgroup.directories, unified=hierarchies.is_v2, namespaced="cgroup" in namespaces(spec)
         )
@@ -229,7 +229,8 @@ def _build_root(
     return root, terminal
 
 
-def _mount_root(rootfs: Spec, identity: Identity) -> int:
+def mount_root(rootfs: Spec, identity: Identity) -> int:
+    """Mount the root file system of a request at its target; a descriptor of it."""
     target = rootfs["target"]
     if "path" in rootfs:
         tree = sc.open_tree(rootfs["path"], True)

@@ -152,6 +152,8 @@ class Operations:
         stdio = Stdio(tty=bool(process.get("terminal")), stdin=bool(request.get("stdin")))
 
         def become(channel: socket.socket) -> None:
+            if shim.foreign is not None:
+                shim.foreign.drive_exec(name, process, channel, stdio.inner)
             exec_init(
                 process,
                 shim.init,
@@ -166,6 +168,9 @@ class Operations:
 
         child = Child.fork(shim.loop, name, become, stdio, None)
         child.creator = control
+        shim.expect_pid(child)
+        if shim.foreign is not None and stdio.tty and stdio.has_stdin:
+            child.input = Input(shim.loop)  # its terminal comes with the start
         shim.execs[name] = child
         child.on_exit = lambda: shim.exec_exited(child)
 

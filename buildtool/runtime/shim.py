@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from buildtool.runtime import syscalls as sc
 from buildtool.runtime.cgroups import DEFAULT_PARENT, Cgroup, Hierarchies
@@ -26,6 +26,9 @@ from buildtool.runtime.process import Identity, StartError
 from buildtool.runtime.shim_server import Control, Server
 from buildtool.runtime.streams import Log
 from buildtool.runtime.warm import Warm, read_request
+
+if TYPE_CHECKING:
+    from buildtool.runtime.foreign import Foreign
 
 Spec = dict[str, Any]
 EXIT_NAME, GROUP_NAME = "exit.json", "cgroup"
@@ -66,6 +69,9 @@ class Shim:
         self.server = Server(self.loop, self._directory)
         self._first_control = control
         self._stream = stream
+        self.foreign: Foreign | None = None
+        self._strays: dict[int, int] = {}
+        self._drivers: set[int] = set()
         self._own_pid_namespace = True
         self._gone = False
         self._endings = 0
@@ -85,9 +91,17 @@ class Shim:
         self._watch_children()
         path = linux.get("cgroupsPath") or f"{DEFAULT_PARENT}/{self.request['id']}"
         resources = linux.get("resources") or {}
+        program = self.request.get("runtime")
+        if program:  # which sets limits and device rules itself
+            from buildtool.runtime.foreign import Foreign
+
+            self.foreign, resources = Foreign(program, self._directory, self.request["id"]), {}
         self.cgroup = self._warm.cgroup if self._warm else Cgroup.create(self.hierarchies, path, resources)
         try:
-            if self._warm:
+            if self.foreign is not None:
+                self._own_pid_namespace = namespaces(self.spec).get("pid") == ""
+                sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+            elif self._warm:
                 self._adopt_cgroup(path, resources)
             else:
                 self._enter_pid_namespace()
@@ -133,6 +147,8 @@ class Shim:
         os.makedirs(request["rootfs"]["target"], 0o700, exist_ok=True)
 
         def become(channel: socket.socket) -> None:
+            if self.foreign is not None:
+                self.foreign.drive_init(request["rootfs"], self.identity, channel, stdio.inner)
             enter_group(self.cgroup)
             become_container(
                 self.spec,
@@ -153,9 +169,23 @@ class Shim:
             child = Child(self.loop, "", self._warm.pid, self._warm.channel, stdio, writer)
         else:
             child = Child.fork(self.loop, "", become, stdio, writer)
+            self.expect_pid(child)
         os.close(self._request_fd)
         child.wait_ready(self._first_control)
         return child
+
+    def expect_pid(self, child: Child) -> None:
+        """With another runtime a child is a driver until it tells the pid of what it made, which may have ended."""
+        if self.foreign is None:
+            return
+        self._drivers.add(child.pid)
+
+        def told() -> None:
+            status = self._strays.pop(child.pid, None)
+            if status is not None:
+                self.loop.later(0, lambda: child.ended(status))
+
+        child.on_pid = told
 
     def _watch_children(self) -> None:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -180,6 +210,10 @@ class Shim:
                 if child.pid == pid and not child.over:
                     child.ended(status)
                     break
+            else:
+                if self.foreign is not None and pid not in self._drivers:
+                    self._strays[pid] = status
+                self._drivers.discard(pid)
 
     def _on_dropped(self, control: Control) -> None:
         """A creator's connection ended: what it has not started, or what is bound to it, ends too."""
@@ -260,6 +294,8 @@ class Shim:
         self.loop.stop()
 
     def _remove_cgroup(self) -> None:
+        if self.foreign is not None:
+            self.foreign.delete()
         deadline = time.monotonic() + 5
         while not self.cgroup.remove():
             if time.monotonic() > deadline:

@@ -125,23 +125,35 @@ class Output:
 
 
 class Input:
-    """Feeds a process's standard input from clients; holds at most a chunk that the process has not taken yet."""
+    """Feeds a process's standard input from clients; holds at most a chunk that the process has not taken yet.
 
-    def __init__(self, loop: Loop, fd: int) -> None:
-        os.set_blocking(fd, False)
+    Without a descriptor it holds what comes until `connect`.
+    """
+
+    def __init__(self, loop: Loop, fd: int = -1) -> None:
         self._loop = loop
-        self._fd = fd
+        self._fd = -1
+        self._waiting = fd < 0
         self._pending = b""
         self._closing = False
+        if fd >= 0:
+            self.connect(fd)
         self.on_room: Callable[[], None] = lambda: None
 
     @property
     def full(self) -> bool:
         return len(self._pending) >= _CHUNK
 
+    def connect(self, fd: int) -> None:
+        """Where the input goes from now on."""
+        os.set_blocking(fd, False)
+        self._fd, self._waiting = fd, False
+        if self._pending or self._closing:
+            self._flush()
+
     def write(self, data: bytes) -> None:
         """Pass bytes on; after the process closed its end they are dropped, as a pipe would."""
-        if self._fd >= 0 and not self._closing:
+        if (self._fd >= 0 or self._waiting) and not self._closing:
             self._pending += data
             self._flush()
 

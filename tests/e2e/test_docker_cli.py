@@ -6,7 +6,9 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -425,3 +427,26 @@ def test_update_rename_pause_and_port(docker: Docker, named: str) -> None:
 def test_init_reaps_and_passes_signals_on(docker: Docker) -> None:
     done = docker("run", "--rm", "--init", "busybox", "sh", "-c", "cat /proc/1/comm; exit 9", check=False)
     assert (done.stdout, done.returncode) == ("docker-init\n", 9)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other runtimes are run as root")
+@pytest.mark.parametrize("name", ["runc", "buildtool-oci"])
+def test_other_runtimes_by_name_and_by_path(docker: Docker, named: str, name: str) -> None:
+    path = shutil.which(name) or str(Path(sys.executable).parent / name)
+    if not Path(path).exists():
+        pytest.skip(f"there is no {name} here")
+    runtime = name if shutil.which(name) else path
+    done = docker("run", "--rm", "-i", "--runtime", runtime, "busybox", "sh", "-c", "cat; ip addr; exit 3",
+                  input="in\n", check=False)  # fmt: skip
+    assert (done.stdout.startswith("in\n"), " eth0" in done.stdout, done.returncode) == (True, True, 3)
+    docker("run", "-d", "--name", named, "--runtime", runtime, "-m", "64m", "busybox", "sleep", "60")
+    assert docker("inspect", "-f", "{{.HostConfig.Runtime}}", named).stdout.strip() == runtime
+    assert docker("exec", named, "cat", "/proc/1/comm").stdout == "sleep\n"
+    assert "64MiB" in docker("stats", "--no-stream", "--format", "{{.MemUsage}}", named).stdout
+    docker("restart", "-t", "0", named)
+    done = docker("run", "--rm", "--runtime", runtime, "busybox", "nope", check=False)
+    assert (done.returncode, "executable file not found in $PATH" in done.stderr) == (127, True)
+    assert (
+        "unknown or invalid runtime name: /no/such"
+        in docker("run", "--rm", "--runtime", "/no/such", "busybox", check=False).stderr
+    )

@@ -59,7 +59,7 @@ class Lab:
         work.mkdir()
         tty = options.setdefault("tty", False)
         stdin, stdin_once = options.pop("stdin", False), options.pop("stdin_once", False)
-        init = options.pop("init", False)
+        init, runtime = options.pop("init", False), options.pop("runtime", "")
         rootfs = options.pop("rootfs", None) or Rootfs([self.tree], upper, work)
         log = options.pop("log", None) or LogConfig("json-file", place / "log")
         options.setdefault("env", ["PATH=/bin"])
@@ -75,6 +75,7 @@ class Lab:
             stdin_once=stdin_once,
             detached=detached,
             init=init,
+            runtime=runtime,
         )
 
     async def create(self, args: list[str], **options: Any) -> Task:
