@@ -257,3 +257,23 @@ async def test_the_next_source_is_tried_and_other_schemes_have_providers(there: 
         await there.registries.remote_layers.fetch(
             LayerSource(Digest(sha256(b"x")), 1, blob=missing, sources=("attic://x",)), there.tell
         )
+
+
+async def test_builds_that_need_one_base_at_once_fetch_it_once(here: Side, site: Site, ours: Running) -> None:
+    name = f"{ours.host}/team/shared:1"
+    here.images.import_tar(busybox_rootfs(), reference=parse_reference(name))
+    await here.push(name)
+    fetched: list[str] = []
+    remote = site.side.registries.remote_layers
+    fetch = remote._from_registry
+
+    async def counted(place: str, blob: Descriptor, *more: Any) -> None:
+        fetched.append(blob.digest)
+        await fetch(place, blob, *more)
+
+    remote._from_registry = counted  # type: ignore[method-assign]
+    await asyncio.gather(
+        *(site.build(f"FROM {name}\nRUN echo {number} > /n\n") for number in range(3)),
+        site.build(f"FROM scratch\nCOPY --from={name} /etc/passwd /\n"),
+    )
+    assert len(fetched) == 1
