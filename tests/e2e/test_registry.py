@@ -500,3 +500,18 @@ def test_oras_py_pushes_and_pulls_artifacts(registry: str, unique: str, tmp_path
     (pulled,) = client.pull(name, outdir=str(tmp_path / "out"))
     assert Path(pulled).read_text() == "some chart"
     assert client.get_tags(f"{registry}/{unique}/artifact") == ["1"]
+
+
+def test_two_servers_share_a_folder(
+    cli: Any, busybox_image: str, start_registry: Callable[..., str], unique: str, tmp_path: Path
+) -> None:
+    """What one was given the other has at once, tokens too; the proof looks at all of it."""
+    bucket = f"file://{tmp_path}/bucket"
+    one, two = (start_registry(f"--bucket={bucket}") for _ in range(2))
+    cli("tag", busybox_image, f"{one}/{unique}/app:1")
+    cli("push", "-q", f"{one}/{unique}/app:1")
+    cli("pull", "-q", f"{two}/{unique}/app:1")
+    assert cli("run", "--rm", f"{two}/{unique}/app:1", "echo", "shared").stdout == "shared\n"
+    assert cli("registry", "verify", "--bucket", bucket).stdout.endswith("1 manifests, 1 tags: all well\n")
+    wrong = cli("registry", "serve", "--bucket", "s3:/x", check=False)
+    assert wrong.returncode == 1 and "write s3://BUCKET" in wrong.stderr

@@ -49,7 +49,7 @@ async def get_blob(call: Call) -> web.StreamResponse:
         "ETag": tag,
         "Cache-Control": "max-age=31536000",
     }
-    if tag in call.header("If-None-Match") or call.header("If-None-Match") == "*":
+    if digest in call.header("If-None-Match") or call.header("If-None-Match") == "*":
         return nothing(304, headers)
     if call.request.method == "HEAD":
         if call.server.writable is not None:
@@ -90,6 +90,8 @@ async def _from_mirror(call: Call, mirror: Mirror, store: Repositories) -> web.S
         while position < fetching.size:
             try:
                 data = await settled(fetching.growing.read_at, position, _CHUNK)
+                if position + len(data) >= fetching.size:  # the end is sent when all is known to be right
+                    await settled(fetching.growing.read_at, fetching.size, 1)
             except Abandoned as error:
                 if not response.prepared:
                     raise ApiError("UNKNOWN", "the mirrored registry broke off", status=502) from error
