@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import bench_stacks
+from tests.bench import bench_api, bench_stacks
 from tests.bench.rows import Row
 from tests.bench.sides import Docker, Ours, Side
 
@@ -233,6 +233,7 @@ CASES: dict[str, Case] = {
     "cpu": client_cpu,
     "memory": memory,
     "stacks": bench_stacks.compare,
+    "api": bench_api.compare,
 }
 
 
