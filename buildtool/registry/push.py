@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 from buildtool.cache import Lease, Store
 from buildtool.images import Image, Images
 from buildtool.images.model import annotations_of
-from buildtool.oci import Descriptor, Digest, Reference, media_types
+from buildtool.oci import Descriptor, Digest, Reference, media_types, sha256
 from buildtool.registry import forms
 from buildtool.registry.attestations import push_attestations
 from buildtool.registry.downloads import Flights
+from buildtool.registry.errors import RegistryRefused
 from buildtool.registry.forms import Outgoing
 from buildtool.registry.progress import Emit, Progress, short
 from buildtool.registry.remote_layers import RemoteLayers
@@ -19,6 +21,8 @@ from buildtool.registry.repository import Repository, media_type_of
 from buildtool.registry.seen import Seen
 from buildtool.registry.uploads import upload
 from buildtool.registry.work import in_thread, settled, together
+
+log = logging.getLogger(__name__)
 
 _STREAMS = 6
 _MOUNT_TRIES = 2
@@ -86,19 +90,54 @@ class Pusher:
             unique = {layer.outgoing.source.diff_id: layer for layer in reversed(plan.layers)}
             for layer in plan.layers:
                 layer.progress.say("Preparing")
+            manifest = self._known_manifest(image, plan)
+            if manifest is not None and await self._has_manifest(manifest):
+                there = [layer.outgoing.blob for layer in plan.layers if layer.outgoing.blob is not None]
+                try:
+                    pushed = await self._finish(image, reference, manifest, [plan.config, *there], lease)
+                except RegistryRefused:
+                    log.info("%s: the registry lacks something of its manifest", reference)
+                else:
+                    for layer in unique.values():
+                        layer.progress.say("Layer already exists")
+                    return pushed
             _, *blobs = await together(
                 (self._bring(plan.config), *(self._push_layer(layer, lease) for layer in unique.values()))
             )
             by_diff_id = dict(zip(unique, blobs, strict=True))
             ordered = [by_diff_id[layer.outgoing.source.diff_id] for layer in plan.layers]
             manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered, plan.annotations)
-            index = await push_attestations(
-                self._images, self._repository, self._bring, image, manifest, reference, lease
-            )
-            top = manifest if index is None else index
-            digest = await self._repository.put_manifest(reference.tag, top, media_type_of(top))
-            await settled(self._note, image, reference, digest, [plan.config, *ordered])
+            return await self._finish(image, reference, manifest, [plan.config, *ordered], lease)
+
+    async def _finish(
+        self, image: Image, reference: Reference, manifest: bytes, blobs: list[Descriptor], lease: Lease
+    ) -> Pushed:
+        """Put the manifest, whose blobs are there, under the tag."""
+        index = await push_attestations(
+            self._images, self._repository, self._bring, image, manifest, reference, lease
+        )
+        top = manifest if index is None else index
+        digest = await self._repository.put_manifest(reference.tag, top, media_type_of(top))
+        await settled(self._note, image, reference, digest, blobs)
         return Pushed(reference.tag, digest, len(top))
+
+    def _known_manifest(self, image: Image, plan: _Plan) -> bytes | None:
+        """The manifest as it will be, None while it depends on blobs that are still to be made."""
+        if plan.manifest is not None:
+            return plan.manifest
+        blobs = [layer.outgoing.blob for layer in plan.layers]
+        known = [blob for blob in blobs if blob is not None]
+        if len(known) < len(blobs):
+            return None
+        return forms.new_manifest(image, plan.config.size, known, plan.annotations)
+
+    async def _has_manifest(self, manifest: bytes) -> bool:
+        """Whether the repository has it, and with it all that it names: one question instead of one a layer."""
+        digest = sha256(manifest)
+        try:
+            return await self._repository.manifest_digest(digest) == digest
+        except RegistryRefused:
+            return False
 
     def _plan(self, image: Image, lease: Lease) -> _Plan:
         stored = forms.stored_manifest(self._store, image, lease, self._compression)

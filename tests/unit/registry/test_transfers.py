@@ -11,7 +11,7 @@ import pytest
 
 from buildtool.cache import Pins
 from buildtool.errors import InvalidInput, NotFound
-from buildtool.oci import Descriptor, Index, Platform, encode, media_types, parse_reference
+from buildtool.oci import Descriptor, Digest, Index, Platform, encode, media_types, parse_reference
 from buildtool.registry.repository import Repository
 from tests.unit.registry.conftest import Cutter, Running, Side
 
@@ -43,6 +43,26 @@ async def test_layers_are_compressed_once_and_remembered(here: Side, host: str) 
     assert media_types.compression_of(blob.media_type) == "gzip"
     assert first.digest == second.digest
     assert here.said("Layer already exists") and not here.said("Pushed") and not here.said("Compressing")
+
+
+async def test_what_the_repository_has_whole_is_asked_for_once(
+    here: Side, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{host}/team/whole:1"
+    image = here.make(name, {"a": b"1"}, {"b": b"2"}, {"c": b"3"})
+    (first,) = await here.push(name)
+    here.images.tag(image.id, parse_reference(f"{host}/team/whole:2"))
+    asked: list[str] = []
+    before = Repository.has_blob
+
+    async def has_blob(repository: Repository, digest: Digest) -> bool:
+        asked.append(digest)
+        return await before(repository, digest)
+
+    monkeypatch.setattr(Repository, "has_blob", has_blob)
+    (second,) = await here.push(f"{host}/team/whole:2")
+    assert first.digest == second.digest and not asked
+    assert len(here.said("Layer already exists")) == 3
 
 
 async def test_what_is_here_is_not_fetched_again(here: Side, there: Side, host: str) -> None:
