@@ -96,6 +96,7 @@ class Registries:
             status(emit, f"Pulling from {reference.path}", asked)
             before = await offload(self._images.find, reference.familiar)
             same = before is not None and before.id == selected.manifest.config.digest
+            same = same and before is not None and not await offload(self._images.lacks, before)
             told: Emit = (lambda _: None) if same else emit  # Docker lists no layers then
             fetch = from_repository(repository, self._images.store)
             image = await Puller(self._images, fetch, self._flights, told).pull(selected, reference)

@@ -216,6 +216,7 @@ async def test_layers_survive_a_restart_and_gc_as_names(
     pulled = await there.pull(name)
 
     assert not there.images.lacks(pulled) and there.files(pulled) == here.files(image)
+    assert there.said("Download complete") and "Downloaded newer" in there.told[-1]["status"]
 
 
 async def test_credentials_of_the_resolution_serve_for_the_layers(
