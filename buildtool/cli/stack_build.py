@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from buildtool.stacks.report import Report
 
 
+_CACHES = ("inline", "local", "registry", "s3")
+
+
 class BuildOptions:
     """Flags of `compose build` that hold for every service."""
 
@@ -108,6 +111,10 @@ def ignored(service: Mapping[str, Any], options: BuildOptions) -> list[str]:
         for key, value in _optional(build, options).items()
         if value and (flag := _without_effect(key)) is not None
     ]
+    for key in ("cache_from", "cache_to"):
+        told += [
+            f"{key} {item} is ignored: there is no such cache" for item in build.get(key) or [] if _is_foreign(item)
+        ]
     told += [f"{key} is ignored: it has no effect here" for key in ("isolation", "privileged") if build.get(key)]
     if len(build.get("platforms") or ()) > 1:
         told.append(f"platforms: only {_platform(service)} is built, one build makes an image for one platform")
@@ -116,11 +123,19 @@ def ignored(service: Mapping[str, Any], options: BuildOptions) -> list[str]:
 
 def _optional(build: Mapping[str, Any], options: BuildOptions) -> dict[str, list[str]]:
     """What a build can do without, by the attribute: the values of the flag of that name."""
-    found = {key: list(build.get(key) or []) for key in ("cache_from", "cache_to")}
+    found = {
+        key: [item for item in build.get(key) or [] if not _is_foreign(item)] for key in ("cache_from", "cache_to")
+    }
     for key, given in (("provenance", options.provenance), ("sbom", options.sbom)):
         value = given or build.get(key)
         found[key] = [value] if value and value != "false" else []
     return found
+
+
+def _is_foreign(cache: str) -> bool:
+    """Whether it is a cache of a type that only others have (`type=gha`): the specification wants it to be ignored."""
+    kinds = [field.partition("=")[2] for field in cache.split(",") if field.startswith("type=")]
+    return bool(kinds) and kinds[0] not in _CACHES
 
 
 def _without_effect(key: str) -> Flag | None:

@@ -63,6 +63,12 @@ def test_what_build_may_lack_is_passed_on_or_told(section: str, key: str) -> Non
     assert passed != any(text.startswith(f"{key} is ignored") for text in told)
 
 
+def test_caches_of_unknown_types_are_left_out_and_told() -> None:
+    values, told = parsed("cache_from: ['type=gha,scope=x', 'type=registry,ref=r/x']")
+    assert values["cache-from"] == ["type=registry,ref=r/x"]
+    assert told == ["cache_from type=gha,scope=x is ignored: there is no such cache"]
+
+
 def test_flags_of_the_command_beat_the_section() -> None:
     values, _ = parsed("args: {A: 1}, no_cache: false", BuildOptions(arguments=["A=2"], no_cache=True, ssh="default"))
     assert (values["build-arg"], values["no-cache"], values["ssh"]) == (["A=1", "A=2"], True, ["default"])
