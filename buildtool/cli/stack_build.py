@@ -133,7 +133,7 @@ def _optional(build: Mapping[str, Any], options: BuildOptions) -> dict[str, list
 
 
 def _is_foreign(cache: str) -> bool:
-    """Whether it is a cache of a type that only others have (`type=gha`): the specification wants it to be ignored."""
+    """Whether only others have caches of this type (`type=gha`): the specification wants them to be ignored."""
     kinds = [field.partition("=")[2] for field in cache.split(",") if field.startswith("type=")]
     return bool(kinds) and kinds[0] not in _CACHES
 

@@ -119,6 +119,10 @@ def down(
     in_reverse(chosen, parallel).each(end)
     if services:
         return
+    if project is not None and any(service.get("provider") for service in project.services.values()):
+        from buildtool.stacks.providers import withdraw
+
+        withdraw(project, report, dry=engine.dry)
     walk = Walk(parallel)
     query = labels.project_filter(name)
     for network in engine.get("/networks", query):

@@ -628,6 +628,45 @@ def eventually(test: Callable[[], bool]) -> None:
     raise AssertionError("it did not come about")
 
 
+def test_services_of_other_programs_are_provided(stack: Stack, tmp_path: Path) -> None:
+    program = tmp_path / "bin/cloud-db"
+    program.parent.mkdir()
+    log = tmp_path / "calls"
+    program.write_text(
+        f"""#!/bin/sh
+echo "$@" >> {log}
+[ "$FAIL" ] && echo '{{"type": "error", "message": "no such cloud"}}' && exit 1
+echo '{{"type": "info", "message": "pulling strings"}}'
+echo '{{"type": "debug", "message": "psst"}}'
+echo '{{"type": "setenv", "message": "URL=db://x?y=z"}}'
+echo '{{"type": "rawsetenv", "message": "PLAIN=1"}}'
+"""
+    )
+    program.chmod(0o755)
+    env = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    stack.write(
+        """
+        services:
+          database: {provider: {type: cloud-db, options: {size: 5, name: [a, b]}}}
+          web: {image: busybox, command: LOOP, depends_on: [database]}
+        """
+    )
+    told = stack("up", "-d", env=env).stderr
+    assert "pulling strings" in told and "psst" not in told
+    assert stack("exec", "web", "sh", "-c", "echo $DATABASE_URL $PLAIN", env=env).stdout == "db://x?y=z 1\n"
+    before = stack.ids()
+    stack("up", "-d", env=env)
+    assert stack.ids() == before
+    failed = stack("up", "-d", env={**env, "FAIL": "1"}, check=False)
+    assert failed.returncode == 1 and "no such cloud" in failed.stderr
+    stack("down", "-t", "0", env=env)
+    calls = log.read_text().splitlines()
+    assert calls[0] == f"compose --project-name={stack.name} up --size=5 --name=a --name=b database"
+    assert calls[-1].split()[2] == "down"
+    missing = stack("up", "-d", check=False)
+    assert missing.returncode == 1 and "cloud-db" in missing.stderr
+
+
 def test_every_verb_can_be_tried_dry(stack: Stack) -> None:
     stack.write("services: {web: {build: {dockerfile_inline: 'FROM busybox'}, image: 'x.example/y', command: LOOP}}")
     for verb in ("build", "pull", "push", "create", "up"):

@@ -174,6 +174,7 @@ class Session:
             if self.call.switch("dry-run"):
                 self._dry_run(make_plan(self.project, state, self.options, self.order))
                 return None
+            self._provide()
             state = self._images(state)
             plan = self.plan = make_plan(self.project, state, self.options, self.order)
             self._orphans(plan, remove_orphans)
@@ -211,7 +212,7 @@ class Session:
     def _tell_ignored(self) -> None:
         """What is read and has no effect."""
         for name, service in self.project.services.items():
-            for key in ("provider", "models", "credential_spec", "isolation"):
+            for key in ("models", "credential_spec", "isolation"):
                 if service.get(key):
                     self.report.warn(f"services.{name}.{key} is ignored: it has no effect here")
 
@@ -221,6 +222,7 @@ class Session:
         from buildtool.stacks.plan import make_plan
         from buildtool.stacks.up import Up
 
+        self._provide()
         state = self._images(state)
         others = [name for name in self.order if name != service]
         self.options.services = others
@@ -240,6 +242,13 @@ class Session:
         run.start()
         run.wait_for_dependencies(service)
         return References({name: [(i, n) for s, i, n in run.containers if s == name] for name in others})
+
+    def _provide(self) -> None:
+        """Have the services that other programs provide, before anything depends on their variables."""
+        if any(self.project.services[name].get("provider") for name in self.order):
+            from buildtool.stacks.providers import provide
+
+            provide(self.project, self.order, self.report)
 
     def _images(self, state: State) -> State:
         from buildtool.stacks.images import ensure_images

@@ -177,6 +177,11 @@ def test_what_is_wrong_is_told_with_path_and_remedy(text: str, message: str, hin
          "conflicting parameters 'external' and 'driver'"),
         ("services: {s: {image: x, platform: linux/arm64, build: {platforms: [linux/amd64]}}}", "platform"),
         ("services: {s: {build: {additional_contexts: {a: 'service:q'}}}}", "undefined service q"),
+        ("services: {s: {image: x, healthcheck: {test: [RUN, x]}}}", "healthcheck"),
+        ("services: {s: {image: x, models: [q]}}", "undefined model q"),
+        ("services: {s: {image: x, pids_limit: 1, deploy: {resources: {limits: {pids: 2}}}}}", "'pids_limit'"),
+        ("services: {s: {image: x, mem_reservation: 1g, deploy: {resources: {reservations: {memory: 2g}}}}}",
+         "'mem_reservation'"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_refused(text: str, message: str) -> None:

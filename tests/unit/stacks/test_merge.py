@@ -56,6 +56,16 @@ def both(left: str, right: str) -> dict[str, Any]:
         ("devices: ['/dev/a:/dev/x']", "devices: ['/dev/b:/dev/x:r']", "devices",
          [{"source": "/dev/b", "target": "/dev/x", "permissions": "r"}]),
         ("security_opt: [a]", "security_opt: [b]", "security_opt", ["a", "b"]),
+        ("build: {labels: [a=1]}", "build: {labels: {a: 2, b: 3}}", "build",
+         {"context": "/p", "dockerfile": "Dockerfile", "labels": {"a": "2", "b": "3"}}),
+        ("build: {additional_contexts: [a=./x, c=./z]}", "build: {additional_contexts: {a: ./y}}", "build",
+         {"context": "/p", "dockerfile": "Dockerfile", "additional_contexts": {"a": "/p/y", "c": "/p/z"}}),
+        ("build: {tags: ['a:1']}", "build: {tags: ['a:1', 'b:2']}", "build",
+         {"context": "/p", "dockerfile": "Dockerfile", "tags": ["a:1", "b:2"]}),
+        ("dns_search: a", "dns_search: [b, a]", "dns_search", ["a", "b"]),
+        ("dns_opt: [a]", "dns_opt: [a, b]", "dns_opt", ["a", "b"]),
+        ("cap_drop: [A]", "cap_drop: [A, B]", "cap_drop", ["A", "B"]),
+        ("external_links: [a]", "external_links: [a, b]", "external_links", ["a", "b"]),
         ("deploy: {labels: [a=1]}", "deploy: {labels: {b: 2}, replicas: 2}", "deploy",
          {"replicas": 2, "labels": {"a": "1", "b": "2"}}),
     ],
@@ -97,6 +107,14 @@ def test_lists_and_mappings_of_dependencies_merge() -> None:
         "a": "service_healthy",
         "b": "service_started",
     }
+
+
+def test_labels_of_networks_and_volumes_merge_by_key() -> None:
+    text = (
+        "services: {{s: {{image: x, networks: [n], volumes: ['v:/v']}}}}\nnetworks: {{n: {0}}}\nvolumes: {{v: {0}}}"
+    )
+    found = model(text.format("{labels: [a=1, b=2]}"), text.format("{labels: {a: 3}}"))
+    assert found["networks"]["n"]["labels"] == found["volumes"]["v"]["labels"] == {"a": "3", "b": "2"}
 
 
 def test_lists_and_mappings_of_networks_merge() -> None:
