@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHOWN_KINDS = {"bytes-or-unlimited": "bytes"}
-_LISTED = {"CONTAINER": "containers", "IMAGE": "images", "VOLUME": "volumes", "NETWORK": "networks"}
+_LISTED = {
+    "CONTAINER": "containers",
+    "CONTEXT": "contexts",
+    "IMAGE": "images",
+    "VOLUME": "volumes",
+    "NETWORK": "networks",
+}
 
 
 def run_typer(argv: list[str]) -> int:
@@ -168,8 +174,12 @@ def known_names(kind: str) -> list[str]:
     from buildtool.client import Client, resolve_address
     from buildtool.errors import BuildtoolError
 
-    client = Client(resolve_address(), autostart=False)
+    if kind == "contexts":
+        from buildtool.client.contexts import names
+
+        return ["default", *names()]
     try:
+        client = Client(resolve_address(), autostart=False)
         if kind == "containers":
             found = client.get("/containers/json", {"all": True})
             return [name.removeprefix("/") for item in found for name in item["Names"]]

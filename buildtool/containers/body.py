@@ -183,6 +183,10 @@ def _check_host(config: Config, host: HostConfig) -> None:
     for link in host.links or ():
         links.parse(link)
     requested(host)
+    if host.storage_opt:
+        raise InvalidInput(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option, which this store is not"
+        )
     if host.isolation not in ("", "default"):
         raise InvalidInput(f"invalid isolation '{host.isolation}' on linux")
     if host.userns_mode not in ("", "host"):
@@ -261,8 +265,16 @@ def security(options: list[str] | None) -> Security:
     return parsed
 
 
+def has_apparmor() -> bool:
+    """Whether this kernel has AppArmor, and it is on."""
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
+    except OSError:
+        return False
+
+
 def _check_apparmor(profile: str) -> None:
-    if profile != "unconfined" and not Path("/sys/module/apparmor/parameters/enabled").exists():
+    if profile != "unconfined" and not has_apparmor():
         raise InvalidInput(f"apparmor profile {profile!r} cannot be used: this kernel has no AppArmor")
 
 

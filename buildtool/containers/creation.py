@@ -94,6 +94,8 @@ class Creator:
     def _settle(self, request: bodies.CreateBody) -> list[str]:
         """Fill in what Docker's daemon fills in; warnings about what has no effect."""
         host, warnings = request.host, []
+        if request.config.network_disabled:
+            host.network_mode, request.endpoints = "none", {}
         if host.network_mode.startswith("container:"):
             self._joined(host.network_mode)
         settled = self._connections.settle(host.network_mode, request.endpoints)

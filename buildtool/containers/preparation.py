@@ -72,6 +72,9 @@ class Preparer:
             _clear_volatile(directory / "work")
         user = self.user(container, record.config.user, base)
         spec = container_spec(_options(record, user, points, namespaces))
+        profile = body.security(record.host.security_opt).apparmor
+        if profile and body.has_apparmor():  # "unconfined" is nothing where there is none
+            spec["process"]["apparmorProfile"] = profile
         if record.sandbox is not None:
             spec["annotations"] = {ANNOTATION: msgspec.json.encode(record.sandbox).decode()}
         return Bundle(

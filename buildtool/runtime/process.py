@@ -143,6 +143,8 @@ def run(
         sc.capset(effective, permitted, inheritable)
         if seccomp:
             sc.seccomp_filter(seccomp)
+    if process.get("apparmorProfile"):
+        _confine(process["apparmorProfile"])
     if before_exec is not None:
         before_exec(arguments)
     try:
@@ -150,6 +152,20 @@ def run(
     except OSError as error:
         kind = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
         raise StartError(kind, f"exec {os.fsdecode(path)}: {_reason(error)}") from error
+
+
+def _confine(profile: str) -> None:
+    """Have AppArmor confine the program from its execution on. Source: AppArmor's kernel interface, attr/exec."""
+    for path in ("/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"):
+        try:
+            with open(path, "wb", 0) as attribute:
+                attribute.write(f"exec {profile}".encode())
+                return
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StartError(OTHER, f"unable to apply apparmor profile {profile!r}: {_reason(error)}") from error
+    raise StartError(OTHER, f"unable to apply apparmor profile {profile!r}: this kernel has no AppArmor")
 
 
 def find_executable(name: str, search_path: bytes) -> bytes:

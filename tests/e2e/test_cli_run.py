@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -266,3 +267,21 @@ def test_commit_and_export(cli: Cli, container: Callable[..., str], tmp_path: Pa
 def test_a_privileged_container_has_devices_under_the_names_it_asks_for(cli: Program, busybox_image: str) -> None:
     words = ("run", "--rm", "--privileged", "--network", "none", "--device", "/dev/null:/dev/other", busybox_image)
     assert cli(*words, "ls", "/dev/other").stdout == "/dev/other\n"
+
+
+def test_a_container_may_use_the_daemon_that_runs_it(cli: Cli, busybox_image: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"auths": {"registry.example": {"auth": "bWU6c2VjcmV0"}}}')
+    script = "test -S /var/run/docker.sock && cat $DOCKER_CONFIG/config.json"
+    done = cli(
+        "run", "--rm", "--use-api-socket", busybox_image, "sh", "-c", script, env={"DOCKER_CONFIG": str(tmp_path)}
+    )
+    assert json.loads(done.stdout) == {"auths": {"registry.example": {"auth": "bWU6c2VjcmV0"}}}
+
+
+def test_without_a_network_there_is_only_the_loopback(cli: Cli, daemon: Any, busybox_image: str) -> None:
+    body = {"Image": busybox_image, "Cmd": ["ls", "/sys/class/net"], "NetworkDisabled": True}
+    identity = daemon.request("POST", "/containers/create", body)["Id"]
+    daemon.request("POST", f"/containers/{identity}/start")
+    daemon.request("POST", f"/containers/{identity}/wait")
+    assert cli("logs", identity).stdout == "lo\n"
+    cli("rm", identity)

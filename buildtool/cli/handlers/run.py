@@ -72,6 +72,11 @@ def create_container(call: Call, body: dict[str, Any]) -> str:
         )
     if policy == "always":
         _pull(call, image)
+    files = None
+    if call.switch("use-api-socket"):
+        from buildtool.cli.api_socket import lend
+
+        files = lend(call, body)
     query = {"name": call.text("name") or None, "platform": call.text("platform") or None}
     try:
         answer = client.post("/containers/create", query, body)
@@ -84,6 +89,8 @@ def create_container(call: Call, body: dict[str, Any]) -> str:
     for warning in answer.get("Warnings") or ():
         print(f"WARNING: {warning}", file=sys.stderr)
     identifier: str = answer["Id"]
+    if files is not None:
+        client.call("PUT", f"/containers/{identifier}/archive", {"path": "/"}, body=files).read()
     if cidfile:
         with open(cidfile, "x", encoding="ascii") as file:
             file.write(identifier)

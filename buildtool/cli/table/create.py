@@ -108,6 +108,7 @@ CREATE_FLAGS = (
     Flag("tmpfs", "", "list", "Mount a tmpfs (path[:options])"),
     Flag("tty", "t", "bool", "Allocate a pseudo-TTY"),
     Flag("ulimit", "", "ulimit", "Resource limit of the process (name=soft[:hard])"),
+    Flag("use-api-socket", "", "bool", "Give the container the daemon's socket, and what is needed to use it"),
     Flag("user", "u", "string", "User (name|uid[:group|gid])"),
     Flag("userns", "", "string", "User namespace"),
     Flag("uts", "", "string", "UTS namespace"),

@@ -82,6 +82,7 @@ def test_malformed_configs_are_refused(config: dict[str, Any], text: str) -> Non
         ({"SecurityOpt": ["nonsense"]}, 'invalid --security-opt: "nonsense"'),
         ({"SecurityOpt": ["seccomp={"]}, "decoding seccomp profile failed"),
         ({"Ulimits": [{"Name": "nofile", "Soft": 9, "Hard": 1}]}, "ulimit soft limit must be less than or equal"),
+        ({"StorageOpt": {"size": "1G"}}, "--storage-opt is supported only for"),
         ({"Links": ["a:b:c"]}, "bad format for links: a:b:c"),
         ({"OomScoreAdj": 5000}, "range for oom score adj is"),
         ({"IpcMode": "telepathy"}, "invalid IPC mode: telepathy"),
