@@ -126,7 +126,7 @@ class ManifestLists:
 
 async def listed_manifests(repository: Repository, reference: Reference) -> list[Listed]:
     """What a reference adds to a list: its manifest, or all that its index names. Raises NotFound, Corrupt."""
-    top = await repository.manifest(reference.digest or reference.tag)
+    top = await repository.wanted_manifest(reference.digest or reference.tag)
     if top.media_type not in media_types.INDEXES:
         return [await _listed(repository, str(reference), top, None)]
     found = []

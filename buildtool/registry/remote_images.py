@@ -50,7 +50,7 @@ async def inspect_remote(
     index and its referrers. Raises NotFound, RegistryRefused."""
     reference = parse_reference(name).with_default_tag()
     repository = await open_repository(transport, reference, credentials)
-    top = await repository.manifest(reference.digest or reference.tag)
+    top = await repository.wanted_manifest(reference.digest or reference.tag)
     selected = await select(repository, top, platform, reference.familiar)
     config, manifest = selected.config, selected.manifest
     history = config.history or []

@@ -18,7 +18,7 @@ from yarl import URL
 from buildtool.errors import Corrupt, NotFound
 from buildtool.oci import Descriptor, Digest, is_digest, media_types, sha256
 from buildtool.registry.challenge import scope
-from buildtool.registry.errors import Missing, RegistryRefused
+from buildtool.registry.errors import Denied, Missing, RegistryRefused, Unauthorized
 from buildtool.registry.transport import BROKEN, Connection, join, read_all
 
 ACCEPT = ", ".join(
@@ -73,6 +73,21 @@ class Repository:
                 if attempt == self.connection.retry.attempts:
                     raise
         raise AssertionError("unreachable")
+
+    async def wanted_manifest(self, reference: str) -> Fetched:
+        """As `manifest`, for somebody who named it: NotFound and RegistryRefused say what it is about."""
+        name = f"{self.name}{'@' if is_digest(reference) else ':'}{reference}"
+        try:
+            return await self.manifest(reference)
+        except Missing as error:
+            raise NotFound(f"{name} does not exist: {error.message}") from error
+        except (Unauthorized, Denied) as error:
+            raise type(error)(
+                f"{name}: {error.message}",
+                status=error.status,
+                code=error.error_code,
+                hint=f"it may need a login: buildtool login {self.connection.domain}",
+            ) from error
 
     async def manifest_digest(self, reference: str) -> str:
         """The digest that a tag has now, by HEAD; "" when the registry does not say. Raises Missing."""

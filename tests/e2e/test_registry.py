@@ -387,6 +387,8 @@ def test_copies_are_what_skopeo_reads_and_writes(
         cli("image", "copy", "-q", theirs, f"docker://{name}:from-{kind}")
         found = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{name}:from-{kind}"))
         assert found["Architecture"] == "amd64"
+    absent = cli("image", "copy", f"docker://{name}:absent", f"oci:{tmp_path}/z:1", check=False)
+    assert f"{name}:absent does not exist" in absent.stderr and not (tmp_path / "z").exists()
     refused = cli("image", "copy", busybox_image, f"oci:{tmp_path}/z", check=False)
     assert refused.returncode == 1 and "write TRANSPORT:NAME" in refused.stderr
 

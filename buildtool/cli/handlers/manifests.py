@@ -54,7 +54,7 @@ def inspect(call: Call) -> int:
 
     async def work(transport: Transport) -> int:
         repository = await _open(transport, reference)
-        top = await repository.manifest(reference.digest or reference.tag)
+        top = await repository.wanted_manifest(reference.digest or reference.tag)
         if not call.switch("verbose"):
             return _print(json.loads(top.data))
         found = await listed_manifests(repository, reference)

@@ -59,6 +59,8 @@ def copy(call: Call) -> int:
     async def work(transport: Transport) -> int:
         origin = await open_place(source, transport, _login(source))
         try:
+            if not options.all_tags:
+                await origin.manifest(name_in(source))  # before anything is made at the destination
             goal = await open_place(target, transport, _login(target), write=True)
             try:
                 done = await copy_images(origin, name_in(source), goal, name_in(target), emit, options)

@@ -32,7 +32,7 @@ class RemotePlace:
         return await self.repository.tags()
 
     async def manifest(self, name: str) -> Fetched:
-        return await self.repository.manifest(name or "latest")
+        return await self.repository.wanted_manifest(name or "latest")
 
     @asynccontextmanager
     async def blob(self, descriptor: Descriptor, report: Report) -> AsyncIterator[Path]:
