@@ -1,4 +1,4 @@
-"""Where things are when nothing else is named: this user's data root and the socket of this user's daemon.
+"""Where things are when nothing else is named: this user's data root, configuration, and the daemon's socket.
 
 Client and daemon must agree on them, also when the daemon has re-executed itself inside a user namespace (there it is
 uid 0; BUILDTOOL_ROOTLESS_UID tells who it was). Paths are strings: the client does without pathlib.
@@ -30,6 +30,16 @@ def default_socket() -> str:
     if os.path.isdir(runtime_dir):
         return f"{runtime_dir}/buildtool/{SOCKET_NAME}"
     return f"{default_root()}/run/{SOCKET_NAME}"
+
+
+def config_folder() -> str:
+    """`/etc/buildtool` for root, else `~/.config/buildtool` (XDG_CONFIG_HOME); BUILDTOOL_CONFIG_DIR names another."""
+    named = os.environ.get("BUILDTOOL_CONFIG_DIR", "")
+    if named:
+        return named
+    if _is_root():
+        return "/etc/buildtool"
+    return os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "buildtool")
 
 
 def _is_root() -> bool:

@@ -86,7 +86,10 @@ class Connections:
             requests = [self._request(record, name) for name in record.networks]
             published = ports.requests(record.config, record.host)
             record.sandbox = await self.networks.join(record.id, record.name, requests, published)
-            record.sandbox.servers = list(record.host.dns or ())
+            sandbox, host = record.sandbox, record.host
+            sandbox.servers = host.dns or sandbox.servers
+            sandbox.search = host.dns_search or sandbox.search
+            sandbox.options = host.dns_options or sandbox.options
 
     async def plug(self, container: Container, pid: int) -> None:
         """Connect the container's network namespace, before its program runs."""

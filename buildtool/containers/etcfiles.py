@@ -76,14 +76,14 @@ def remove_address(directory: Path, endpoint: Endpoint) -> None:
 
 def resolv_conf(record: Record, host: ResolvConf) -> str:
     """The host's settings with the container's own in their place; its networks' name server where it has one."""
-    asked = record.host
-    own = host.replaced(asked.dns or (), asked.dns_search or (), asked.dns_options or ())
-    sandbox = record.sandbox
+    asked, sandbox = record.host, record.sandbox
     if sandbox is None:
-        return own.text()
+        return host.replaced(asked.dns or (), asked.dns_search or (), asked.dns_options or ()).text()
+    servers = sandbox.servers or asked.dns or ()
+    own = host.replaced(servers, sandbox.search or asked.dns_search or (), sandbox.options or asked.dns_options or ())
     if any(endpoint.names for endpoint in sandbox.endpoints):
         return own.embedded().text()
-    return own.text() if asked.dns else own.reachable(ipv6=any(e.address6 for e in sandbox.endpoints)).text()
+    return own.text() if servers else own.reachable(ipv6=any(e.address6 for e in sandbox.endpoints)).text()
 
 
 def _host_gateway(record: Record) -> str:

@@ -22,11 +22,11 @@ def pools() -> Iterator[ipaddress.IPv4Network]:
     yield from ipaddress.IPv4Network("192.168.0.0/16").subnets(new_prefix=20)
 
 
-def choose_pool(taken: Iterable[Network]) -> ipaddress.IPv4Network:
-    """The first pool that overlaps nothing. Raises Conflict when there is none."""
+def choose_pool(taken: Iterable[Network], offered: Iterable[Network] | None = None) -> ipaddress.IPv4Network:
+    """The first pool (of those offered) that overlaps nothing. Raises Conflict when there is none."""
     used = list(taken)
-    for pool in pools():
-        if not any(overlaps(pool, other) for other in used):
+    for pool in pools() if offered is None else offered:
+        if isinstance(pool, ipaddress.IPv4Network) and not any(overlaps(pool, other) for other in used):
             return pool
     raise Conflict(
         "all predefined address pools have been fully subnetted",

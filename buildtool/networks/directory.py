@@ -12,6 +12,7 @@ from buildtool.errors import InvalidInput, NotFound
 from buildtool.networks.model import BRIDGE, NetworkRecord
 from buildtool.networks.network import Network
 from buildtool.networks.predefined import predefined_id
+from buildtool.networks.settings import Settings
 
 log = logging.getLogger("buildtool.networks")
 _OPTION = "com.docker.network."
@@ -20,7 +21,7 @@ _OPTION = "com.docker.network."
 class Directory:
     """The networks that containers can be connected to; `bridge` is always among them."""
 
-    def __init__(self, store: Store, default_bridge: str) -> None:
+    def __init__(self, store: Store, default_bridge: str, settings: Settings) -> None:
         self._documents = store.state.documents("networks")
         self._networks: dict[str, Network] = {}
         for identity, document in self._documents.items():
@@ -30,6 +31,7 @@ class Directory:
                 log.error("the record of network %s cannot be read: %s", identity, error)
         if predefined_id(BRIDGE) not in self._networks:
             self.add(Network(_default_record(default_bridge)))
+        _configure(self._networks[predefined_id(BRIDGE)].record, settings)
 
     def __iter__(self) -> Iterator[Network]:
         return iter(list(self._networks.values()))
@@ -71,6 +73,18 @@ class Directory:
     def delete(self, network: Network) -> None:
         """Delete its record (blocking)."""
         self._documents.delete(network.id)
+
+
+def _configure(record: NetworkRecord, settings: Settings) -> None:
+    """What the administrator says of the network `bridge`, now."""
+    record.options = {**_default_record(record.bridge).options, **settings.default_options()}
+    given = settings.default_bridge()
+    for version, own in ((4, record.own_subnet), (6, record.own_subnet6)):
+        now = next((one for one in given if (":" in one.subnet) == (version == 6)), None)
+        if now is not None or own:
+            record.ipam = [one for one in record.ipam if one is not record.subnet(version)] + ([now] if now else [])
+    record.own_subnet = any(":" not in one.subnet for one in given)
+    record.own_subnet6 = record.ipv6 = any(":" in one.subnet for one in given)
 
 
 def _default_record(bridge: str) -> NetworkRecord:

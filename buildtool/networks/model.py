@@ -133,6 +133,9 @@ class Sandbox(msgspec.Struct, rename="pascal", kw_only=True):
     ports: list[PortMapping] = msgspec.field(default_factory=list)
     servers: list[str] = msgspec.field(default_factory=list)
     """Name servers of the container's own choice, for names outside its networks."""
+    search: list[str] = msgspec.field(default_factory=list)
+    options: list[str] = msgspec.field(default_factory=list)
+    """Search domains and options of its resolver, in the place of the host's."""
     host: str = ""
     """What the container reaches the host by, when that is not its gateway."""
 

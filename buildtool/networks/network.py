@@ -38,8 +38,10 @@ class Network:
         """Its subnets of both versions."""
         return [ipaddress.ip_network(one.subnet) for one in self.record.ipam if one.subnet]
 
-    def choose_subnets(self, taken: Iterable[Subnet]) -> None:
+    def choose_subnets(self, taken: Iterable[Subnet], pools: Iterable[Subnet] | None = None) -> None:
         """Give it the subnets and gateways that it lacks, and others for those it did not ask for and others have.
+
+        `pools` are what is offered instead of Docker's.
 
         Raises Forbidden when one that was asked for overlaps, Conflict when there is none left.
         """
@@ -49,16 +51,18 @@ class Network:
             if one is not None and (own or self.members):
                 addresses.check_free(ipaddress.ip_network(one.subnet), used)
             elif wanted:
-                chosen = self._choose(version, one, used)
+                chosen = self._choose(version, one, used, pools)
                 record.ipam = [other for other in record.ipam if other is not one] + [chosen]
         record.ipam.sort(key=lambda one: ":" in one.subnet)
         for one in record.ipam:
             one.gateway = one.gateway or _first_host(one)
 
-    def _choose(self, version: int, current: Ipam | None, used: list[Subnet]) -> Ipam:
+    def _choose(self, version: int, current: Ipam | None, used: list[Subnet], pools: Iterable[Subnet] | None) -> Ipam:
         if current is not None and not any(addresses.overlaps(ipaddress.ip_network(current.subnet), o) for o in used):
             return current
-        return Ipam(subnet=str(addresses.choose_pool(used) if version == 4 else addresses.unique_local(self.id)))
+        return Ipam(
+            subnet=str(addresses.choose_pool(used, pools) if version == 4 else addresses.unique_local(self.id))
+        )
 
     def rules(self) -> BridgeRules:
         """What the packet filter must know."""

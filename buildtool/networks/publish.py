@@ -35,9 +35,13 @@ class _Held:
 
 @dataclass
 class Publisher:
-    """All ports this daemon holds, by the sandbox that has them; `outward` makes sockets that reach containers."""
+    """All ports this daemon holds, by the sandbox that has them.
+
+    `outward` makes sockets that reach containers; without `relays` the packet filter serves alone.
+    """
 
     outward: MakeSocket = socket.socket
+    relays: bool = True
     _held: dict[str, list[_Held]] = field(default_factory=dict)
 
     def reserve(self, sandbox: Sandbox, requests: Sequence[PortRequest]) -> None:
@@ -75,7 +79,8 @@ class Publisher:
             if one.relay is not None:
                 one.relay.close()
                 one.relay = None
-            if one.socket is not None and endpoint is not None and one.mapping.protocol != "sctp":
+            relayed = self.relays and one.mapping.protocol != "sctp"
+            if one.socket is not None and endpoint is not None and relayed:
                 target = (endpoint.address or endpoint.address6, one.mapping.container_port)
                 one.relay = Relay(one.socket, target, self.outward, udp=one.mapping.protocol == "udp")
 

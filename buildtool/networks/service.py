@@ -37,6 +37,7 @@ from buildtool.networks.network import Network
 from buildtool.networks.place import Machine, Place
 from buildtool.networks.publish import Publisher
 from buildtool.networks.rulebook import RuleBook
+from buildtool.networks.settings import Settings
 
 log = logging.getLogger("buildtool.networks")
 
@@ -52,11 +53,12 @@ class Networks:
 
     def __init__(self, store: Store) -> None:
         self._names = kernel.Names(store.root)
-        self._directory = Directory(store, self._names.default_bridge)
+        self.settings = Settings.load()
+        self._directory = Directory(store, self._names.default_bridge, self.settings)
         own = os.geteuid() == 0 and not in_user_namespace()
         self._place: Place = Machine() if own else Enclave(store.root)
         self._firewall = Firewall()
-        self._publisher = Publisher(self._place.socket)
+        self._publisher = Publisher(self._place.socket, self.settings.userland_proxy)
         self._resolvers = NameServers(self._firewall, self._networks_of, self._place)
         self._rules = RuleBook(self._firewall, self._names.table, self._place)
         self._departures = Departures(self._place)
@@ -86,7 +88,7 @@ class Networks:
 
     def _tentative(self, network: Network) -> list[Ipam]:
         like = Network(msgspec.structs.replace(network.record, ipam=[]))
-        like.choose_subnets(self._taken(network))
+        like.choose_subnets(self._taken(network), self.settings.pools())
         return like.record.ipam
 
     def has_names(self, sandbox: Sandbox) -> bool:
@@ -98,6 +100,7 @@ class Networks:
     async def create(self, body: Any) -> tuple[str, str]:
         """POST /networks/create: the id and a warning. Raises InvalidInput, Conflict, Forbidden, Unavailable."""
         record = request.parse(body, self._configuration)
+        record.options = self.settings.options(record.driver, record.options)
         if self.refusal:
             raise Unavailable(f"cannot create network {record.name}: {self.refusal}")
         if any(one.name == record.name for one in self):
@@ -152,11 +155,19 @@ class Networks:
 
         Raises NotFound (a network), Forbidden (address in use), BuildtoolError (port in use), Conflict (none left).
         """
-        sandbox = Sandbox(id=os.urandom(32).hex(), container=container, name=name)
+        own = self.settings
+        sandbox = Sandbox(
+            id=os.urandom(32).hex(),
+            container=container,
+            name=name,
+            servers=own.dns,
+            search=own.dns_search,
+            options=own.dns_opts,
+        )
         try:
             for asked in requests:
                 await self._enter(sandbox, asked)
-            sandbox.host = self._place.host_address
+            sandbox.host = own.host_gateway_ip or self._place.host_address
             publishing = sandbox.publishing_endpoint(4) or sandbox.publishing_endpoint(6)
             if publishing is not None and ports:
                 self._reserve(sandbox, publishing, ports)
@@ -311,7 +322,7 @@ class Networks:
 
     def _make_base(self, network: Network) -> None:
         with self._place.exclusive():
-            network.choose_subnets(self._taken(network))
+            network.choose_subnets(self._taken(network), self.settings.pools())
             kernel.make_base(network.record, self._names)
         self._directory.store(network)
 
@@ -323,7 +334,9 @@ class Networks:
             return others  # its containers are in the network of the machine
         taken = [*kernel.taken_subnets(without=record.bridge), *self._place.foreign_subnets(), *others]
         if not network.record.default and not self.get(BRIDGE).record.ipam:
-            taken.append(addresses.choose_pool(taken))  # the one that the default network will have
+            taken.append(
+                addresses.choose_pool(taken, self.settings.pools())
+            )  # the one that the default network will have
         return taken
 
     async def _enter(self, sandbox: Sandbox, asked: EndpointRequest) -> Endpoint:

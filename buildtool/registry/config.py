@@ -8,7 +8,6 @@ beside it (and Docker's own) has a folder a registry. The folder is BUILDTOOL_CO
 from __future__ import annotations
 
 import ipaddress
-import os
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from buildtool import places
 from buildtool.errors import InvalidInput
 
 _LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
@@ -57,12 +57,7 @@ class RegistryConfig:
 
 def config_folder() -> Path:
     """Where the configuration is."""
-    named = os.environ.get("BUILDTOOL_CONFIG_DIR", "")
-    if named:
-        return Path(named)
-    if os.geteuid() == 0 and "BUILDTOOL_ROOTLESS_UID" not in os.environ:
-        return Path("/etc/buildtool")
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()) / "buildtool"
+    return Path(places.config_folder())
 
 
 def host_of(domain: str) -> str:

@@ -59,8 +59,11 @@ class RunNetworks:
         host = ResolvConf.of_host()
         if sandbox is None:
             return host.text()
+        host = host.replaced(sandbox.servers, sandbox.search, sandbox.options)
         if self._networks is not None and self._networks.has_names(sandbox):
             return host.embedded().text()
+        if sandbox.servers:
+            return host.text()
         return host.reachable(ipv6=any(endpoint.address6 for endpoint in sandbox.endpoints)).text()
 
 

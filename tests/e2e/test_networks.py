@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -483,3 +484,39 @@ def state(daemon: Daemon) -> tuple[list[str], str, set[str], int]:
     held = [str(path.readlink()) for path in Path(f"/proc/{daemon.pid}/fd").iterdir() if path.is_symlink()]
     namespaces = {target for target in held if target.startswith("net:")}
     return sorted(traces(daemon)), rules, namespaces, sum(target.startswith("socket:") for target in held)
+
+
+def test_the_administrators_settings_count(tmp_path: Path) -> None:
+    third = secrets.randbelow(200)
+    settings = {
+        "bip": f"10.215.{third}.1/24",
+        "default-address-pools": [{"base": f"10.216.{third}.0/24", "size": 28}],
+        "mtu": 1300,
+        "dns": ["192.0.2.53"],
+        "dns-search": ["corp.example"],
+        "ip": "127.0.0.1",
+        "host-gateway-ip": "192.0.2.99",
+    }
+    (tmp_path / "daemon.json").write_text(json.dumps(settings))
+    own = Daemon()
+    own.environment["BUILDTOOL_CONFIG_DIR"] = str(tmp_path)
+    try:
+        own.start()
+        load_busybox(own)
+        cli = Program(BUILDTOOL, {**own.environment, "NO_COLOR": "1"})
+        run(cli, "one", "-p", "80", "--add-host", "up:host-gateway")
+        assert address(cli, "one") == f"10.215.{third}.2"
+        assert "mtu 1300" in cli("exec", "one", "ip", "link", "show", "eth0").stdout
+        assert cli("exec", "one", "cat", "/etc/resolv.conf").stdout == "nameserver 192.0.2.53\nsearch corp.example\n"
+        assert "192.0.2.99\tup" in cli("exec", "one", "cat", "/etc/hosts").stdout
+        assert cli("port", "one").stdout.startswith("80/tcp -> 127.0.0.1:")
+        cli("network", "create", "net")
+        assert json.loads(cli("network", "inspect", "net").stdout)[0]["IPAM"]["Config"] == [
+            {"Subnet": f"10.216.{third}.0/28", "Gateway": f"10.216.{third}.1"}
+        ]
+        own.stop()
+        (tmp_path / "daemon.json").write_text('{"mtu": "big"}')
+        with pytest.raises(RuntimeError, match=r"daemon.json: .*\.mtu"):
+            own.start()
+    finally:
+        own.close()
