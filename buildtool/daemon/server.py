@@ -15,7 +15,7 @@ from buildtool.daemon.call import Call
 from buildtool.daemon.hijack import HijackableProtocol, HijackableServer
 from buildtool.daemon.negotiate import negotiate, split_version
 from buildtool.daemon.routing import Route, Router
-from buildtool.errors import NotFound
+from buildtool.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from buildtool.daemon.services import Services
@@ -52,6 +52,8 @@ class Dispatcher:
         text, path = split_version(request.path)
         try:
             version = negotiate(text)
+            if "%00" in request.raw_path:
+                raise InvalidInput("a NUL byte in the request's address: no name has one")
             found = self._router.find(request.method, path)
             if found is None:
                 raise NotFound("page not found")

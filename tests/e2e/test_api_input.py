@@ -101,6 +101,8 @@ def test_nonsense_is_refused_politely(daemon: Daemon, busybox_image: str, contai
         (b"GET /v1.51/info HTTP/1.1\r\nHost: d\r\n\r\n", 400),
         (b"GET /v1.23/info HTTP/1.1\r\nHost: d\r\n\r\n", 400),
         (b"GET /v999999999999999999999999.1/info HTTP/1.1\r\nHost: d\r\n\r\n", 400),
+        (b"GET /images/a%00b/json HTTP/1.1\r\nHost: d\r\n\r\n", 400),
+        (b"POST /build?dockerfile=a%00 HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n", 400),
         (b"BREW /info HTTP/1.1\r\nHost: d\r\n\r\n", 400),
         (b"PATCH /info HTTP/1.1\r\nHost: d\r\n\r\n", 404),
     ],

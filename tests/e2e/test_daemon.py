@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from buildtool.networks.purge import purge
 from tests.conftest import PROJECT, Daemon, load_busybox
 
 Make = Callable[..., Daemon]
@@ -243,3 +244,46 @@ def test_a_plain_users_daemon(own: Make) -> None:
         assert log_bytes.endswith(b"hi\n")
     finally:
         daemon.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes networks away as a reboot does")
+def test_after_a_reboot_what_is_to_run_runs_again(own: Make) -> None:
+    """A reboot ends the daemon, shims and containers at once, and takes control groups, bridges and rules with it."""
+    daemon = own()
+    load_busybox(daemon)
+    ids = {}
+    for policy in ("always", "unless-stopped", "no"):
+        body = {"Image": "busybox", "Cmd": ["sleep", "600"], "HostConfig": {"RestartPolicy": {"Name": policy}}}
+        ids[policy] = daemon.request("POST", f"/containers/create?name={policy}", body)["Id"]
+        daemon.request("POST", f"/containers/{policy}/start")
+    daemon.request(
+        "POST", "/containers/create?name=stopped", {**body, "HostConfig": {"RestartPolicy": {"Name": "always"}}}
+    )
+    daemon.request("POST", "/containers/stopped/start")
+    daemon.request("POST", "/containers/stopped/kill")
+    pids = [daemon.request("GET", f"/containers/{name}/json")["State"]["Pid"] for name in ids]
+    shims = [int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids]
+    daemon.kill()
+    for pid in shims:
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    purge(daemon.data)
+
+    daemon.start()
+
+    def states() -> dict[str, tuple[str, int]]:
+        listed = [daemon.request("GET", f"/containers/{name}/json") for name in (*ids, "stopped")]
+        return {one["Name"][1:]: (one["State"]["Status"], one["State"]["ExitCode"]) for one in listed}
+
+    expected = {
+        "always": ("running", 0),
+        "unless-stopped": ("running", 0),
+        "no": ("exited", 255),
+        "stopped": ("running", 0),
+    }
+    assert eventually(lambda: states() == expected), states()
+    address = daemon.request("GET", "/containers/always/json")["NetworkSettings"]["IPAddress"]
+    assert (
+        address
+        and subprocess.run(["busybox", "ping", "-c", "1", "-W", "3", address], capture_output=True).returncode == 0
+    )
