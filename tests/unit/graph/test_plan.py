@@ -440,7 +440,7 @@ def test_two_hundred_stages_are_planned_at_once() -> None:
         for n in range(1, 200)
     )
     planned("FROM busybox\n")  # imports
-    buildfile_began = time.monotonic()
+    began = time.thread_time()  # this thread's own: the machine may be busy
     result = planned(text)
     assert len(result.visible) > 350
-    assert time.monotonic() - buildfile_began < 1
+    assert time.thread_time() - began < 1
