@@ -29,10 +29,14 @@ def find(call: Call, reader: FileSystem | None = None) -> Request:
 
 
 def _fetch(address: str) -> str:
-    """The compose file of a stack in a registry (`oci://REFERENCE`)."""
-    from buildtool.cli.stack_remote import fetch_stack
+    """The compose file of a stack in a registry (`oci://REFERENCE`) or a git repository."""
+    if address.startswith("oci:"):
+        from buildtool.cli.stack_remote import fetch_stack
 
-    return fetch_stack(address)
+        return fetch_stack(address)
+    from buildtool.cli.stack_git import fetch_git
+
+    return fetch_git(address)
 
 
 def load_project(call: Call, services: list[str] | None = None, reader: FileSystem | None = None) -> Project:

@@ -71,8 +71,8 @@ def push_stack(name: str, parts: Sequence[Part], *, old: bool = False) -> str:
 
 
 def _reference(text: str) -> Reference:
-    found = parse_reference(text.removeprefix(PREFIX)).with_default_tag()
-    if found.digest and not text.startswith(PREFIX):
+    found = parse_reference(text.removeprefix(PREFIX).removeprefix("oci:")).with_default_tag()
+    if found.digest and not text.startswith("oci:"):
         raise InvalidInput(f"cannot publish to a digest: {text}", hint="Name a tag: REPOSITORY[:TAG]")
     return found
 

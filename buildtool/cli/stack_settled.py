@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from buildtool.cli.call import Call
     from buildtool.stacks.model import Project
 
+_ELSEWHERE = ("oci:", "git@", "github.com/")
 # Flags that decide what is loaded, and those that make no difference to whether there is anything to do.
 _LOADING = ("file", "project-directory", "project-name", "profile", "env-file", "all-resources")
 _INDIFFERENT = (
@@ -77,10 +78,10 @@ def remember(call: Call, project: Project, order: list[str], reader: FileSystem 
 
 def _memory(call: Call) -> Memory | None:
     """The memory of this call's stack; None for a stack from standard input or from elsewhere."""
-    if any(name == STDIN or "://" in name for name in call.texts("file")):
+    if any(name == STDIN or name.startswith(_ELSEWHERE) or "://" in name for name in call.texts("file")):
         return None
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("COMPOSE_"))
-    if any("://" in value for _, value in settings):
+    if any("://" in value or value.startswith(_ELSEWHERE) for _, value in settings):
         return None
     flags = [call.texts(name) if name in ("file", "profile", "env-file") else call.text(name) for name in _LOADING]
     home = os.environ.get("HOME", "")

@@ -61,14 +61,11 @@ def _from_environment(environment: Mapping[str, str]) -> list[str]:
 
 
 def _located(path: str, fetch: Callable[[str], str] | None) -> str:
-    """An absolute path of the file; a stack in a registry is fetched."""
-    if path.startswith("oci:") and fetch is not None:
+    """An absolute path of the file; a stack that is elsewhere is fetched."""
+    if path.startswith("oci:") or is_remote(path):
+        if fetch is None:
+            raise InvalidInput(f"cannot load {path}: it is not on this machine")
         return fetch(path)
-    if is_remote(path):
-        raise InvalidInput(
-            f"cannot load {path}: only stacks in registries can be loaded from elsewhere (oci://REFERENCE)",
-            hint="Fetch the file and name it with -f FILE.",
-        )
     return path if path == STDIN else os.path.abspath(path)  # noqa: PTH100
 
 

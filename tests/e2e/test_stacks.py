@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Program, docker_compose
+from tests.web import Web, web_server
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="stacks have networks of their own, which need root")
 PLUGIN = docker_compose()
@@ -55,6 +56,12 @@ def stack(cli: Program, busybox_image: str, tmp_path: Path, unique: str) -> Iter
     made = Stack(cli, folder)
     yield made
     made("down", "-v", "--remove-orphans", "-t", "0", check=False)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    with web_server(tmp_path / "repositories") as found:
+        yield found
 
 
 THREE = """
@@ -731,25 +738,27 @@ def needs_plugin(test: Any) -> Any:
     return test if PLUGIN is not None else None
 
 
-@pytest.fixture
-def plugin(daemon: Any, stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The stock `docker compose` in the stack's directory, on our daemon."""
-    assert PLUGIN is not None
-    run = Program(PLUGIN, {**daemon.environment, "DOCKER_HOST": daemon.host})
+def test_a_stack_is_loaded_from_a_git_repository(stack: Stack, web: Web) -> None:
+    inner = "services: {inner: {image: busybox, command: LOOP}}".replace("LOOP", json.dumps(["sh", "-c", LOOP]))
+    repository = web.repository("shop", **{"compose.yaml": "services: {web: {image: x}}", "deep__compose.yml": inner})
+    commit = repository.git("rev-parse", "HEAD")
+    repository.git("tag", "v1")
+    assert "name: shop" in stack("-f", repository.url, "config").stdout
+    project = ("-f", f"{repository.url}#v1:deep", "-p", stack.name)
+    assert "name: deep" in stack(*project[:2], "config").stdout
+    stack(*project, "up", "-d")
+    assert "Running" in stack(*project, "up", "-d").stderr
+    assert "image: x" in stack("-f", f"{repository.url}#{commit}:compose.yaml", "config").stdout
+    for address, text in (
+        (f"{repository.url}#nowhere", "nowhere"),
+        (f"{repository.url}#:none", "there is no compose file in none"),
+        (f"{repository.url}?commit={'0' * 40}", f"the commit is {commit}"),
+        (f"{web.url}/file.yaml", "A git URL over http(s) ends with .git"),
+    ):
+        done = stack("-f", address, "config", check=False)
+        assert done.returncode == 1 and text in done.stderr
 
-    def call(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return run(*words, cwd=stack.folder, **options)
 
-    return call
-
-
-def hashes_alike(plugin: Callable[..., subprocess.CompletedProcess[str]]) -> bool:
-    """Whether this version computes the hash that we compute: older ones also hashed depends_on."""
-    major, minor = plugin("version", "--short").stdout.strip().lstrip("v").split(".")[:2]
-    return (int(major), int(minor)) >= (2, 40)
-
-
-@needs_plugin
 def test_a_stack_is_published_and_brought_up_from_the_registry(
     stack: Stack, start_registry: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -769,6 +778,25 @@ def test_a_stack_is_published_and_brought_up_from_the_registry(
     assert missing.returncode == 1 and "there is no stack" in missing.stderr
 
 
+@pytest.fixture
+def plugin(daemon: Any, stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The stock `docker compose` in the stack's directory, on our daemon."""
+    assert PLUGIN is not None
+    run = Program(PLUGIN, {**daemon.environment, "DOCKER_HOST": daemon.host})
+
+    def call(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run(*words, cwd=stack.folder, **options)
+
+    return call
+
+
+def hashes_alike(plugin: Callable[..., subprocess.CompletedProcess[str]]) -> bool:
+    """Whether this version computes the hash that we compute: older ones also hashed depends_on."""
+    major, minor = plugin("version", "--short").stdout.strip().lstrip("v").split(".")[:2]
+    return (int(major), int(minor)) >= (2, 40)
+
+
+@needs_plugin
 def test_docker_compose_brings_the_same_stack_up_and_sees_ours(
     stack: Stack, plugin: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
