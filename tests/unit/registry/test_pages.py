@@ -206,3 +206,25 @@ async def test_pages_can_be_switched_off(
     running = await make_server(pages=False)
     async with session.get(running.url) as answer:
         assert answer.status == 404
+
+
+async def test_the_daemons_own_images_have_pages(here: Side, session: aiohttp.ClientSession) -> None:
+    """With --share-store: also of images whose layers exist only unpacked."""
+    from buildtool.registry.server.app import Server
+    from buildtool.registry.server.shared import SharedImages
+
+    here.make("busybox:1", {"bin/sh": b"#!"})
+    server = Server(here.store, content=SharedImages(here.store))
+    protocol = await server.open()
+    listening = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    try:
+        assert "busybox" in (await page(session, url)).text
+        assert "linux/amd64" in (await page(session, f"{url}/ui/busybox")).text
+        assert "docker pull" in (await page(session, f"{url}/ui/library/busybox/-/1")).text
+        async with session.get(f"{url}/readyz") as answer:
+            assert answer.status == 200
+    finally:
+        listening.close()
+        await protocol.shutdown(0.1)
+        await server.close()
