@@ -14,7 +14,7 @@ from buildtool.aio import offload
 from buildtool.cache import Lease, Store
 from buildtool.cache.memory_files import let_go, remembered
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
-from buildtool.graph import Node, Remote
+from buildtool.graph import Node, Remote, StepId
 from buildtool.images import Image, Images
 from buildtool.images.model import annotations_of
 from buildtool.networks import Networks
@@ -28,8 +28,9 @@ from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.caches.exporting import Export, inline_records
 from buildtool.solve.caches.importing import Imports, add_hits
 from buildtool.solve.caches.lazy import LostLayer
+from buildtool.solve.caches.options import CacheTarget
 from buildtool.solve.caches.records import encode_inline
-from buildtool.solve.events import Built, Event, Warning, telling
+from buildtool.solve.events import Built, Event, Tell, Warning, telling
 from buildtool.solve.flights import Flights
 from buildtool.solve.gate import Gate, default_capacity
 from buildtool.solve.history import BuildHistory, Recording
@@ -169,7 +170,14 @@ class Builder:
             emit(Warning(warning.message, warning.where))
         digests = LayerDigests(self._store, prepared.plan.image)
         solver = Solver(self._shared, prepared, emit, imports)
-        solver.on_result = digests.begin
+        exports = self._exports(prepared, imports, telling(emit))
+
+        def done(step: StepId, result: StepResult) -> None:
+            digests.begin(step, result)
+            for _, export in exports:
+                export.begin(step, result)
+
+        solver.on_result = done
         try:
             began = time.monotonic()
             await solver.solve()
@@ -179,7 +187,7 @@ class Builder:
             image = await self._attested(prepared, image, recording)
             recording.phase("export", began)
             began = time.monotonic()
-            await self._give(prepared, solver, imports, emit)
+            await self._give(exports, solver, emit)
             if prepared.request.caches.targets:
                 recording.phase("cache export", began)
         except LostLayer:
@@ -188,6 +196,8 @@ class Builder:
             recording.end(error=error, steps=solver.ledger.all(), warnings=prepared.warnings)
             raise
         finally:
+            for _, export in exports:
+                await export.close()
             await solver.close()
             await digests.close()
             await offload(prepared.sites.save)
@@ -196,16 +206,20 @@ class Builder:
         recording.end(image=image.id, steps=result.steps, warnings=result.warnings)
         return result, solver.executed
 
+    def _exports(self, prepared: Prepared, imports: Imports, tell: Tell) -> list[tuple[CacheTarget, Export]]:
+        caches, mounts = prepared.request.caches, self._shared.run.cache_mounts
+        return [
+            (target, Export(self._store, prepared, target, caches.fetch, mounts, imports.there(target.name), tell))
+            for target in caches.targets
+        ]
+
     async def _give(
-        self, prepared: Prepared, solver: Solver, imports: Imports, emit: Callable[[Event], None]
+        self, exports: list[tuple[CacheTarget, Export]], solver: Solver, emit: Callable[[Event], None]
     ) -> None:
         """Send the results to the caches they are to go to, one after the other."""
-        caches = prepared.request.caches
-        for target in caches.targets:
-            mounts = self._shared.run.cache_mounts
-            export = Export(self._store, prepared, target, caches.fetch, mounts, telling(emit))
+        for target, export in exports:
             try:
-                await export.run(solver.results, imports.there(target.name))
+                await export.run(solver.results)
             except (BuildtoolError, OSError, TimeoutError) as error:
                 reason = error.message if isinstance(error, BuildtoolError) else str(error) or "it takes too long"
                 if not target.ignore_errors:

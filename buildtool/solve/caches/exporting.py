@@ -90,7 +90,10 @@ def inline_records(prepared: Prepared, results: Mapping[StepId, StepResult], sto
 
 
 class Export:
-    """One build's results on their way to one cache."""
+    """One build's results on their way to one cache: layers as soon as their steps are done, the records at the end.
+
+    `there` is what the cache was known to have in its bundle when the build began.
+    """
 
     def __init__(
         self,
@@ -99,8 +102,12 @@ class Export:
         target: CacheTarget,
         fetch: Fetch | None,
         mounts: CacheMounts,
+        there: Mapping[str, CacheRecord],
         tell: Tell,
     ) -> None:
+        self._there = there
+        self._opening: asyncio.Task[tuple[CacheBackend, Bundle]] | None = None
+        self._early: dict[StepId, asyncio.Task[tuple[Descriptor, bool] | None]] = {}
         self._mounts = mounts
         self._store = store
         self._prepared = prepared
@@ -109,29 +116,62 @@ class Export:
         self._tell = tell
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def run(self, results: Mapping[StepId, StepResult], there: Mapping[str, CacheRecord]) -> None:
-        """Send what is missing. `there` is what the cache was known to have in its bundle when the build began.
+    def begin(self, step: StepId, result: StepResult) -> None:
+        """A step is done: its layer may go, if it is one that goes."""
+        plan = self._prepared.plan
+        unwanted = self._target.mode == "min" and step not in plan.image.chain
+        if unwanted or not _may_travel(self._prepared, step) or self._prepared.keys[step] in self._there:
+            return
+        if step not in self._early:
+            self._early[step] = asyncio.create_task(self._send_early(step, result))
 
-        Raises BuildtoolError, TimeoutError.
-        """
+    async def _send_early(self, step: StepId, result: StepResult) -> tuple[Descriptor, bool] | None:
+        backend, bundle = await self._opened()
+        known = {record.key for record in bundle.records}
+        if self._prepared.keys[step] in known:
+            return None
+        layer = await to_end(layer_of, result, self._prepared.plan.image.epoch, self._store)
+        there = {record.blob.digest for record in bundle.records}
+        return await self._blob(backend, Candidate(step, result, layer), there)
+
+    async def _opened(self) -> tuple[CacheBackend, Bundle]:
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> tuple[CacheBackend, Bundle]:
+        backend = await self._target.open()
+        return backend, await self._known(backend)
+
+    async def close(self) -> None:
+        """End what goes on; for builds that failed, too."""
+        tasks = [task for task in (*self._early.values(), self._opening) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def run(self, results: Mapping[StepId, StepResult]) -> None:
+        """Send what is missing. Raises BuildtoolError, TimeoutError."""
         chosen = await to_end(candidates, self._prepared, results, self._target.mode, self._store)
         keys = {self._prepared.keys[each.step] for each in chosen}
-        if keys <= there.keys() and not self._target.mounts:
+        if keys <= self._there.keys() and not self._target.mounts:
             self._tell(f"exporting cache to {self._target.name}: nothing is new")
             return
         async with asyncio.timeout(self._target.seconds):
             await self._send(chosen)
 
     async def _send(self, chosen: list[Candidate]) -> None:
-        backend = await self._target.open()
-        bundle = await self._known(backend)
+        again = self._opening is not None
+        backend, bundle = await self._opened()
+        if again:  # others may have written meanwhile
+            bundle = await self._known(backend)
         mounts = await self._send_mounts(backend)
         known = bundle.records
         by_key = {record.key: record for record in known}
         fresh = [each for each in chosen if self._prepared.keys[each.step] not in by_key]
         there = {record.blob.digest for record in known}
         unique = {each.layer.diff_id: each for each in fresh}
-        made = await together(self._blob(backend, each, there) for each in unique.values())
+        made = await together(self._sent(backend, each, there) for each in unique.values())
         blobs = dict(zip(unique, made, strict=True))
         records = [self._record(each, blobs[each.layer.diff_id][0]) for each in fresh]
         await together(self._put(backend, record) for record in records)
@@ -169,6 +209,11 @@ class Export:
             if await export_mount(self._store, lease, self._mounts, backend, id, self._tell):
                 sent.add(id)
         return sent
+
+    async def _sent(self, backend: CacheBackend, candidate: Candidate, there: set[Digest]) -> tuple[Descriptor, bool]:
+        early = self._early.get(candidate.step)
+        found = await early if early is not None else None
+        return found or await self._blob(backend, candidate, there)
 
     async def _blob(self, backend: CacheBackend, candidate: Candidate, there: set[Digest]) -> tuple[Descriptor, bool]:
         """The layer's blob, which is in the cache afterwards, and whether it was not before."""

@@ -252,6 +252,13 @@ def test_platform_args_need_a_declaration_in_the_stage() -> None:
     assert run.build_args == (("TARGETARCH", "amd64"),)
 
 
+@pytest.mark.parametrize(("target", "value"), [("", "default"), ("second", "second"), ("0", "first")])
+def test_the_target_stage_is_the_stage_that_is_built_wherever_it_is_asked_for(target: str, value: str) -> None:
+    text = "FROM busybox AS first\nARG TARGETSTAGE\nRUN a\nFROM first AS second\nRUN b\nFROM second\nRUN c\n"
+    first = next(step for step in steps(planned(text, target=target)) if isinstance(step, Exec))
+    assert first.build_args == (("TARGETSTAGE", value),)
+
+
 STRICT = "# cache=strict\nFROM busybox\nARG A=1 AB=2 C=3\n"
 
 
