@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from buildtool.daemon.call import Call
-from buildtool.daemon.negotiate import STANDARD_HEADERS
+from buildtool.daemon.negotiate import STANDARD_HEADERS, Version
 from buildtool.errors import BuildtoolError, StepFailed, StoreFull
 
 log = logging.getLogger("buildtool.daemon")
@@ -20,6 +20,11 @@ log = logging.getLogger("buildtool.daemon")
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 RAW = "application/vnd.docker.raw-stream"
 NDJSON = "application/x-ndjson"
+
+
+def stream_type(version: Version, *, tty: bool) -> str:
+    """The content type of output: clients before API 1.42 know one for both kinds."""
+    return RAW if tty or version < (1, 42) else MULTIPLEXED
 
 
 def json_answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
-from buildtool.daemon.answers import MULTIPLEXED, RAW
+from buildtool.daemon.answers import stream_type
 from buildtool.daemon.hijack import Hijacked, RawConnection
+from buildtool.daemon.negotiate import MAXIMUM, Version
 
 _LINGER_SECONDS = 2.0  # a process may close its output long before it ends
 
@@ -34,9 +35,9 @@ class Attachment(Protocol):
         """Detach."""
 
 
-def begin(raw: RawConnection, *, tty: bool) -> None:
+def begin(raw: RawConnection, *, tty: bool, version: Version = MAXIMUM) -> None:
     """Answer with the head of a stream."""
-    raw.begin(RAW if tty else MULTIPLEXED)
+    raw.begin(stream_type(version, tty=tty))
 
 
 async def serve(

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from buildtool.daemon import attach as attaching
-from buildtool.daemon.answers import MULTIPLEXED, RAW, Stream, byte_stream, json_answer, message_of, nothing
+from buildtool.daemon.answers import Stream, byte_stream, json_answer, message_of, nothing, stream_type
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
 from buildtool.errors import InvalidInput, NotFound
@@ -48,7 +48,18 @@ async def prune(call: Call) -> web.StreamResponse:
 @routes.add("GET", "/containers/{id}/json")
 async def inspect(call: Call) -> web.StreamResponse:
     """One container."""
-    return json_answer(await call.services.containers.inspect(call.names["id"], size=call.flag("size")))
+    document = await call.services.containers.inspect(call.names["id"], size=call.flag("size"))
+    if call.version < (1, 45):
+        _name_by_id(document)
+    return json_answer(document)
+
+
+def _name_by_id(document: dict[str, Any]) -> None:
+    """Until API 1.44 the short id was among the aliases in networks of the user's own; now it is in DNSNames."""
+    for name, endpoint in document["NetworkSettings"]["Networks"].items():
+        if name not in ("bridge", "host", "none"):
+            names = (*(endpoint["Aliases"] or ()), document["Id"][:12], document["Config"]["Hostname"])
+            endpoint["Aliases"] = list(dict.fromkeys(names))
 
 
 @routes.add("GET", "/containers/{id}/top")
@@ -83,7 +94,7 @@ async def logs(call: Call) -> web.StreamResponse:
         tail=call.text("tail"),
         details=call.flag("details"),
     )
-    return await byte_stream(call, RAW if tty else MULTIPLEXED, chunks)
+    return await byte_stream(call, stream_type(call.version, tty=tty), chunks)
 
 
 @routes.add("GET", "/containers/{id}/stats", stream=True)
@@ -190,7 +201,7 @@ async def attach(call: Call) -> web.StreamResponse:
     """Connect to its streams by taking over the connection."""
     raw = call.hijack()
     attachment = await _attach(call)
-    attaching.begin(raw, tty=attachment.tty)
+    attaching.begin(raw, tty=attachment.tty, version=call.version)
     if call.flag("logs"):
         await asyncio.sleep(_HEAD_START)
     return await attaching.serve(raw, attachment, stdin=call.flag("stdin"))

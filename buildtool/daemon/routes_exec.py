@@ -38,7 +38,7 @@ async def start(call: Call) -> web.StreamResponse:
     raw = call.hijack()
     containers.exec_check(call.names["id"], body)
     tty = (await containers.exec_inspect(call.names["id"]))["ProcessConfig"]["tty"]
-    attach.begin(raw, tty=tty)
+    attach.begin(raw, tty=tty, version=call.version)
     try:
         attachment = await containers.exec_start(call.names["id"], body)
     except BuildtoolError as error:

@@ -49,7 +49,12 @@ async def system_info(call: Call) -> web.StreamResponse:
     services = call.services
     containers = await services.containers.list(all=True, limit=None, size=False, filters={})
     states = Counter(str(container["State"]) for container in containers)
-    return json_answer(await offload(info.info, services, dict(states)))
+    document = await offload(info.info, services, dict(states))
+    if call.version < (1, 25):  # names only, without options
+        document["SecurityOptions"] = [
+            option.removeprefix("name=").partition(",")[0] for option in document["SecurityOptions"]
+        ]
+    return json_answer(document)
 
 
 @routes.add("GET", "/events", stream=True)

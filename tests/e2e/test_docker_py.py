@@ -16,6 +16,8 @@ import pytest
 from docker.errors import APIError, BuildError, ContainerError, ImageNotFound, NotFound
 from docker.models.containers import Container
 
+from tests.conftest import Http
+
 
 @pytest.fixture(scope="module")
 def client(daemon: Any, busybox_image: str) -> Iterator[docker_py.DockerClient]:
@@ -202,7 +204,47 @@ def test_old_api_versions_work(daemon: Any, busybox_image: str, version: str) ->
     client = docker_py.DockerClient(base_url=daemon.host, version=version)
     assert client.containers.run("busybox", ["echo", "hi"], remove=True) == b"hi\n"
     assert client.images.get("busybox").attrs["Size"] > 0
+    sleeper = client.containers.run("busybox", ["sleep", "60"], detach=True)
+    assert sleeper.exec_run(["sh", "-c", "echo o; echo e >&2"], demux=True).output == (b"o\n", b"e\n")
+    sleeper.remove(force=True)
     client.close()
+
+
+def test_what_older_clients_are_told_otherwise(daemon: Any, busybox_image: str, unique: str) -> None:
+    daemon.request("POST", "/networks/create", {"Name": unique})
+    body = {"Image": "busybox", "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": unique}, "StopTimeout": 0}
+    identity = daemon.request("POST", f"/containers/create?name={unique}", body)["Id"]
+    aliases = {
+        version: daemon.request("GET", f"/v{version}/containers/{unique}/json")["NetworkSettings"]["Networks"][unique]
+        for version in ("1.44", "1.45")
+    }
+    assert identity[:12] in aliases["1.44"]["Aliases"]
+    assert not aliases["1.45"]["Aliases"]
+    daemon.request("DELETE", f"/containers/{unique}?force=1")
+    daemon.request("DELETE", f"/networks/{unique}")
+    image = {
+        version: daemon.request("GET", f"/v{version}/images/busybox/json") for version in ("1.43", "1.49", "1.50")
+    }
+    assert image["1.43"]["VirtualSize"] == image["1.43"]["Size"]
+    assert [("Hostname" in one["Config"], "ContainerConfig" in one) for one in image.values()] == [
+        (True, True), (True, False), (False, False),
+    ]  # fmt: skip
+    assert "seccomp" in daemon.request("GET", "/v1.24/info")["SecurityOptions"]
+    assert "name=seccomp,profile=builtin" in daemon.request("GET", "/v1.25/info")["SecurityOptions"]
+
+
+@pytest.mark.parametrize(("version", "kind"), [("1.41", "raw"), ("1.42", "multiplexed")])
+def test_the_kind_of_stream_has_a_name_since_1_42(daemon: Any, busybox_image: str, version: str, kind: str) -> None:
+    identity = daemon.request("POST", "/containers/create", {"Image": "busybox", "Cmd": ["echo", "hi"]})["Id"]
+    daemon.request("POST", f"/containers/{identity}/start")
+    daemon.request("POST", f"/containers/{identity}/wait")
+    connection = Http(daemon.socket)
+    connection.request("GET", f"/v{version}/containers/{identity}/logs?stdout=1")
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"] == f"application/vnd.docker.{kind}-stream"
+    assert answer.read() == b"\x01\0\0\0\0\0\0\x03hi\n"
+    connection.close()
+    daemon.request("DELETE", f"/containers/{identity}")
 
 
 def test_health_is_followed_to_healthy_and_beyond(client: docker_py.DockerClient, unique: str) -> None:
