@@ -30,6 +30,7 @@ _TEXTS = (
     ("cpuset_mems", "cpuset-mems"),
     ("cgroup_parent", "cgroup-parent"),
     ("context_mode", "context-mode"),
+    ("isolation", "isolation"),
 )
 
 

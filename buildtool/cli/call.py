@@ -52,6 +52,10 @@ class Call:
         parsed.values = {name: value for name, value in self._values.items() if name in known} | changes
         return Call(self.name, command, parsed, host=self.host, root=self.root)
 
+    def use(self, client: Client) -> None:
+        """Talk to another daemon from now on."""
+        self._client = client
+
     def given(self, flag: str) -> bool:
         """Whether the flag stands in the command line."""
         return flag in self._values

@@ -32,13 +32,14 @@ def run_directory(address: Address) -> str:
     return os.path.dirname(address.path)
 
 
-def start_daemon(address: Address) -> None:
-    """Start a daemon in the background and return when it listens on `address`.
+def start_daemon(address: Address, directory: str = "") -> int:
+    """Start a daemon in the background and return when it listens on `address`; its pid, 0 when it was there already.
 
+    `directory` is for the log and the lock, when not the usual one.
     A lock in the run directory makes sure that of several callers one starts it and the others wait for it. Raises
     DaemonUnreachable with the daemon's own last words when it dies, or when it does not listen within 30 seconds.
     """
-    directory = run_directory(address)
+    directory = directory or run_directory(address)
     try:
         os.makedirs(directory, mode=0o711, exist_ok=True)
         os.makedirs(os.path.dirname(address.path), mode=0o711, exist_ok=True)
@@ -51,8 +52,8 @@ def start_daemon(address: Address) -> None:
     try:
         _lock(lock, address)
         if _listens(address):
-            return
-        _start_and_wait(address, f"{directory}/daemon.log")
+            return 0
+        return _start_and_wait(address, f"{directory}/daemon.log")
     finally:
         os.close(lock)
 
@@ -91,7 +92,7 @@ def daemon_command(address: Address) -> list[str]:
     return [*command, "--idle-timeout", os.environ.get("BUILDTOOL_IDLE_TIMEOUT", str(IDLE_TIMEOUT))]
 
 
-def _start_and_wait(address: Address, log_path: str) -> None:
+def _start_and_wait(address: Address, log_path: str) -> int:
     environment = dict(os.environ, BUILDTOOL_HOST=str(address))
     if address.root:
         environment["BUILDTOOL_ROOT"] = address.root
@@ -127,6 +128,7 @@ def _start_and_wait(address: Address, log_path: str) -> None:
         pause = min(pause * 1.5, _LONGEST_PAUSE)
     # It is to outlive this command; its exit status is nobody's business here.
     process.returncode = 0
+    return process.pid
 
 
 def _last_words(log_path: str, begin: int) -> str:

@@ -84,6 +84,7 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     attest: Wanted | None = None
     explain: bool = False
     jobs: int = 0
+    isolation: str = ""
     context_mode: str = ""
     annotations: dict[str, str] = {}
     cache_from: list[CacheSpec] = []

@@ -14,7 +14,7 @@ from buildtool.aio import offload
 from buildtool.cache import Lease, Store
 from buildtool.cache.memory_files import let_go, remembered
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
-from buildtool.graph import Node, Remote, StepId
+from buildtool.graph import Exec, Node, Remote, StepId
 from buildtool.images import Image, Images
 from buildtool.images.model import annotations_of
 from buildtool.networks import Networks
@@ -37,8 +37,10 @@ from buildtool.solve.history import BuildHistory, Recording
 from buildtool.solve.prepare import MissingRemotes, Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
 from buildtool.solve.remotes import Access, Fetched, Remotes
-from buildtool.solve.request import BuildRequest, BuildResult
+from buildtool.solve.request import BuildRequest, BuildResult, BuildWarning
 from buildtool.solve.result import LayerDigests, add_image, find_image, fits, image_key, without_empty
+from buildtool.solve.run_chroot import WARNING as CHROOT_WARNING
+from buildtool.solve.run_chroot import only_chroot_is_possible
 from buildtool.solve.run_mounts import SharedFiles
 from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.run_room import RunContext
@@ -86,6 +88,7 @@ class Builder:
                 SharedFiles(directory / "shared"),
                 self._go_on,
                 self._networks,
+                only_chroot_is_possible(),
             ),
             flights=Flights[StepResult](),
             gate=Gate(default_capacity()),
@@ -111,6 +114,8 @@ class Builder:
         """
         tags = [_tag(name) for name in request.tags]
         self._networks.check(request.network_mode)
+        if request.isolation not in ("", "default", "chroot"):
+            raise InvalidInput(f"unknown isolation {request.isolation!r}", hint="There are default and chroot.")
         if request.jobs < 0:
             raise InvalidInput(f"invalid number of jobs: {request.jobs}", hint="0 or none is no limit.")
         recording = self.history.begin(request, [tag.familiar for tag in tags])
@@ -166,6 +171,11 @@ class Builder:
         emit: Callable[[Event], None],
         recording: Recording,
     ) -> tuple[BuildResult, bool]:
+        request = prepared.request
+        if request.isolation == "chroot" or self._shared.run.chroot:
+            nodes = (prepared.node(step) for step in prepared.plan.graph)
+            if any(isinstance(node.step, Exec) and node.id not in prepared.hits for node in nodes):
+                prepared.warnings.append(BuildWarning(CHROOT_WARNING))
         for warning in prepared.warnings:
             emit(Warning(warning.message, warning.where))
         digests = LayerDigests(self._store, prepared.plan.image)

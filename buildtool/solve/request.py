@@ -51,6 +51,7 @@ class BuildRequest:
     `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
     empty. `network_mode`: default, host, none or a network's name. `memory` and its kin limit each RUN step and are
     no part of any cache key; nor is `jobs`, how many steps may run at a time (0: as many as there are places).
+    `isolation` "chroot": RUN steps by chroot alone (see run_chroot).
     `context_mode` "git": files of the context have mode 0644 or 0755, directories 0755, whatever the umask was.
     `cutoff_ignore`: patterns as in an ignore file; what they match does not count when two trees are compared for
     early cutoff.
@@ -101,6 +102,7 @@ class BuildRequest:
     attest: Wanted | None = None
     explain: bool = False
     jobs: int = 0
+    isolation: str = ""
     cutoff_ignore: tuple[str, ...] = ()
     registry_auth: dict[str, Any] = field(default_factory=dict, repr=False)
     caches: Caches = field(default_factory=Caches)

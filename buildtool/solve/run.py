@@ -63,6 +63,10 @@ async def execute_run(
     """
     step = node.step
     assert isinstance(step, Exec)
+    if context.chroot or request.isolation == "chroot":
+        from buildtool.solve.run_chroot import execute_chroot
+
+        return await execute_chroot(context, request, node, chains, listener)
     async with AsyncExitStack() as stack:
         caches = await context.cache_mounts.acquire_all(context.store, node, chains, stack)
         if usage is not None:

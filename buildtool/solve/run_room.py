@@ -36,7 +36,9 @@ _SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
 
 @dataclass
 class RunContext:
-    """What all RUN steps of a daemon share. `background` lets something go on that nobody waits for."""
+    """What all RUN steps of a daemon share. `background` lets something go on that nobody waits for;
+    `chroot` says that nothing else is possible here.
+    """
 
     store: Store
     runtime: Runtime
@@ -45,6 +47,7 @@ class RunContext:
     shared: SharedFiles
     background: Callable[[Coroutine[Any, Any, None]], None]
     networks: RunNetworks
+    chroot: bool = False
 
 
 class Room:

@@ -28,7 +28,7 @@ _NOT_CLASSIC = (
     *("allow", "annotation", "build-context", "cache-from", "cache-to", "debug", "debug-at", "output", "secret"),
     "ssh",
 )
-_OURS = ("graph", "explain", "verify-reproducible", "jobs", "context-mode", "cutoff-ignore")
+_OURS = ("graph", "explain", "verify-reproducible", "jobs", "context-mode", "cutoff-ignore", "isolation")
 
 
 class BuildFailed(BuildtoolError):
@@ -48,6 +48,16 @@ def build(call: Call) -> int:
             f"invalid progress mode: {progress}", hint="Choose from auto, plain, tty, quiet and rawjson."
         )
     graph_form(call.text("graph"))
+    if call.switch("no-daemon"):
+        from buildtool.cli.own_daemon import OwnDaemon
+
+        with OwnDaemon(call):
+            return _build_all(call, progress)
+    return _build_all(call, progress)
+
+
+def _build_all(call: Call, progress: str) -> int:
+    """Build, verify, give out."""
     outputs = None
     if has_outputs(call):
         from buildtool.cli.build_outputs import read_outputs

@@ -81,6 +81,14 @@ COMMANDS = {
             Flag("force-rm", "", "bool", "Accepted for Docker's sake: nothing is left behind anyway", hidden=True),
             Flag("graph", "", "string", "Draw the steps, their times and the critical path (FILE.svg|html|dot|mmd)"),
             Flag("iidfile", "", "string", "Write the image's id to this file"),
+            Flag(
+                "isolation",
+                "",
+                "string",
+                "How RUN steps are isolated: default, or chroot where nothing else is allowed",
+                default="default",
+                choices=("default", "chroot"),
+            ),
             Flag("jobs", "j", "int", "Run at most so many steps at a time"),
             Flag("label", "", "list", "Set a label of the image"),
             Flag("load", "", "bool", "Keep the image in the daemon, also with other outputs"),
@@ -88,6 +96,7 @@ COMMANDS = {
             Flag("memory-swap", "", "bytes-or-unlimited", "Limit of memory and swap together; -1 = unlimited swap"),
             Flag("metadata-file", "", "string", "Write digests and names of the result to this file"),
             Flag("network", "", "string", "Network of the RUN steps (none|host|default)", default="default"),
+            Flag("no-daemon", "", "bool", "Leave no daemon behind: one is started for this build and ends with it"),
             Flag("no-cache", "", "bool", "Do not use the cache"),
             Flag("no-cache-filter", "", "list", "Do not use the cache for the RUN steps of these stages"),
             Flag(

@@ -1,0 +1,92 @@
+"""Builds that leave no daemon behind, also where neither mounts nor namespaces are allowed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BUILDTOOL
+
+pytestmark = pytest.mark.skipif(not Path("/bin/busybox").exists(), reason="needs a static busybox")
+TEXT = """\
+FROM scratch
+COPY busybox /bin/
+COPY busybox /bin/sh
+RUN ["/bin/busybox", "sh", "-c", "echo made > /made && busybox rm /bin/sh"]
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    context = tmp_path / "context"
+    context.mkdir()
+    shutil.copy("/bin/busybox", context / "busybox")
+    (context / "Buildfile").write_text(TEXT)
+    return context
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="bt-test-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+def build(root: Path, context: Path, *flags: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    unwanted = ("BUILDTOOL_HOST", "DOCKER_HOST", "DOCKER_CONTEXT")
+    environment = {name: value for name, value in os.environ.items() if name not in unwanted}
+    environment |= {"BUILDTOOL_ROOT": str(root), "TMPDIR": str(root)}
+    command = [*before, BUILDTOOL, "build", "--no-daemon", *flags, str(context)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def left(root: Path) -> list[str]:
+    """Processes that were started for this data root."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            line = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(root) in line:
+            found.append(line)
+    return found
+
+
+def test_a_daemon_of_its_own_ends_with_the_build(root: Path, context: Path, tmp_path: Path) -> None:
+    done = build(root, context, "-q", "--network=none", "-o", f"type=tar,dest={tmp_path}/out.tar")
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        assert {"made", "bin/busybox"} <= {name.removeprefix("./") for name in archive.getnames()}
+    assert left(root) == [] and not list(root.glob("buildtool-*"))
+
+    (context / "Buildfile").write_text("FROM scratch\nCOPY nothing /\n")
+    failed = build(root, context)
+    assert failed.returncode == 1 and "no such file" in failed.stderr
+    assert left(root) == [] and not list(root.glob("buildtool-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
+def test_a_container_without_the_power_to_mount(root: Path, context: Path, tmp_path: Path) -> None:
+    plain = ("setpriv", "--bounding-set", "-sys_admin", "--")
+    done = build(root, context, "-o", f"type=tar,dest={tmp_path}/out.tar", before=plain)
+    assert done.returncode == 0, done.stderr
+    assert "isolated by chroot only" in done.stderr
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        names = {name.removeprefix("./") for name in archive.getnames()}
+    assert "made" in names and "bin/sh" not in names
+    assert left(root) == []
+
+
+def test_another_daemon_is_not_for_it(root: Path, context: Path) -> None:
+    environment = {**os.environ, "BUILDTOOL_HOST": "tcp://127.0.0.1:1"}
+    command = [BUILDTOOL, "build", "--no-daemon", str(context)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0 and "--no-daemon starts a daemon of its own" in done.stderr
