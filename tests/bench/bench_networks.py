@@ -191,7 +191,7 @@ def _gateway(peer: Peer) -> str:
 
 
 def _iperf(server: list[str], client: list[str], target: str, seconds: int) -> float:
-    serving = subprocess.Popen([*server, "iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
+    serving = subprocess.Popen([*server, "iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(0.3)
     try:
         done = subprocess.run(
