@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from buildtool.networks import kernel
-from tests.conftest import Daemon, load_busybox
+from tests.conftest import Daemon, Http, load_busybox
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="looks into control groups and network namespaces")
 COUNT = int(os.environ.get("BUILDTOOL_SOAK", "40"))
@@ -187,3 +187,31 @@ def test_a_daemon_killed_in_the_storm_loses_nothing(own: Daemon) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 0)
         raise AssertionError(f"process {pid} is still there")
+
+
+def test_auto_removed_containers_answer_their_waiters_and_go(own: Daemon) -> None:
+    """As `docker run --rm` does: attached and waiting before the start, for the exit and for the removal."""
+
+    def once(number: int) -> tuple[int, int, bytes]:
+        body = {"Image": "busybox", "Cmd": ["sh", "-c", f"echo {number}; exit {number % 5}"], "AttachStdout": True,
+                "HostConfig": {"AutoRemove": True}}  # fmt: skip
+        identity = own.request("POST", "/containers/create", body)["Id"]
+        made.add(identity)
+        streams = [Http(own.socket) for _ in range(3)]
+        targets = ("attach?stream=1&stdout=1", "wait?condition=next-exit", "wait?condition=removed")
+        for connection, target in zip(streams, targets, strict=True):
+            connection.request("POST", f"/containers/{identity}/{target}", headers={"Content-Length": "0"})
+        answers = [connection.getresponse() for connection in streams]  # the heads come before the start
+        own.request("POST", f"/containers/{identity}/start")
+        output, ended, removed = (answer.read() for answer in answers)
+        gone = own.raw("GET", f"/containers/{identity}/json")[0]
+        for connection in streams:
+            connection.close()
+        assert (json.loads(removed)["StatusCode"], gone) == (number % 5, 404)
+        return number, json.loads(ended)["StatusCode"], payload(output)
+
+    made: set[str] = set()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(once, range(COUNT)))
+    assert found == [(number, number % 5, b"%d\n" % number) for number in range(COUNT)]
+    assert settled(lambda: left_of(own, made)) == {}
