@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from buildtool.cache import Lease, Store
-from buildtool.images import Image, Images
+from buildtool.images import Image, Images, LayerSource
 from buildtool.images.model import annotations_of
 from buildtool.oci import Descriptor, Digest, Reference, media_types, sha256
 from buildtool.registry import forms
@@ -16,7 +16,7 @@ from buildtool.registry.downloads import Flights
 from buildtool.registry.errors import RegistryRefused
 from buildtool.registry.forms import Outgoing
 from buildtool.registry.progress import Emit, Progress, short
-from buildtool.registry.remote_layers import RemoteLayers
+from buildtool.registry.remote_layers import REGISTRY, RemoteLayers
 from buildtool.registry.repository import Repository, media_type_of
 from buildtool.registry.seen import Seen
 from buildtool.registry.uploads import upload
@@ -193,7 +193,9 @@ class Pusher:
             return blob
         location = ""
         domain = repository.connection.domain
-        for source in (await settled(self._seen.elsewhere, blob.digest, domain, repository.path))[:_MOUNT_TRIES]:
+        seen = await settled(self._seen.elsewhere, blob.digest, domain, repository.path)
+        here = [] if layer is None else _repositories(layer.outgoing.source, domain, repository.path)
+        for source in list(dict.fromkeys([*here, *seen]))[:_MOUNT_TRIES]:
             outcome = await repository.mount(blob.digest, source)
             if outcome is None:
                 said.say(f"Mounted from {source}")
@@ -212,3 +214,10 @@ class Pusher:
     def _note(self, image: Image, reference: Reference, digest: Digest, blobs: list[Descriptor]) -> None:
         self._images.record_digest(image.id, Reference(reference.domain, reference.path, digest=digest))
         self._seen.note((blob.digest for blob in blobs), reference.repository)
+
+
+def _repositories(layer: LayerSource, domain: str, path: str) -> list[str]:
+    """The other repositories of the registry that the layer is to be had from."""
+    prefix = f"{REGISTRY}://{domain}/"
+    found = [source.removeprefix(prefix) for source in layer.sources if source.startswith(prefix)]
+    return [name for name in found if name != path]

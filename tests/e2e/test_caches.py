@@ -45,6 +45,10 @@ def test_registry_inline_and_directory(
     assert "nothing is new" in said(cli, f"--cache-to={cache},mode=max", f"--cache-from={cache}", source, tag=name)
     second = said(fresh, f"--cache-from={cache}", source, tag="app:2")
     assert "all cached" in second
+    other = f"{registry}/{unique}/elsewhere:1"
+    fresh("tag", "app:2", other)
+    assert "Mounted from" in fresh("push", other).stdout  # nothing goes through this machine
+    fresh("rmi", other)
     assert fresh("run", "--rm", "--network=none", "app:2", "cat", "/made").stdout == f"{tmp_path}\ntool\n"
 
     said(cli, "--cache-to=type=inline", source, tag=name)
