@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,15 @@ _LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
 
 @dataclass(frozen=True)
 class RegistryConfig:
-    """`insecure`: hosts, `host:port`s and networks in CIDR form. `mirrors`: base URLs, asked before Docker Hub."""
+    """`insecure`: hosts, `host:port`s and networks in CIDR form. `mirrors`: base URLs, asked before Docker Hub.
+
+    `mirrors_for`: by registry, what is asked before it, as `HOST[:PORT][/PREFIX]`.
+    """
 
     insecure: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     certs_dirs: tuple[Path, ...] = ()
+    mirrors_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def load(cls) -> RegistryConfig:
@@ -40,7 +45,12 @@ class RegistryConfig:
             insecure=_strings(document, "insecure-registries", folder),
             mirrors=tuple(url.rstrip("/") for url in _strings(document, "registry-mirrors", folder)),
             certs_dirs=tuple(certs),
+            mirrors_for=_mirrors_for(document, folder),
         )
+
+    def mirrors_of(self, domain: str) -> tuple[str, ...]:
+        """What is asked before this registry, in order."""
+        return (*self.mirrors_for.get(domain, ()), *(self.mirrors if domain == "docker.io" else ()))
 
     def is_insecure(self, domain: str) -> bool:
         """Whether the registry may be spoken to without a verified certificate: loopback ones, and those named."""
@@ -120,6 +130,17 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidInput(f"{path}: not a JSON object")
     return document
+
+
+def _mirrors_for(document: dict[str, Any], folder: Path) -> dict[str, tuple[str, ...]]:
+    found = document.get("mirrors", {})
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{folder / 'daemon.json'}: mirrors is not an object of registries and lists of mirrors")
+    mirrors = {domain: _strings(found, domain, folder) for domain in found}
+    for one in (one for group in mirrors.values() for one in group):
+        if "://" in one or not one.partition("/")[0]:
+            raise InvalidInput(f"{folder / 'daemon.json'}: mirrors: {one!r} is not HOST[:PORT][/PREFIX]")
+    return {domain: tuple(one.rstrip("/") for one in group) for domain, group in mirrors.items()}
 
 
 def _strings(document: dict[str, Any], key: str, folder: Path) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from buildtool.registry.downloads import Flights, GrowingBlob, download
 from buildtool.registry.layout_blobs import LAYOUT, from_layout
 from buildtool.registry.progress import Emit, Progress, status
 from buildtool.registry.pull import Puller, register, wanted_layers
-from buildtool.registry.repository import Repository
+from buildtool.registry.repository import Repository, open_mirror
 from buildtool.registry.selection import Selected
 from buildtool.registry.transport import BROKEN, Transport
 from buildtool.registry.work import settled
@@ -161,9 +161,9 @@ class RemoteLayers:
         self, place: str, blob: Descriptor, progress: Progress, growing: GrowingBlob, find: FindCredentials
     ) -> None:
         domain, _, path = place.partition("/")
-        for mirror in self._transport.config.mirrors if domain == "docker.io" else ():
+        for mirror in self._transport.config.mirrors_of(domain):
             try:
-                repository = Repository(await self._transport.connect_mirror(mirror), path)
+                repository = await open_mirror(self._transport, mirror, path)
                 if await repository.has_blob(blob.digest):
                     await download(repository, self._images.store.blobs, blob, progress, growing)
                     return

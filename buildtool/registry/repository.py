@@ -19,7 +19,7 @@ from buildtool.errors import Corrupt, NotFound
 from buildtool.oci import Descriptor, Digest, is_digest, media_types, sha256
 from buildtool.registry.challenge import scope
 from buildtool.registry.errors import Denied, Missing, RegistryRefused, Unauthorized
-from buildtool.registry.transport import BROKEN, Connection, join, read_all
+from buildtool.registry.transport import BROKEN, Connection, Transport, join, read_all
 
 ACCEPT = ", ".join(
     (
@@ -217,6 +217,17 @@ class Repository:
 
     def _blob_url(self, digest: Digest) -> URL:
         return self.connection.url(f"{self.path}/blobs/{digest}")
+
+
+async def open_mirror(transport: Transport, mirror: str, path: str) -> Repository:
+    """A repository's copy in a mirror: Docker's kind is a base URL, ours `HOST[:PORT][/PREFIX]`.
+
+    Raises RegistryUnreachable, and what breaks.
+    """
+    if "://" in mirror:
+        return Repository(await transport.connect_mirror(mirror), path)
+    host, _, prefix = mirror.partition("/")
+    return Repository(await transport.connect(host), f"{prefix}/{path}" if prefix else path)
 
 
 def next_page(answer: aiohttp.ClientResponse) -> URL | None:

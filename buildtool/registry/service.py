@@ -34,7 +34,7 @@ from buildtool.registry.progress import Emit, status
 from buildtool.registry.pull import Puller, from_repository
 from buildtool.registry.push import Pushed, Pusher
 from buildtool.registry.remote_layers import RemoteLayers
-from buildtool.registry.repository import Fetched, Repository
+from buildtool.registry.repository import Fetched, Repository, open_mirror
 from buildtool.registry.retry import RetryPolicy
 from buildtool.registry.seen import Seen
 from buildtool.registry.selection import Selected, not_pullable, select
@@ -163,9 +163,9 @@ class Registries:
         """The first of the registry's addresses (mirrors, then itself) that has the image."""
         asked = reference.digest or reference.tag
         found: tuple[Repository, Selected] | None = None
-        for mirror in self._transport.config.mirrors if reference.domain == "docker.io" else ():
+        for mirror in self._transport.config.mirrors_of(reference.domain):
             try:
-                repository = Repository(await self._transport.connect_mirror(mirror), reference.path)
+                repository = await open_mirror(self._transport, mirror, reference.path)
                 top = await repository.manifest(asked)
                 found = repository, await select(repository, top, platform, reference.familiar)
                 break

@@ -466,6 +466,29 @@ def test_skopeo_with_tokens_deletes_and_lists(
     assert synced.returncode == 0, synced.stderr
 
 
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="needs skopeo")
+def test_skopeo_inspects_and_deletes(cli: Any, busybox_image: str, registry: str, unique: str) -> None:
+    name = f"{registry}/{unique}/gone"
+    cli("tag", busybox_image, f"{name}:1")
+    cli("push", "-q", f"{name}:1")
+
+    def skopeo(verb: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["skopeo", verb, "--tls-verify=false", f"docker://{name}:1"], capture_output=True, text=True
+        )
+
+    assert json.loads(skopeo("inspect").stdout)["RepoTags"] == ["1"]
+    assert skopeo("delete").returncode == 0
+    assert "manifest unknown" in skopeo("inspect").stderr
+    assert "does not exist" in cli("image", "tags", name, check=False).stderr
+
+
+def test_docker_searches_a_registry(docker: Any, cli: Any, busybox_image: str, registry: str, unique: str) -> None:
+    cli("tag", busybox_image, f"{registry}/{unique}/findme:1")
+    cli("push", "-q", f"{registry}/{unique}/findme:1")
+    assert f"{registry}/{unique}/findme" in docker("search", f"{registry}/{unique}").stdout
+
+
 def test_the_flags_of_the_command_are_those_of_the_server() -> None:
     from buildtool.cli.table.registry import COMMANDS
     from buildtool.registry.server.options import parser

@@ -469,3 +469,43 @@ async def test_the_server_with_htpasswd(
         await here.push(name)
     await here.push(name, credentials=ALICE)
     assert (await there.pull(name)).id == image.id
+
+
+async def test_proxies_of_the_environment(
+    here: Side, ours: Running, make_side: Callable[..., Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP_PROXY is asked for everything but loopback and what NO_PROXY names."""
+    asked: list[str] = []
+
+    async def forward(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(f"{request.method} {request.url.host}")
+        if request.method == "CONNECT":
+            return web.Response(status=502)
+        async with (
+            ClientSession(auto_decompress=False) as session,
+            session.get(
+                f"{ours.url}{request.rel_url.path_qs}", headers={"Accept": request.headers["Accept"]}
+            ) as answer,
+        ):
+            names = ("Content-Type", "Docker-Content-Digest")
+            headers = {name: answer.headers[name] for name in names if name in answer.headers}
+            return web.Response(status=answer.status, body=await answer.read(), headers=headers)
+
+    server = web.Server(forward)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    image = here.make(f"{ours.host}/team/app:1", {"a": b"1"})
+    await here.push(f"{ours.host}/team/app:1")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    monkeypatch.setenv("no_proxy", "direct.invalid")
+    try:
+        side = make_side("behind", RegistryConfig(insecure=("registry.invalid", "direct.invalid")))
+        assert (await side.pull("registry.invalid/team/app:1")).id == image.id
+        assert {line.split()[1] for line in asked} == {"registry.invalid"}
+        with pytest.raises(RegistryUnreachable):
+            await side.pull("direct.invalid/team/app:1")
+        await side.pull(f"{ours.host}/team/app:1")
+        assert {line.split()[1] for line in asked} == {"registry.invalid"}
+    finally:
+        listening.close()
+        await server.shutdown(0.1)

@@ -6,12 +6,13 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from buildtool.errors import NotFound
+from buildtool.errors import InvalidInput, NotFound
 from buildtool.registry import RegistryConfig
 from buildtool.registry.errors import RegistryRefused
 from buildtool.registry.server.metrics import Metrics
@@ -196,3 +197,36 @@ async def test_indexes_ranges_lists_and_refusals(here: Side, there: Side, ours: 
 )
 def test_names_here_and_there(prefix: str, domain: str, name: str, path: str | None) -> None:
     assert Upstream(prefix, domain).path(name) == path
+
+
+async def test_our_client_asks_mirrors_of_any_registry_first(
+    here: Side, ours: Running, make_mirror: Make, make_side: Callable[..., Side]
+) -> None:
+    """A cache with prefixes in front of several registries; one that does not answer is passed over."""
+    image = here.make(f"{ours.host}/a/app:1", {"a": b"1"})
+    await here.push(f"{ours.host}/a/app:1")
+    mirror = await make_mirror(ours.host, prefix="cache/other")
+    config = RegistryConfig(mirrors_for={ours.host: ("127.0.0.1:9/x", f"{mirror.host}/cache/other")})
+    side = make_side("mirrored", config)
+    assert (await side.pull(f"{ours.host}/a/app:1")).id == image.id
+    assert outcomes(mirror)["miss"] >= 1
+    with pytest.raises(NotFound):
+        await side.pull(f"{ours.host}/a/none:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"mirrors": []}', "mirrors is not an object"),
+        ('{"mirrors": {"quay.io": "x"}}', "quay.io is not a list of strings"),
+        ('{"mirrors": {"quay.io": ["https://x"]}}', "is not HOST"),
+        ('{"mirrors": {"quay.io": ["/x"]}}', "is not HOST"),
+    ],
+)
+def test_wrong_mirrors_are_told(text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "daemon.json").write_text(text)
+    monkeypatch.setenv("BUILDTOOL_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(InvalidInput, match=said):
+        RegistryConfig.load()
+    (tmp_path / "daemon.json").write_text('{"mirrors": {"quay.io": ["cache.lan:5000/quay/"]}}')
+    assert RegistryConfig.load().mirrors_of("quay.io") == ("cache.lan:5000/quay",)
