@@ -6,6 +6,7 @@ Errors of the storage become StorageFailed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CHUNK = 8 << 20
 _STREAMS = 4
 _SIGNED = timedelta(minutes=20)
+_PLAIN = re.compile(r"[A-Za-z0-9._!-]+")
 
 
 class StorageFailed(BuildtoolError):
@@ -187,13 +189,15 @@ class Bucket:
         import obstore
 
         prefix = f"{folder}/"
-        offset = f"{prefix}{after}" if after else None
+        plain = _PLAIN.fullmatch(after) is not None and after not in (".", "..")
+        offset = f"{prefix}{after}" if plain else None  # keys have no other characters, whatever clients ask for
         with _told():
             found = (meta for chunk in obstore.list(self._store, prefix, offset=offset) for meta in chunk)
-            for meta in (
-                found if self.signs else sorted(found, key=lambda meta: meta["path"])
-            ):  # a folder has no order
-                yield meta["path"].removeprefix(prefix), meta["size"], meta["last_modified"]
+            in_order = found if self.signs else sorted(found, key=lambda meta: meta["path"])  # a folder has none
+            for meta in in_order:
+                key = meta["path"].removeprefix(prefix)
+                if key > after:
+                    yield key, meta["size"], meta["last_modified"]
 
 
 @contextmanager

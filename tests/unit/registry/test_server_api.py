@@ -408,3 +408,11 @@ async def test_expect_100_is_answered(api: Api, ours: Running) -> None:
     writer.write(data)
     assert b"201" in await asyncio.wait_for(reader.readline(), 5)
     writer.close()
+
+
+@pytest.mark.parametrize("last", ["../../x", "%00", "a%2Fb", "%25", "~", "*", " ", "a" * 300, "\u00fc"])
+async def test_strange_places_in_lists_are_places(api: Api, last: str) -> None:
+    await api.push("a/b", "tag", b"x")
+    for path in ("/v2/a/b/tags/list", "/v2/_catalog"):
+        _, body = await api("GET", f"{path}?last={last}")
+        assert json.loads(body)
