@@ -55,6 +55,7 @@ class Connections:
             return "host", {}, [] if said else [warning]
         if not bridged(mode):
             for settings in endpoints.values():
+                _request(mode, settings, ())
                 if any((settings.get("IPAMConfig") or {}).values()):
                     raise InvalidInput(
                         "user specified IP address is supported on user defined networks only",
@@ -202,7 +203,10 @@ def _request(network: str, settings: dict[str, Any], names: tuple[str, ...]) -> 
         raise InvalidInput("invalid endpoint settings: IPAMConfig is an object")
     mac = str(settings.get("MacAddress") or "")
     priority = settings.get("GwPriority") or 0
-    values = (asked.get("IPv4Address") or "", asked.get("IPv6Address") or "")
+    values = (str(asked.get("IPv4Address") or ""), str(asked.get("IPv6Address") or ""))
+    link_local = asked.get("LinkLocalIPs") or ()
+    if not isinstance(link_local, (list, tuple)):
+        raise InvalidInput("invalid endpoint settings: LinkLocalIPs is a list of addresses")
     for version, text in zip((4, 6), values, strict=True):
         if text and ports.ip_version(text) != version:
             raise InvalidInput(f"invalid endpoint settings: invalid IPv{version} address: {text}")
@@ -219,7 +223,7 @@ def _request(network: str, settings: dict[str, Any], names: tuple[str, ...]) -> 
         names,
         priority,
         _links(settings.get("Links") or ()),
-        tuple(_link_local(text) for text in asked.get("LinkLocalIPs") or ()),
+        tuple(_link_local(text) for text in link_local),
         interface,
         sysctls,
     )

@@ -155,10 +155,9 @@ class Volumes:
             options = (self._documents.get(name) or {}).get("Options")
             if not options:
                 return
-            held = self._held.setdefault(name, set())
-            if not held and not volume_driver.is_mounted(self.path(name)):
+            if not volume_driver.is_mounted(self.path(name)):  # also when a daemon before saw it mounted elsewhere
                 volume_driver.mount(options, self.path(name))
-            held.add(user)
+            self._held.setdefault(name, set()).add(user)
 
     def holds(self, user: str) -> bool:
         """Whether `release` has something to do for a container."""
@@ -221,4 +220,6 @@ def check_request(body: Any) -> Json:
     for key, kind in (("Name", str), ("Driver", str), ("DriverOpts", dict), ("Labels", dict)):
         if body.get(key) is not None and not isinstance(body[key], kind):
             raise InvalidInput(f"invalid volume create request: {key} has the wrong type")
+        if kind is dict and not all(isinstance(value, str) for value in (body.get(key) or {}).values()):
+            raise InvalidInput(f"invalid volume create request: {key} is an object of strings")
     return body

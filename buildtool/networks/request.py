@@ -36,7 +36,7 @@ class _Request(msgspec.Struct, rename="pascal"):
     attachable: bool | None = False
     ingress: bool | None = False
     config_only: bool | None = False
-    config_from: dict[str, Any] | None = None
+    config_from: dict[str, str] | None = None
     ipam: _IpamRequest | None = msgspec.field(default=None, name="IPAM")
     enable_ipv4: bool | None = msgspec.field(default=None, name="EnableIPv4")
     enable_ipv6: bool | None = msgspec.field(default=None, name="EnableIPv6")
@@ -142,6 +142,9 @@ def _check_options(record: NetworkRecord) -> None:
     mode = record.options.get("macvlan_mode", "")
     if record.driver == MACVLAN and mode not in ("", "bridge", "private", "vepa", "passthru"):
         raise InvalidInput(f"unknown macvlan mode '{mode}'", hint="it is bridge, private, vepa or passthru")
+    parent = record.options.get("parent", "")
+    if record.driver == MACVLAN and parent and not _BRIDGE_NAME.fullmatch(parent):
+        raise InvalidInput(f"invalid parent interface {parent!r}: 15 letters, digits, '_', '.' and '-' at most")
     for key, value in record.options.items():
         name = key.removeprefix(_PREFIX) if key.startswith(_PREFIX) else ""
         if name in _SWITCHES and value.lower() not in ("true", "false", "1", "0", "t", "f", ""):

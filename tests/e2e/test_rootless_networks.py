@@ -175,3 +175,19 @@ def test_without_a_way_out_containers_use_the_hosts_network_and_say_so(plain: Ca
     refused = cli("network", "create", "net", check=False)
     assert refused.returncode != 0 and "a plain user's daemon has no bridge networks here" in refused.stderr
     assert left(daemon) == []
+
+    place = daemon.root / "there"
+    place.mkdir()
+    os.chown(place, _UID, _UID)
+    cli("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={place}", "there")
+    cli("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m", "quick")
+    mounts = ("-v", "there:/t", "-v", "quick:/q")
+    run(cli, "one", *mounts, command="echo one > /t/f; echo two > /q/f; exec sleep 600")
+    assert cli("run", "--rm", *mounts, "busybox", "cat", "/t/f", "/q/f").stdout == "one\ntwo\n"
+    assert (place / "f").read_text() == "one\n"
+    daemon.kill()
+    daemon.start()
+    assert cli("run", "--rm", *mounts, "busybox", "cat", "/t/f").stdout == "one\n"
+    cli("rm", "-f", "one")
+    cli("volume", "rm", "there", "quick")
+    assert (place / "f").exists()

@@ -51,6 +51,7 @@ def test_options_of_the_driver_count() -> None:
         ({"Name": "n", "ConfigFrom": {"Network": "none-such"}}, NotFound, "network none-such not found"),
         ({"Name": "n", "Ingress": True}, Unavailable, "swarm"),
         ({"Name": "n", "Driver": "macvlan", "Options": {"macvlan_mode": "x"}}, InvalidInput, "unknown macvlan mode"),
+        ({"Name": "n", "Driver": "macvlan", "Options": {"parent": "a/b"}}, InvalidInput, "invalid parent interface"),
         ({"Name": "n", "Scope": "swarm"}, Unavailable, "swarm"),
         (body({"Subnet": "10.0.0.1/24"}), InvalidInput, "has host bits set"),
         (body({"Gateway": "10.0.0.1"}), InvalidInput, "needs its subnet"),
