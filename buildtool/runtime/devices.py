@@ -30,7 +30,7 @@ def fill_dev(root: int, devices: list[dict[str, Any]], *, bind: bool) -> None:
     try:
         for name, major, minor in DEFAULT_DEVICES:
             if bind:
-                _bind_node(root, f"/dev/{name}")
+                _bind_node(root, f"/dev/{name}", f"/dev/{name}")
             else:
                 _node(dev, name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
         for name, target in _LINKS:
@@ -42,7 +42,7 @@ def fill_dev(root: int, devices: list[dict[str, Any]], *, bind: bool) -> None:
         os.close(dev)
     for device in devices:
         if bind:
-            _bind_node(root, device["path"])
+            _bind_node(root, _source_of(device), device["path"])
         else:
             _make_device(root, device)
 
@@ -76,9 +76,28 @@ def _make_device(root: int, device: dict[str, Any]) -> None:
         os.close(parent)
 
 
-def _bind_node(root: int, path: str) -> None:
+def _source_of(device: dict[str, Any]) -> str:
+    """The host's node for a device that may have another name in the container; its own path when none is found."""
+    number = os.makedev(device.get("major", 0), device.get("minor", 0))
+    kind = _KINDS[device["type"]]
+
+    def is_it(path: str) -> bool:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        return stat.S_IFMT(status.st_mode) == kind and status.st_rdev == number
+
+    path: str = device["path"]
+    if is_it(path):
+        return path
+    candidates = (f"{folder}/{name}" for folder, _, names in os.walk("/dev") for name in names)
+    return next(filter(is_it, candidates), path)
+
+
+def _bind_node(root: int, source: str, path: str) -> None:
     try:
-        tree = sc.open_tree(path, False)
+        tree = sc.open_tree(source, False)
     except FileNotFoundError:
         return
     target = ensure_in_root(root, path, directory=False)

@@ -136,7 +136,7 @@ def test_the_cache_may_be_left_out_for_some_stages(cli: Cli, tmp_path: Path, bus
     )
 
     def build(*flags: str) -> list[str]:
-        image = cli("build", "-q", *flags, str(tmp_path)).stdout.strip()
+        image = cli("build", "-q", "--network", "none", *flags, str(tmp_path)).stdout.strip()
         return str(cli("run", "--rm", "--network", "none", image).stdout).split()
 
     first, again, filtered = build(), build(), build("--no-cache-filter", "other,ANEW")
