@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -98,7 +97,7 @@ class Guarded:
         if scheme.lower() == "basic":
             try:
                 name, colon, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:
                 name = colon = password = ""
             if colon:
                 return self.log_in(name, password)

@@ -50,6 +50,8 @@ class Htpasswd:
         checked = self._checked.get(name)
         if known and checked and checked.until > time.monotonic() and hmac.compare_digest(checked.proof, proof):
             return True
+        if "\0" in password:
+            return False
         right = bool(self._bcrypt.checkpw(password.encode()[:72], known or _NOBODY)) and known is not None
         if right:
             if len(self._checked) >= _MAX_REMEMBERED:

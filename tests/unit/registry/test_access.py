@@ -430,7 +430,12 @@ def test_htpasswd_knows_its_users(htpasswd: Path) -> None:
     for user in ("alice", "bob"):
         assert access.identify(basic(user, "secret")) == Identity(user)
         assert access.identify(basic(user, "secret")) == Identity(user)  # from memory now
-    malformed = ({"Authorization": "Basic !"}, {"Authorization": "x"}, {"Authorization": "Bearer eyJ.a.b"})
+    malformed: tuple[dict[str, str], ...] = (
+        {"Authorization": "Basic !"},
+        {"Authorization": "x"},
+        {"Authorization": "Bearer eyJ.a.b"},
+    )
+    malformed += ({"Authorization": "Basic \u00e9"}, {"Authorization": "Bearer \udce9"}, basic("alice", "\0"))
     for wrong in (basic("alice", "other"), basic("eve", "secret"), *malformed):
         with pytest.raises(BuildtoolError, match="authentication required"):
             access.identify(wrong)
