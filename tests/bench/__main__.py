@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import bench_api, bench_stacks
+from tests.bench import bench_api, bench_lazy, bench_stacks
 from tests.bench.rows import Row
 from tests.bench.sides import Docker, Ours, Side
 
@@ -234,6 +234,7 @@ CASES: dict[str, Case] = {
     "memory": memory,
     "stacks": bench_stacks.compare,
     "api": bench_api.compare,
+    "lazy": bench_lazy.compare,
 }
 
 
