@@ -9,20 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from buildtool.aio import offload
 from buildtool.cache import Store
 from buildtool.cache.overlay import in_user_namespace
 from buildtool.errors import BuildtoolError, Conflict, Forbidden, InvalidInput, NotFound, Unavailable
-from buildtool.networks import addresses, kernel, request
+from buildtool.networks import kernel, request
+from buildtool.networks.bridges import Bridges
 from buildtool.networks.departures import Departures
 from buildtool.networks.directory import Directory
 from buildtool.networks.enclave import Enclave
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import (
     BRIDGE,
-    MACVLAN,
     PREDEFINED,
     Endpoint,
     EndpointRequest,
@@ -32,7 +30,6 @@ from buildtool.networks.model import (
     Sandbox,
 )
 from buildtool.networks.names import NameServers
-from buildtool.networks.netlink import Network as Subnet
 from buildtool.networks.network import Network
 from buildtool.networks.place import Machine, Place
 from buildtool.networks.publish import Publisher
@@ -62,9 +59,8 @@ class Networks:
         self._resolvers = NameServers(self._firewall, self._networks_of, self._place)
         self._rules = RuleBook(self._firewall, self._names.table, self._place)
         self._departures = Departures(self._place)
+        self._bridges = Bridges(self._directory, self._place, self._rules, self._names, self.settings)
         self.publish: Publish = lambda action, id, attributes: None
-        self.warning = ""
-        """What keeps containers from reaching others although everything is set up; for users."""
 
     # Looking
 
@@ -82,14 +78,12 @@ class Networks:
 
     async def subnets(self, network: Network) -> list[Ipam]:
         """Its subnets; of one that no container has needed yet, those it would have now."""
-        if network.record.ipam or network.record.config_only or self.refusal:
-            return network.record.ipam
-        return await self._place.do(self._tentative, network)
+        return await self._bridges.subnets(network)
 
-    def _tentative(self, network: Network) -> list[Ipam]:
-        like = Network(msgspec.structs.replace(network.record, ipam=[]))
-        like.choose_subnets(self._taken(network), self.settings.pools())
-        return like.record.ipam
+    @property
+    def warning(self) -> str:
+        """What keeps containers from reaching others although everything is set up; for users."""
+        return self._bridges.warning
 
     def has_names(self, sandbox: Sandbox) -> bool:
         """Whether a container is in a network where containers find each other by name."""
@@ -105,14 +99,14 @@ class Networks:
             raise Unavailable(f"cannot create network {record.name}: {self.refusal}")
         if any(one.name == record.name for one in self):
             raise Conflict(f"network with name {record.name} already exists")
-        self._check_base(record)
+        self._bridges.check_free(record)
         network = Network(record)
         self._directory.add(network)
         try:
             if record.config_only:
                 await offload(self._directory.store, network)
             else:
-                await self._make_ready(network)
+                await self._bridges.make_ready(network)
         except BaseException:
             self._directory.discard(network)
             await offload(self._directory.delete, network)
@@ -136,10 +130,7 @@ class Networks:
                 raise Forbidden(f'error while removing network: configuration network "{network.name}" is in use')
             self._directory.discard(network)
             await offload(self._directory.delete, network)
-            if network.ready:
-                network.ready = False
-                await self._rules.reload(self)
-                await self._place.do(kernel.remove_base, network.record)
+            await self._bridges.remove(network)
         self.publish("destroy", network.id, {"name": network.name, "type": network.record.driver})
 
     # Joining and leaving
@@ -255,40 +246,15 @@ class Networks:
         if self.refusal:
             return
         await offload(self._place.resume)
-        for network in self:
-            if network.members and not network.ready:
-                try:
-                    await self._place.do(kernel.make_base, network.record, self._names)
-                    network.ready = True
-                except BuildtoolError as error:
-                    log.error("network %s cannot be restored: %s", network.name, error)
-        bridges, veths = await self._place.do(kernel.own_links, self._names)
-        used = {end.host_interface for network in self for _, end in network.members.values()}
-        ready = {network.record.bridge for network in self if network.ready}
-        stale = [link.name for link in veths if link.name not in used]
-        stale += [link.name for link in bridges if link.name not in ready]
-        if stale:
-            await self._place.do(kernel.delete_links, stale)
-        if ready:
-            await self._rules.reload(self)
-        elif bridges:
-            await self._rules.drop()
+        await self._bridges.restore()
 
     async def close(self) -> None:
         """Let go. While no container is connected, nothing stays in the kernel; otherwise everything goes on."""
         self._resolvers.close_all()
         self._publisher.close()
         await asyncio.gather(self._rules.close(), self._departures.all())
-        ready = [network for network in self if network.ready]
-        if any(network.members for network in self):
-            return
-        if ready:
-            try:
-                await self._rules.drop()
-                await self._place.do(kernel.delete_links, [network.record.bridge for network in ready])
-            except (BuildtoolError, OSError) as error:
-                log.warning("the networks were not cleared away: %s", error)
-        await offload(self._place.close)
+        if not any(network.members for network in self):
+            await self._bridges.clear()
 
     # Parts
 
@@ -297,53 +263,11 @@ class Networks:
         found = (self._directory.find(endpoint.network_id) for endpoint in sandbox.endpoints)
         return [network for network in found if network is not None and not network.record.default]
 
-    async def _make_ready(self, network: Network) -> None:
-        if not network.ready:
-            if self.refusal:
-                raise Unavailable(self.refusal)
-            async with network.lock:
-                await self._make_locked(network)
-
-    async def _make_locked(self, network: Network) -> None:
-        if network.ready:  # another one was quicker
-            return
-        if network.id not in self._directory:
-            raise NotFound(f"network {network.name} not found")
-        await offload(self._place.open)
-        await self._place.do(self._make_base, network)
-        network.ready = True
-        try:
-            await self._rules.reload(self)
-        except BaseException:
-            network.ready = False
-            await self._place.do(kernel.remove_base, network.record)
-            raise
-        self.warning = await self._rules.foreign_drops()
-
-    def _make_base(self, network: Network) -> None:
-        with self._place.exclusive():
-            network.choose_subnets(self._taken(network), self.settings.pools())
-            kernel.make_base(network.record, self._names)
-        self._directory.store(network)
-
-    def _taken(self, network: Network) -> list[Subnet]:
-        real = (other for other in self if other is not network and not other.record.config_only)
-        others = [subnet for other in real for subnet in other.subnets()]
-        record = network.record
-        if record.driver == MACVLAN and record.own_subnet:
-            return others  # its containers are in the network of the machine
-        taken = [*kernel.taken_subnets(without=record.bridge), *self._place.foreign_subnets(), *others]
-        if not network.record.default and not self.get(BRIDGE).record.ipam:
-            taken.append(
-                addresses.choose_pool(taken, self.settings.pools())
-            )  # the one that the default network will have
-        return taken
-
     async def _enter(self, sandbox: Sandbox, asked: EndpointRequest) -> Endpoint:
         network = self.get(asked.network)
         if network.record.config_only:
             raise Forbidden(f"cannot connect to network {network.name}: it is a configuration for other networks")
-        await self._make_ready(network)
+        await self._bridges.make_ready(network)
         for address in filter(None, (asked.ipv4, asked.ipv6)):
             await self._departures.wait_for(network, address)
         used = {endpoint.interface for endpoint in sandbox.endpoints}
@@ -353,14 +277,6 @@ class Networks:
             raise InvalidInput(f"invalid endpoint settings: the interface {interface} is there already")
         host_interface = self._names.veth() if network.record.driver == BRIDGE else ""
         return network.enter(sandbox, asked, interface, host_interface)
-
-    def _check_base(self, record: NetworkRecord) -> None:
-        """Raises Conflict when another network has the interface that this one wants for itself."""
-        for one in self:
-            if record.bridge and one.record.bridge == record.bridge:
-                raise Conflict(f"cannot create network {record.name}: the bridge {record.bridge} is in use")
-            if record.driver == one.record.driver == MACVLAN and record.base == one.record.base:
-                raise Conflict(f"network {one.name} is already using parent interface {record.base}")
 
     def _configuration(self, name: str) -> NetworkRecord:
         """The settings for other networks of that name. Raises NotFound, InvalidInput."""
@@ -394,20 +310,11 @@ class Networks:
         try:
             await self._place.do(kernel.plug, sandbox, endpoints, records, pid)
         except BuildtoolError:
-            if not await self._bridges_lost(records):
+            if not await self._bridges.lost(records):
                 raise
             for identity in records:
-                await self._make_ready(self.get(identity))
+                await self._bridges.make_ready(self.get(identity))
             await self._place.do(kernel.plug, sandbox, endpoints, records, pid)
-
-    async def _bridges_lost(self, records: dict[str, NetworkRecord]) -> bool:
-        """Whether somebody has removed a bridge behind our back; it is made again then."""
-        bridges, _ = await self._place.do(kernel.own_links, self._names)
-        present = {link.name for link in bridges}
-        lost = [i for i, record in records.items() if record.bridge and record.bridge not in present]
-        for identity in lost:
-            self.get(identity).ready = False
-        return bool(lost)
 
     def _depart(self, sandbox: Sandbox, endpoint: Endpoint) -> None:
         network = self._directory.find(endpoint.network_id)
