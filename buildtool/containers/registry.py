@@ -123,6 +123,8 @@ class Registry:
             documents = [(c.id, msgspec.to_builtins(c.record)) for c in self._dirty]
             self._dirty.clear()
             await offload(self._put_all, documents)
+        with self._lock:  # no write of a container that is no longer known can be under way
+            self._deleted.intersection_update(self._by_id)
 
     def _put_all(self, documents: list[tuple[str, dict[str, Any]]]) -> None:
         for identity, document in documents:

@@ -102,9 +102,10 @@ def left_of(daemon: Daemon, made: set[str]) -> dict[str, Any]:
     """What containers of this daemon still occupy on the machine, by kind; nothing when all is given back."""
     mark = str(daemon.root)
     directory = daemon.data / "containers"
+    parents = [f"/sys/fs/cgroup/{name}/buildtool" for name in (".", *os.listdir("/sys/fs/cgroup"))]
     found: dict[str, Any] = {
         "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{mark}/" in line],
-        "control groups": [str(path) for path in Path("/sys/fs/cgroup").glob("**/buildtool/*") if path.name in made],
+        "control groups": [f"{place}/{one}" for place in parents for one in made if os.path.exists(f"{place}/{one}")],
         "directories": [name for name in os.listdir(directory) if not name.startswith(".")],
         "processes": [pid for pid in os.listdir("/proc") if pid.isdigit() and _group_of(pid) & made],
         "veths": [link.name for link in kernel.own_links(kernel.Names(daemon.data))[1]],
