@@ -40,7 +40,7 @@ from buildtool.solve.remotes import Access, Fetched, Remotes
 from buildtool.solve.request import BuildRequest, BuildResult, BuildWarning
 from buildtool.solve.result import LayerDigests, add_image, find_image, fits, image_key, without_empty
 from buildtool.solve.run_chroot import WARNING as CHROOT_WARNING
-from buildtool.solve.run_chroot import only_chroot_is_possible
+from buildtool.solve.run_chroot import forget_tree, only_chroot_is_possible
 from buildtool.solve.run_mounts import SharedFiles
 from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.run_room import RunContext
@@ -209,6 +209,8 @@ class Builder:
             for _, export in exports:
                 await export.close()
             await solver.close()
+            if request.isolation == "chroot" or self._shared.run.chroot:
+                await forget_tree(self._store)
             await digests.close()
             await offload(prepared.sites.save)
         emit(Built(image.id, tuple(tag.familiar for tag in tags)))

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH101, PTH102, PTH104, PTH115, PTH211
+# ruff: noqa: PTH101, PTH102, PTH115, PTH211
 """A step's tree as a plain copy, and its layer as what has changed in it: for where nothing can be mounted."""
 
 from __future__ import annotations
@@ -107,21 +107,22 @@ def state_of(root: str) -> State:
     return found
 
 
-def take_changes(root: str, before: State, upper: Path, skip: Collection[str]) -> None:
-    """Move what is new or changed since `before` into `upper`, and note there what is gone, as overlay does.
+def take_changes(root: str, before: State, upper: Path, skip: Collection[str]) -> set[str]:
+    """Copy what is new or changed since `before` into `upper`, and note there what is gone, as overlay does.
 
-    Paths in `skip`, and all below them, do not count.
+    Paths in `skip`, and all below them, do not count. Returns the paths of what is new or changed.
     """
     after = state_of(root)
     layer = _Layer(root, str(upper), before)
-    for path in sorted(after):
-        if before.get(path) != after[path] and not _skipped(path, skip):
-            layer.add(path, is_directory=stat.S_ISDIR(after[path][3]))
+    changed = {path for path in after if before.get(path) != after[path] and not _skipped(path, skip)}
+    for path in sorted(changed):
+        layer.add(path, is_directory=stat.S_ISDIR(after[path][3]))
     for path in sorted(before):
         parent = path.rpartition("/")[0]
         if path not in after and not _skipped(path, skip) and (not parent or _is_directory(after.get(parent))):
             layer.remove(path)
     layer.finish()
+    return changed
 
 
 def _is_directory(state: tuple[int, ...] | None) -> bool:
@@ -138,13 +139,14 @@ class _Layer:
         self._upper = upper
         self._before = before
         self._made: dict[str, os.stat_result] = {}
+        self._links: dict[tuple[int, int], str] = {}
 
     def add(self, path: str, *, is_directory: bool) -> None:
         if is_directory:
             self._directory(path)
             return
         self._directory(path.rpartition("/")[0])
-        os.rename(self._root + path, self._upper + path)
+        _copy_entry(self._root + path, self._upper + path, os.lstat(self._root + path), self._links)
 
     def remove(self, path: str) -> None:
         self._directory(path.rpartition("/")[0])
