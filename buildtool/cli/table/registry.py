@@ -35,6 +35,7 @@ COMMANDS = {
             Flag("max-blob", "", "string", "Refuse larger blobs", default="1t"),
             Flag("metrics", "", "string", "Serve figures for Prometheus there (HOST:PORT)"),
             Flag("mirror", "", "list", "Cache another registry's repositories ([PREFIX=]HOST)"),
+            Flag("mirror-keep", "", "string", "Delete mirrored images that nobody pulls for so many seconds"),
             Flag("mirror-login", "", "string", "config.json with the logins for mirrored registries"),
             Flag("mirror-ttl", "", "string", "Ask for a mirrored tag again after so many seconds", default="300"),
             Flag("no-delete", "", "bool", "Refuse to delete manifests and blobs"),

@@ -64,13 +64,15 @@ _COLLECT_DELAY = 1.0
 class Settings:
     """What a server is told. Times in seconds, sizes in bytes.
 
-    `grace`: blobs without a manifest are kept so long; `untagged`: manifests that nothing names, None for ever.
+    `grace`: blobs without a manifest are kept so long; `untagged`: manifests that nothing names, None for ever;
+    `mirror_keep`: mirrored images that nobody pulls, None for ever.
     """
 
     access: Access = field(default_factory=Open)
     upload_idle: float = 3600.0
     grace: float = 86400.0
     untagged: float | None = None
+    mirror_keep: float | None = None
     upkeep: float = 3600.0
     max_blob: int = 1 << 40
     delete: bool = True
@@ -320,6 +322,8 @@ class Server:
     async def collect(self) -> None:
         """Drop old links that no manifest needs, and blobs that nothing links to. Pushes may go on meanwhile."""
         assert self.writable is not None
+        if self.local is not None and self.settings.mirror_keep is not None:
+            await offload(self.local.drop_unused, self.settings.mirror_keep)
         blobs, size = await offload(self.writable.collect, self.settings.grace, self.settings.untagged)
         if blobs:
             log.info("collected %d blobs, %d bytes", blobs, size)

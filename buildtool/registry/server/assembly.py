@@ -31,6 +31,7 @@ def assemble(options: Options, store: Store) -> Server:
         upload_idle=options.upload_idle,
         grace=options.grace,
         untagged=options.untagged,
+        mirror_keep=options.mirror_keep,
         max_blob=options.max_blob,
         delete=options.delete,
         pages=options.pages,

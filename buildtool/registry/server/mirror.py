@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("buildtool.registry")
 
 TTL = 300.0
+_USED = 60.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Mirror:
         known = await offload(store.manifest, name, reference)
         if known is not None and (is_digest(reference) or await offload(store.is_fresh, name, reference, self._ttl)):
             self._count("hit")
+            await offload(store.use_manifest, name, known.digest, _USED)
             return
         try:
             await self._once((name, reference), self._bring(store, name, reference, known.digest if known else ""))
@@ -136,6 +138,7 @@ class Mirror:
         assert repository is not None
         if known and await repository.manifest_digest(reference) == known:
             await offload(store.refresh_tag, name, reference)
+            await offload(store.use_manifest, name, known, _USED)
             self._count("revalidated")
             return
         fetched = await repository.manifest(reference)

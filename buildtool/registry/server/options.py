@@ -42,6 +42,7 @@ class Options:
     immutable_tags: tuple[str, ...] = ()
     mirrors: tuple[tuple[str, str], ...] = ()
     mirror_ttl: float = 300.0
+    mirror_keep: float | None = None
     mirror_login: Path | None = None
     max_blob: int = 1 << 40
     rate: float = 0.0
@@ -100,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="ask for a mirrored tag again after so long",
     )
+    add("--mirror-keep", type=float, default=None, metavar="SECONDS", help="delete what nobody pulls for so long")
     add("--mirror-login", default="", metavar="FILE", help="config.json with the logins for mirrored registries")
     add("--max-blob", default="1t", metavar="SIZE", help="refuse larger blobs (default: 1t)")
     add("--rate-limit", type=float, default=0.0, metavar="N", help="requests a second of one user or address")
@@ -142,6 +144,7 @@ def parse(arguments: Sequence[str]) -> Options:
         immutable_tags=tuple(given.immutable_tags),
         mirrors=tuple(_mirror(one) for one in given.mirror),
         mirror_ttl=given.mirror_ttl,
+        mirror_keep=given.mirror_keep,
         mirror_login=_path(given.mirror_login),
         max_blob=size(given.max_blob),
         rate=given.rate_limit,

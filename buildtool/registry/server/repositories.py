@@ -168,6 +168,12 @@ class Repositories:
         if known is not None:
             self._tags(name).put(tag, {**known, "tagged": time.time()})
 
+    def use_manifest(self, name: str, digest: str, older_than: float) -> None:
+        """Somebody pulls a mirrored manifest: its age counts from now, if it is older than that."""
+        known = self._manifests(name).get(digest)
+        if known is not None and known.get("cached") and known["pushed"] < time.time() - older_than:
+            self._manifests(name).put(digest, {**known, "pushed": time.time()})
+
     def is_fresh(self, name: str, tag: str, seconds: float) -> bool:
         """Whether a mirrored tag was looked at so lately."""
         known = self._tags(name).get(tag)
@@ -283,6 +289,21 @@ class Repositories:
                     if digest not in kept and document["pushed"] < limit:
                         self._drop_manifest(name, digest, document)
                         dropped += 1
+        return dropped
+
+    def drop_unused(self, age: float) -> int:
+        """Delete mirrored manifests that nobody has pulled for `age` seconds, with their tags; how many."""
+        dropped = 0
+        limit = time.time() - age
+        for name in [name for name, _ in self._names.items()]:
+            with self.store.state.transaction():
+                known = dict(self._manifests(name).items())
+                old = {digest for digest, one in known.items() if one.get("cached") and one["pushed"] < limit}
+                for tag in [tag for tag, found in self._tags(name).items() if found["digest"] in old]:
+                    self._tags(name).delete(tag)
+                for digest in old:
+                    self._drop_manifest(name, digest, known[digest])
+                dropped += len(old)
         return dropped
 
     def drop_unreferenced(self, age: float) -> int:

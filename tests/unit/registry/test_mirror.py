@@ -230,3 +230,29 @@ def test_wrong_mirrors_are_told(text: str, said: str, tmp_path: Path, monkeypatc
         RegistryConfig.load()
     (tmp_path / "daemon.json").write_text('{"mirrors": {"quay.io": ["cache.lan:5000/quay/"]}}')
     assert RegistryConfig.load().mirrors_of("quay.io") == ("cache.lan:5000/quay",)
+
+
+async def test_what_nobody_pulls_is_not_kept_for_ever(
+    here: Side, there: Side, ours: Running, make_mirror: Make, make_side: Callable[..., Side]
+) -> None:
+    """What is pulled stays, what was pushed here does, and what is deleted can be pulled again."""
+    mirror = await make_mirror(ours.host, mirror_keep=1000.0, grace=0.0)
+    for name in ("old", "new"):
+        here.make(f"{ours.host}/a/{name}:1", {"a": name.encode()})
+        await here.push(f"{ours.host}/a/{name}:1")
+        await there.pull(f"{mirror.host}/hub/a/{name}:1")
+    here.make(f"{mirror.host}/own:1", {"a": b"own"})
+    await here.push(f"{mirror.host}/own:1")
+    local = mirror.server.local
+    assert local is not None
+    for name in ("hub/a/old", "hub/a/new", "own"):
+        manifests = mirror.store.state.documents(f"registry-manifests:{name}")
+        for digest, document in list(manifests.items()):
+            manifests.put(digest, {**document, "pushed": document["pushed"] - 2000})
+    await there.pull(f"{mirror.host}/hub/a/new:1")
+
+    before = len(list(mirror.store.blobs.list()))
+    await mirror.server.collect()
+    assert local.repositories("", 10) == ["hub/a/new", "own"]
+    assert len(list(mirror.store.blobs.list())) < before and verify(mirror.store).faults == []
+    assert await make_side("late").pull(f"{mirror.host}/hub/a/old:1")
