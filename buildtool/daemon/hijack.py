@@ -11,6 +11,7 @@ parsers), and keeps the rest.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import select
 import socket
@@ -148,18 +149,20 @@ class HijackableProtocol(RequestHandler):
     """aiohttp's server protocol, which can give its connection away. `raw` is set from the head of a hijacking
     request on."""
 
-    __slots__ = ("_held", "peer", "raw")
+    __slots__ = ("_held", "peer", "raw", "stranger")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.raw: RawConnection | None = None
         self.peer = ""
+        self.stranger = False
         self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Find out who it is."""
+        """Find out who it is; a `stranger` is not the user that the daemon runs as."""
         super().connection_made(transport)
         self.peer = _peer_of(transport, self._manager)
+        self.stranger = f"uid {os.getuid()}," not in self.peer
 
     def data_received(self, data: bytes) -> None:
         """Look for a hijacking request where a request may begin; all else is the parser's."""

@@ -58,10 +58,7 @@ class Dispatcher:
             if found is None:
                 raise NotFound("page not found")
             route, names = found
-            if request.method in ("GET", "HEAD"):
-                log.debug("%s %s", request.method, request.path_qs)
-            else:
-                log.info("%s %s by %s", request.method, request.path, getattr(request.protocol, "peer", "nobody"))
+            _tell(request)
             return await self._run(route, Call(request, self._services, version, names))
         except asyncio.CancelledError:
             raise
@@ -98,6 +95,16 @@ class Dispatcher:
             await asyncio.wait(self._owned, timeout=seconds)
         for task in self._owned:
             task.cancel()
+
+
+def _tell(request: web.BaseRequest) -> None:
+    """Log the request; what others than the daemon's own user change is told by default."""
+    protocol = request.protocol
+    if not isinstance(protocol, HijackableProtocol):
+        return
+    changing = request.method not in ("GET", "HEAD")
+    level = logging.INFO if changing and protocol.stranger else logging.DEBUG
+    log.log(level, "%s %s by %s", request.method, request.path if changing else request.path_qs, protocol.peer)
 
 
 def make_server(dispatcher: Dispatcher) -> HijackableServer:

@@ -287,3 +287,20 @@ def test_after_a_reboot_what_is_to_run_runs_again(own: Make) -> None:
         address
         and subprocess.run(["busybox", "ping", "-c", "1", "-W", "3", address], capture_output=True).returncode == 0
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="connects as somebody else")
+def test_what_others_change_is_logged_with_who_they_are(own: Make) -> None:
+    daemon = own()
+    os.chmod(daemon.root, 0o755)
+    os.chmod(daemon.socket, 0o666)
+    daemon.request("POST", "/volumes/create", {"Name": "mine"})
+    request = b"POST /volumes/prune HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    code = (
+        f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({daemon.socket!r}); s.sendall({request!r});"
+        "assert b' 200 ' in s.recv(100)"
+    )
+    subprocess.run([sys.executable, "-S", "-c", code], cwd="/", user=12345, group=12346, extra_groups=[], check=True)
+    assert "POST /volumes/prune by pid " in daemon.log
+    assert "uid 12345, gid 12346" in daemon.log
+    assert "/volumes/create" not in daemon.log
