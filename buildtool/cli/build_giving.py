@@ -8,6 +8,7 @@ import sys
 
 from buildtool.cli.archives import write_stream
 from buildtool.cli.build_outputs import Outputs
+from buildtool.cli.build_statements import write_statements
 from buildtool.cli.copying import extract
 from buildtool.client import quote_path
 
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
     from buildtool.cli.call import Call
 
 
-def give(call: Call, outputs: Outputs, result: dict[str, Any], *, quiet: bool) -> str:
-    """Give everything; the digest of the manifest that was pushed last, "" when none was."""
+def give(
+    call: Call, outputs: Outputs, result: dict[str, Any], stated: dict[str, dict[str, Any]], *, quiet: bool
+) -> str:
+    """Give everything; the digest of the manifest that was pushed last, "" when none was.
+
+    `stated` are the statements about the image, for files beside its own.
+    """
     image, digest = str(result["image_id"]), ""
     try:
         for item in outputs.items:
@@ -29,6 +35,8 @@ def give(call: Call, outputs: Outputs, result: dict[str, Any], *, quiet: bool) -
                     digest = _push(call, name, item, quiet=quiet) or digest
             elif item.dest:
                 _write(call, image, item, outputs)
+                if item.kind == "local":
+                    write_statements(stated, item.dest)
     finally:
         if not outputs.keeps_image and result.get("is_new"):
             call.client.call("DELETE", f"/buildtool/v1/images/{image}/unnamed").read()
@@ -75,7 +83,9 @@ def _empty(folder: str) -> None:
             os.unlink(entry.path)
 
 
-def write_metadata(path: str, outputs: Outputs, result: dict[str, Any], pushed: str) -> None:
+def write_metadata(
+    path: str, outputs: Outputs, result: dict[str, Any], pushed: str, provenance: dict[str, Any] | None
+) -> None:
     """The file of --metadata-file, with the names of buildx."""
     manifest = dict(result.get("manifest") or {})
     if pushed:
@@ -87,6 +97,8 @@ def write_metadata(path: str, outputs: Outputs, result: dict[str, Any], pushed: 
         "containerimage.digest": manifest.get("digest", ""),
         "containerimage.descriptor": manifest,
     }
+    if provenance is not None:
+        document["buildx.build.provenance"] = provenance
     if names:
         document["image.name"] = ",".join(names)
     with open(path, "w", encoding="utf-8") as file:

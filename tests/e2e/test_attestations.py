@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tarfile
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,22 @@ def test_dockers_list_of_attestations(cli: Any, daemon: Any, busybox_image: str,
     assert one["Statement"]["predicate"]["spdxVersion"] == "SPDX-2.3" and one["Descriptor"] == spdx["Descriptor"]
     assert daemon.raw("GET", f"/images/{unique}/attestations?platform=%7B%7D&platform=%7B%7D")[0] == 400
     assert daemon.raw("GET", "/images/no-such-image/attestations")[0] == 404
+
+
+def test_outputs_and_the_metadata_file_have_them(cli: Any, busybox_image: str, context: Path, tmp_path: Path) -> None:
+    folder, archive, metadata = tmp_path / "out", tmp_path / "oci.tar", tmp_path / "metadata.json"
+    outputs = ["-o", f"type=local,dest={folder}", "-o", f"type=oci,dest={archive}", "--metadata-file", str(metadata)]
+    cli("build", "--provenance=mode=max", "--sbom=format=spdx+cyclonedx", *outputs, str(context))
+
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert json.loads(metadata.read_text())["buildx.build.provenance"] == provenance["predicate"]
+    assert json.loads((folder / "sbom.spdx.json").read_text())["predicate"]["spdxVersion"] == "SPDX-2.3"
+    assert json.loads((folder / "sbom.cdx.json").read_text())["predicate"]["specVersion"] == "1.6"
+    with tarfile.open(archive) as tar:
+        index = json.load(tar.extractfile("index.json"))  # type: ignore[arg-type]
+        (entry,) = index["manifests"]
+        nested = json.load(tar.extractfile(f"blobs/sha256/{entry['digest'][7:]}"))  # type: ignore[arg-type]
+    assert [each["platform"]["os"] for each in nested["manifests"]] == ["linux", "unknown"]
+
+    cli("build", "-o", f"type=local,dest={tmp_path / 'plain'}", str(context))
+    assert not (tmp_path / "plain" / "provenance.json").exists()

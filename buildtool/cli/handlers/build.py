@@ -258,11 +258,13 @@ def finish(call: Call, outputs: Outputs | None, result: dict[str, Any], progress
     identifier, to_stdout = result["image_id"], False
     if outputs is not None:
         from buildtool.cli.build_giving import give, write_metadata
+        from buildtool.cli.build_statements import provenance_of, statements
 
-        pushed = give(call, outputs, result, quiet=progress == "quiet")
+        stated = statements(call, identifier)
+        pushed = give(call, outputs, result, stated, quiet=progress == "quiet")
         to_stdout = any(item.dest == "-" for item in outputs.items)
         if call.text("metadata-file"):
-            write_metadata(call.text("metadata-file"), outputs, result, pushed)
+            write_metadata(call.text("metadata-file"), outputs, result, pushed, provenance_of(stated))
     if call.text("iidfile"):
         with open(call.text("iidfile"), "w", encoding="ascii") as file:
             file.write(identifier)
