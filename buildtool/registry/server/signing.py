@@ -78,8 +78,7 @@ class Keys:
     def find(self, identity: str) -> ECKey | None:
         """The key of this id."""
         with self._lock:
-            if identity not in self._keys:
-                self._read()
+            self._read()
             found = self._keys.get(identity)
             return None if found is None else found[1]
 
@@ -89,6 +88,7 @@ class Keys:
         try:
             stamp = self._folder.stat().st_mtime_ns
         except FileNotFoundError:
+            self._keys, self._stamp = {}, 0
             return
         if stamp == self._stamp:
             return

@@ -284,6 +284,17 @@ def test_keys_are_renewed_and_old_tokens_live_on(tmp_path: Path, monkeypatch: py
             assert Signer(Keys(tmp_path)).verify(token).user == "ci"
 
 
+def test_a_key_that_is_removed_ends_its_tokens(tmp_path: Path) -> None:
+    signer = Signer(Keys(tmp_path / "keys"))
+    token = signer.sign("ci", [], 60)
+    assert signer.verify(token).user == "ci"
+    for path in (tmp_path / "keys").iterdir():
+        path.unlink()
+    with pytest.raises(BadToken, match="not ours"):
+        signer.verify(token)
+    assert signer.verify(signer.sign("ci", [], 60)).user == "ci"
+
+
 # The token service
 
 
