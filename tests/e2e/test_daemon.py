@@ -300,7 +300,8 @@ def test_what_others_change_is_logged_with_who_they_are(own: Make) -> None:
         f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({daemon.socket!r}); s.sendall({request!r});"
         "assert b' 200 ' in s.recv(100)"
     )
-    subprocess.run([sys.executable, "-S", "-c", code], cwd="/", user=12345, group=12346, extra_groups=[], check=True)
+    python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable  # ours may be out of reach
+    subprocess.run([python, "-S", "-c", code], cwd="/", user=12345, group=12346, extra_groups=[], check=True)
     assert "POST /volumes/prune by pid " in daemon.log
     assert "uid 12345, gid 12346" in daemon.log
     assert "/volumes/create" not in daemon.log
