@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeAlias
 
+from buildtool.aio import offload
 from buildtool.cache.check import Problem
 from buildtool.cache.gc import Pins
 from buildtool.cache.snapshots import SnapshotId
@@ -263,10 +264,10 @@ class Images:
 
     async def bring(self, image: Image) -> Image:
         """See that all layers are here, for whoever needs the image's files. Raises what fetching them raises."""
-        if self.bringer is None or not self.lacks(image):
+        if self.bringer is None or not await offload(self.lacks, image):
             return image
         await self.bringer(image)
-        return self.get(image.id)
+        return await offload(self.get, image.id)
 
     def snapshots(self, image: Image) -> SnapshotIds:
         """The image's layers as snapshots, bottom first; unpacks what is not unpacked yet."""

@@ -112,14 +112,15 @@ class BaseTrees:
             self._prepared.lease.snapshot(snapshot)
         return snapshots
 
-    def partly(self, node: Node) -> Source | None:
+    async def partly(self, node: Node) -> Source | None:
         """The image that a COPY --from takes files of and whose layers are not here yet."""
         if self._registry is None or not isinstance(node.step, Copy) or node.step.from_context:
             return None
         source = self._prepared.node(node.inputs[-1]).step
         if not isinstance(source, Source) or not source.chain_id or source.chain_id in self._chains:
             return None
-        return source if self._images.lacks(self._prepared.base_images[source.chain_id]) else None
+        lacking = await offload(self._images.lacks, self._prepared.base_images[source.chain_id])
+        return source if lacking else None
 
     async def look(self, source: Source, look: Callable[[FileSource], Awaitable[T]], *, whole: bool) -> T:
         """`look` at the files of an image, with no more layers than it needs (`whole`: it needs all)."""

@@ -157,7 +157,7 @@ class Solver:
         self.ledger.start(node)
         began = time.monotonic()
         try:
-            partly = self._bases.partly(node) if step not in self._stops else None
+            partly = await self._bases.partly(node) if step not in self._stops else None
             chains = [await self._chain(needed) for needed in (node.inputs[:-1] if partly else node.inputs)]
             if step in self._stops:
                 await visit_before(self.shared.run, self.prepared.request, node, chains)
