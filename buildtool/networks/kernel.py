@@ -308,4 +308,6 @@ def _bridge_mac(name: str) -> str:
 def _explained(error: OSError, what: str) -> BuildtoolError:
     if error.errno in (errno.EPERM, errno.EACCES):
         return Unavailable(f"{what}: {error.strerror}", hint="bridge networks need root's rights on the machine")
-    return BuildtoolError(f"{what}: {error.strerror or error}")
+    missing = error.errno == errno.EOPNOTSUPP
+    hint = "this kernel lacks the kind of interface: load its module (bridge, veth, macvlan)" if missing else ""
+    return BuildtoolError(f"{what}: {error.strerror or error}", hint=hint)
