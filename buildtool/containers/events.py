@@ -171,10 +171,8 @@ def matches(filters: Filters, event: Event) -> bool:
         if not any(wanted in (identity, image, repository) for wanted in filters.get("image")):
             return False
     for kind in ("container", "volume", "network", "daemon", "plugin"):
-        if kind not in filters:
-            continue
-        own = type == kind or (kind != "daemon" and kind in attributes)
-        subject = (identity, name) if type == kind else (attributes.get(kind, ""), "")
-        if not own or not any(text.startswith(wanted) for text in subject if text for wanted in filters.get(kind)):
+        if kind in filters and not any(
+            text.startswith(wanted) for text in (identity, name) if text for wanted in filters.get(kind)
+        ):
             return False
     return True

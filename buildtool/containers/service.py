@@ -304,7 +304,9 @@ class Containers:
         container = self.get(reference)
         if container.state.restarting:
             raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
-        return await top.top(await self._task(container).pids(), ps_args)
+        found = await top.top(await self._task(container).pids(), ps_args)
+        self._lifecycle.publish(container, "top")
+        return found
 
     def _task(self, container: Container) -> Task:
         if container.task is None or not container.alive:

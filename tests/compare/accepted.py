@@ -40,6 +40,8 @@ _ACCEPTED: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("stats.*", r"\$\.body\..*", ("value",), _MOMENT),
     ("stats.*", r"\$\.body\..*(memory_stats\.stats|percpu_usage|_recursive|networks|failcnt|pids_stats).*", _ANY,
      "what this kernel counts, and when"),
+    ("events", r".*\.execDuration", ("more",), _NEWER),
+    ("events", r"\$\.body\[\d+\]\.time(Nano)?", ("value",), _MOMENT),
     ("containers: prune", r"\$\.body\.ContainersDeleted", ("type", "length", "value"), _STRICTER),
     ("df: empty", r"\$\.body\.BuildCache", ("type",), "a list is a list when it is empty"),
     (".*", r"\$\.body(\[\d+\])?.*\.RepoDigests", ("type",), _NEWER),

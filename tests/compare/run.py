@@ -61,10 +61,12 @@ def play(socket: str) -> dict[str, Any]:
     """The answers to all steps: `{"status": …, "body": …}` by the steps' names."""
     _import_busybox(socket)
     answers: dict[str, Any] = {}
-    names = {"c": "nope", "e": "nope"}
+    names = {"c": "nope", "e": "nope", "begin": str(time.time())}
     try:
         for step in STEPS:
-            path = step.path.replace("{c}", names["c"]).replace("{e}", names["e"])
+            path = step.path
+            for name, value in {**names, "now": str(time.time())}.items():
+                path = path.replace(f"{{{name}}}", value)
             status, body = request(socket, step.method, f"/{VERSION}{path}", step.body)
             if status == 201 and isinstance(body, dict) and "Id" in body:
                 if step.path.startswith("/containers/create"):
@@ -112,6 +114,8 @@ def request(socket: str, method: str, path: str, body: Any) -> tuple[int, Any]:
         connection.close()
     with contextlib.suppress(ValueError):
         return answer.status, json.loads(text)
+    with contextlib.suppress(ValueError):
+        return answer.status, [json.loads(line) for line in text.splitlines()]
     return answer.status, text.decode(errors="replace")
 
 

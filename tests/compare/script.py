@@ -1,7 +1,7 @@
 """The requests: a list of steps, each with the answer's whole document compared.
 
-`{c}` in a path is the scenario's container, `{e}` the last exec; accepted differences go by the steps' names.
-Drivers that do not exist are not asked for: dockerd looks for their plugins for a quarter of a minute.
+`{c}` in a path is the scenario's container, `{e}` the last exec, `{begin}` and `{now}` are moments. Accepted
+differences go by the steps' names. Drivers that do not exist are not asked for: dockerd looks long for their plugins.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ STEPS = (
     Step("stopped: exec", "POST", "/containers/{c}/exec", {"Cmd": ["true"]}),
     Step("remove", "DELETE", "/containers/{c}"),
     Step("remove: again", "DELETE", "/containers/{c}"),
+    Step("events", "GET", '/events?since={begin}&until={now}&filters={"container":["{c}"]}'),
     Step("absent: inspect", "GET", "/containers/nope/json"),
     Step("absent: start", "POST", "/containers/nope/start"),
     Step("absent: logs", "GET", "/containers/nope/logs?stdout=1"),
