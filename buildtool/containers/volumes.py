@@ -33,6 +33,7 @@ class Volumes:
         self._lock = threading.Lock()
         self.users: Callable[[str], list[str]] = lambda name: []
         self._held: dict[str, set[str]] = {}
+        self._mounting = threading.Lock()  # a server of files that does not answer holds up nothing else
 
     def create(
         self,
@@ -151,10 +152,10 @@ class Volumes:
 
         Raises Unavailable, BuildtoolError; nothing is held then.
         """
-        with self._lock:
-            options = (self._documents.get(name) or {}).get("Options")
-            if not options:
-                return
+        options = (self._documents.get(name) or {}).get("Options")
+        if not options:
+            return
+        with self._mounting:
             if not volume_driver.is_mounted(self.path(name)):  # also when a daemon before saw it mounted elsewhere
                 volume_driver.mount(options, self.path(name))
             self._held.setdefault(name, set()).add(user)
@@ -165,7 +166,7 @@ class Volumes:
 
     def release(self, user: str) -> None:
         """The container has ended: what nobody uses any more is unmounted (blocking)."""
-        with self._lock:
+        with self._mounting:
             for name, held in list(self._held.items()):
                 held.discard(user)
                 if not held:

@@ -47,6 +47,8 @@ def inspect(cli: Program, kind: str, name: str) -> dict[str, Any]:
 def test_a_tmpfs_volume_is_shared_while_it_is_used_and_empty_afterwards(cli: Program, daemon: Daemon) -> None:
     cli("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,uid=1000,mode=0700", "quick")
     assert inspect(cli, "volume", "quick")["Options"]["o"] == "size=1m,uid=1000,mode=0700"
+    usage = cli("system", "df", "-v").stdout.partition("VOLUME NAME")[2]
+    assert ["quick", "0", "N/A"] in [line.split() for line in usage.splitlines()]
     cli("run", "-d", "--name", "one", "-v", "quick:/q", "busybox", "sleep", "600")
     cli("exec", "one", "sh", "-c", "echo shared > /q/file")
     assert run(cli, "-v", "quick:/q", command="cat /q/file; stat -c '%u %a' /q") == "shared\n1000 700\n"

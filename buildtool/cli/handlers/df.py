@@ -92,7 +92,7 @@ def _verbose(usage: dict[str, Any]) -> None:
     _table(titles, [_container_cells(item) for item in usage.get("Containers") or ()])
     print("\nLocal Volumes space usage:\n")
     volumes = [
-        (volume["Name"], str(data.get("RefCount", 0)), decimal_size(max(data.get("Size", 0), 0)))
+        (volume["Name"], str(data.get("RefCount", 0)), _size_of(data.get("Size", -1)))
         for volume in usage.get("Volumes") or ()
         for data in (volume.get("UsageData") or {},)
     ]
@@ -152,3 +152,8 @@ def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from buildtool.cli.listing import print_table
 
     print_table([titles, *rows])
+
+
+def _size_of(size: int) -> str:
+    """Volumes that lie elsewhere have none."""
+    return decimal_size(size) if size >= 0 else "N/A"
