@@ -162,7 +162,7 @@ class Volumes:
 
     def holds(self, user: str) -> bool:
         """Whether `release` has something to do for a container."""
-        return any(user in held for held in self._held.values())
+        return any(user in held for held in list(self._held.values()))  # other threads change it
 
     def release(self, user: str) -> None:
         """The container has ended: what nobody uses any more is unmounted (blocking)."""
