@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import socket
@@ -117,6 +118,26 @@ def test_the_context_epoch_is_that_of_the_commit_or_document(cli: Program, web: 
         shown = json.loads(cli("image", "inspect", "ctx:1").stdout)[0]["Created"]
         assert datetime.fromisoformat(shown).astimezone(UTC).timestamp() == created
         cli("rmi", "ctx:1")
+
+
+def test_the_provenance_of_a_remote_context_names_the_commit(cli: Program, web: Web, repository: Repository) -> None:
+    """And what ADD fetched; a git context gives its image the commit's time."""
+    web.files["/file"] = b"fetched"
+    repository.commit(Dockerfile=f"FROM scratch\nADD {web.url}/file?token=hidden /f\nCOPY a /a\n")
+    commit = repository.git("rev-parse", "HEAD")
+    cli("build", "-q", "--provenance=true", "-t", "ctx:1", repository.url)
+
+    found = json.loads(cli("image", "provenance", "ctx:1").stdout)
+    definition, metadata = found["buildDefinition"], found["runDetails"]["metadata"]
+    source = {"uri": repository.url, "digest": {"sha1": commit}}
+    assert definition["externalParameters"]["configSource"] == {"path": "Dockerfile", **source}
+    fetched = {"sha256": hashlib.sha256(b"fetched").hexdigest()}
+    assert definition["resolvedDependencies"] == [{"uri": f"{web.url}/file?token=***", "digest": fetched}, source]
+    assert metadata["buildtool_completeness"]["resolvedDependencies"] is True
+    assert definition["externalParameters"]["request"]["locals"] == []
+    (image,) = json.loads(cli("image", "inspect", "ctx:1").stdout)
+    assert image["Created"] == "2017-07-14T02:40:00Z"
+    cli("rmi", "ctx:1")
 
 
 def test_templates_and_includes_of_a_remote_context(cli: Program, web: Web) -> None:
