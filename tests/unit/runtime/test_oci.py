@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import shutil
@@ -75,6 +76,8 @@ def oci(tmp_path: Path, busybox_tree: Path) -> Iterator[Oci]:
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     for directory in cgroup_directories("/buildtool-oci-tests"):
         assert list(directory.glob(f"oci-{os.getpid()}-{tmp_path.name}-*")) == []
+        with contextlib.suppress(OSError):  # another test's may be in it
+            directory.rmdir()
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
