@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from buildtool.networks.purge import purge
 
@@ -37,6 +38,9 @@ _STOP_SECONDS = 15.0
 
 # A shell without job control starts `make test &` with Ctrl-C ignored, and what tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("suite", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("suite")
 
 
 class Http(http.client.HTTPConnection):

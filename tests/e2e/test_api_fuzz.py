@@ -140,7 +140,7 @@ def test_no_request_is_answered_by_a_500(
         of_schema(content["application/json"]["schema"]) if "application/json" in content else st.binary(max_size=50)
     )
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=EXAMPLES < 10,
+    @settings(max_examples=EXAMPLES, database=None, derandomize=EXAMPLES < 10,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(st.fixed_dictionaries(names), st.fixed_dictionaries(queries), body if method != "GET" else st.none())
     def attempt(names: dict[str, str], query: Json, body: Any) -> None:

@@ -196,7 +196,7 @@ def test_args_know_what_they_are_made_of() -> None:
 
 
 @given(texts)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_checking_never_fails_and_contains_what_parsing_found(text: str) -> None:
     """For whatever parses: parse(x).warnings ⊆ check(parse(x)), in the order of places."""
     try:

@@ -98,7 +98,7 @@ def test_a_file_that_does_not_parse_is_refused() -> None:
 
 
 @given(st.lists(st.sampled_from([*"abc $'\"\\`{}", "${x:-", "}", "  ", "\t", "$x", "\\ "]), max_size=10).map("".join))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_value_of_a_mended_env_stays(value: str) -> None:
     """For any legacy ENV: after the fix the value is the same, whatever the variables in it are."""
     text = f"FROM a\nENV k {value}"
@@ -119,7 +119,7 @@ def test_the_value_of_a_mended_env_stays(value: str) -> None:
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(lambda parts: "FROM a\n" + "".join(parts)))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_mending_ends_and_what_is_mended_parses(text: str) -> None:
     """fix(fix(x)) == fix(x), and no instruction is lost."""
     try:

@@ -98,7 +98,7 @@ def test_whole_files_keep_their_meaning_and_comments(path: Path) -> None:
 
 
 @given(st.one_of(any_text, behind_from))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example("FROM a\nRUN x\\\n# c\n\\\n")
 @example("FROM a\nRUN x\\\xa0\nRUN y")
 @example("\\\n# a x\nARG a\nFROM b")

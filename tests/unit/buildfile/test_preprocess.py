@@ -198,7 +198,7 @@ class TestPlainFiles:
         assert compose({"main": text}) == text
 
     @given(texts)
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_stay_as_they_are_whatever_is_in_them(self, text: str) -> None:
         """preprocess(x) == x for every x without INCLUDE and template."""
         assert compose({"main": text}) == text

@@ -72,7 +72,7 @@ values = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.text(max_size=5))
 
 
 @given(texts)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example("FROM a\nRUN [" + "[" * 3000)
 @example("FROM a\nHEALTHCHECK --retries=" + "9" * 5000 + " CMD x")
 @example("FROM " + "${a:-" * 2000 + "}" * 2000)
@@ -92,7 +92,7 @@ def test_parse_refuses_only_with_invalid_input_that_has_a_place(text: str) -> No
 
 
 @given(st.one_of(st.binary(max_size=200), mutated()))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example(b"FROM scratch\n# \xe9\xff\nLABEL a=b\n")
 @example(b"FROM scratch\nLABEL a=\xe9\n")
 @example(b"FROM scratch\nCOPY --from= a b\nRUN --mount=from=,target=/x y\n")
@@ -119,7 +119,7 @@ def test_no_bytes_crash_and_each_rejection_has_a_place(data: bytes) -> None:
 
 
 @given(texts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("RUN --mount=type=cache,target=/x --no-cache -x")
 @example("COPY --from=a --link b c")
 @example("COPY --from= --x b")
@@ -157,7 +157,7 @@ def words_of(node: object) -> Iterator[Word]:
 
 
 @given(st.one_of(texts, st.sampled_from(sorted(ALL.values()))))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_every_word_stands_where_its_span_says(text: str) -> None:
     """A word begins with what stands at its place, as far as its line goes; quotes of flags and JSON's are gone."""
     try:
@@ -174,7 +174,7 @@ def test_every_word_stands_where_its_span_says(text: str) -> None:
 
 
 @given(texts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_source_map_leads_every_character_back_to_itself(text: str) -> None:
     """For each logical line and offset: text[offset] == the character at place(offset) in the file."""
     try:
@@ -207,7 +207,7 @@ def test_continued_lines_join_without_a_seam(parts: list[str]) -> None:
 
 
 @given(words, values)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example("${a:-" * 3000, {})
 @example("${a:-" * 3000 + "}" * 3000, {})
 def test_expansion_refuses_only_with_invalid_input(text: str, env: dict[str, str]) -> None:
@@ -281,7 +281,7 @@ def test_trimming_leaves_an_end_of_the_value(value: str, pattern: str) -> None:
 
 
 @given(st.text(st.sampled_from("ab-,=[]\"'type cache\\$x"), max_size=25))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_mount_options_refuse_only_with_invalid_input(value: str) -> None:
     try:
         run = parse_instruction(f"RUN --mount={value} x")
@@ -293,7 +293,7 @@ def test_mount_options_refuse_only_with_invalid_input(value: str) -> None:
 
 
 @given(st.text(st.sampled_from("ab*?[]^-\\/"), max_size=8), st.text(st.sampled_from("ab-/]^\\"), max_size=6))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_go_match_agrees_with_a_plain_reading(pattern: str, name: str) -> None:
     """go_match against a recursive matcher written straight from Go's documentation."""
     try:
@@ -410,7 +410,7 @@ paths = st.lists(st.sampled_from(["a", "b", "ab", "c", "a.b", "xb"]), min_size=1
 
 
 @given(ignore_lines, paths)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_ignore_rules_agree_with_a_walk_written_from_patternmatcher(lines: list[str], path: str) -> None:
     """excludes(path) == what a walk from the root with a per-rule memory of matched parents says."""
     try:
@@ -472,7 +472,7 @@ def _pattern_matches(pattern: str, path: str) -> bool:
 
 
 @given(ignore_lines, paths)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_pruned_walk_loses_nothing(lines: list[str], path: str) -> None:
     """A path that is kept is never below a directory of which may_contain_included is False."""
     try:

@@ -148,7 +148,7 @@ def test_an_archive_may_end_without_its_end_mark_and_have_anything_after_it(targ
     assert os.listdir(target) == ["f"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
 def test_damaged_archives_are_refused_or_unpacked_but_never_anything_else(target: Path, seed: int) -> None:
     """Law: any bytes give a tree or a BuildtoolError, and nothing outside the target changes (see the fixture)."""

@@ -31,7 +31,7 @@ def archive(root: Path, epoch: int | None = None) -> tarfile.TarFile:
     return tarfile.TarFile(fileobj=io.BytesIO(b"".join(tar_tree(root, epoch))))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(OPERATIONS)
 def test_round_trip(operations: list[tuple[object, ...]]) -> None:
     """Law: unpacking what was packed gives the same tree, and packing that gives the same bytes.

@@ -123,7 +123,7 @@ def test_a_tree_without_layers_is_empty() -> None:
     assert not Tree([]).exists("/x")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(OPERATIONS, min_size=2, max_size=4))
 def test_it_shows_what_the_kernel_shows(changes: list[list[tuple[object, ...]]]) -> None:
     """Law: for layers made by any operations on real overlays, a Tree over them equals their overlay mount."""

@@ -174,7 +174,7 @@ _KEYS = [field.encode_name for field in fields(Config)]
 _HOST_KEYS = [field.encode_name for field in fields(HostConfig)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.dictionaries(st.sampled_from(_KEYS), _JSON, max_size=4),
     st.dictionaries(st.sampled_from(_HOST_KEYS), _JSON | st.dictionaries(st.text(max_size=4), _JSON), max_size=4),

@@ -49,7 +49,7 @@ async def test_tail_counts_lines_from_the_end_over_rotated_files(log: Path, tail
     assert await _read(log, tail=tail) == b"".join(b"line %d\n" % n for n in range(max(0, 10 - count), 10))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=9).map(lambda b: b.replace(b"\n", b"")), max_size=30), st.integers(0, 35))
 def test_tail_is_the_same_as_reading_all_and_cutting(tmp_path: Path, lines: list[bytes], tail: int) -> None:
     """read_blocks(tail=n) == the last n lines, for any line lengths"""

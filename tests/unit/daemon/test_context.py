@@ -133,7 +133,7 @@ def test_damaged_archives_are_invalid_input(tmp_path: Path, body: bytes) -> None
         unpack(io.BytesIO(body), tmp_path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["a", "a/b", "b", "b/../a", "/c", "a/b/c"]), st.sampled_from("fdsl")), max_size=8

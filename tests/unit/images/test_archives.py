@@ -503,7 +503,7 @@ def test_a_load_given_up_leaves_nothing(images: Images, other: Images, make: Mak
 _GOOD = good()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, len(_GOOD) - 1), st.integers(0, 255), st.booleans())
 def test_a_flipped_or_cut_archive_loads_whole_or_not_at_all(other: Images, at: int, byte: int, cut: bool) -> None:
     """Law: a damaged archive raises InvalidInput or Corrupt, or the image it makes is one whose digests all hold."""

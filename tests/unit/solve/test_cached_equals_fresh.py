@@ -142,7 +142,6 @@ EXAMPLES = int(os.environ.get("BUILDTOOL_EXAMPLES", "5"))
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -268,7 +268,7 @@ SERVICES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c1"]), SERVICES, min_size=1))
 def test_config_is_a_fixed_point(services: dict[str, Any]) -> None:
     """config(config(x)) == config(x), for every stack x."""
@@ -293,7 +293,7 @@ ANY = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(sorted(SERVICE.fields)), ANY, st.sampled_from(RESOURCES), ANY)
 def test_nothing_that_yaml_can_say_is_more_than_an_error(
     key: str, value: object, kind: str, resource: object

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildtool.stacks.interpolation import BadTemplate, MissingVariable, by_grammar, substitute, variables
@@ -125,14 +125,12 @@ def test_variables_are_listed_with_defaults() -> None:
     ] or {v.name for v in found} == {"A", "B", "C", "D"}
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_text_with_its_dollars_doubled_is_itself(text: str) -> None:
     """substitute(escape(x)) == x."""
     assert expand(text.replace("$", "$$")) == text
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["$", "${", "}", ":-", "?", "-", ":+", "A", "SET", "EMPTY", " ", "{", "x"]), max_size=12)
 )
@@ -149,7 +147,6 @@ def test_simple_uses_mean_what_the_grammar_says(parts: list[str]) -> None:
     assert results[0] == results[1]
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="${}:-+?AB a", max_size=30))
 def test_no_text_crashes_the_parser(text: str) -> None:
     """Every text is a template or a BadTemplate (or demands a variable)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildtool.stacks.kinds import At
@@ -196,7 +196,6 @@ def canonical(value: dict[str, Any]) -> Map:
     return checked
 
 
-@settings(deadline=None)
 @given(SERVICES, SERVICES, SERVICES)
 def test_merging_is_associative(a: dict[str, Any], b: dict[str, Any], c: dict[str, Any]) -> None:
     """merge(merge(a, b), c) == merge(a, merge(b, c)): it does not matter how files are grouped."""
@@ -205,7 +204,6 @@ def test_merging_is_associative(a: dict[str, Any], b: dict[str, Any], c: dict[st
     assert plain(settle(left)) == plain(settle(right))
 
 
-@settings(deadline=None)
 @given(SERVICES)
 def test_merging_with_itself_or_with_nothing_changes_nothing(a: dict[str, Any]) -> None:
     """merge(a, a) == merge(a, {}) == a, when no list of a has the same item twice."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildtool.stacks.emit import to_yaml
@@ -79,7 +79,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), VALUES, min_size=1, max_size=5))
 def test_what_is_written_reads_back_the_same(value: dict[str, object]) -> None:
     """parse(to_yaml(x)) == x, for our reader."""
@@ -91,7 +90,6 @@ def test_what_is_written_reads_back_the_same(value: dict[str, object]) -> None:
 TEXTS = st.text().filter(lambda text: text not in ("=", "<<"))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(TEXTS, TEXTS, min_size=1, max_size=5))
 def test_other_readers_read_the_same_text(value: dict[str, str]) -> None:
     """YAML 1.1 readers, too, take every string for what it is."""

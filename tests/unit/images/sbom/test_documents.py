@@ -55,21 +55,19 @@ def assert_valid(spdx: dict[str, Any], cyclonedx: dict[str, Any]) -> None:
     assert CYCLONEDX.validate_str(json.dumps(cyclonedx)) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(bills)
 def test_documents_keep_to_their_schemas(bill: Bill) -> None:
     """Whatever databases hold, SPDX 2.3 and CycloneDX 1.6 documents of it are valid."""
     assert_valid(to_spdx(bill, SUBJECT), to_cyclonedx(bill, SUBJECT))
 
 
-@settings(deadline=None)
 @given(packages)
 def test_package_urls_can_be_read(package: Package) -> None:
     if package.name.strip("/"):
         assert PackageURL.from_string(package.purl).version == package.version
 
 
-@settings(deadline=None)
 @given(st.lists(text, max_size=4).map(tuple))
 def test_declared_licenses_are_expressions(names: tuple[str, ...]) -> None:
     found = declared(names)

@@ -206,7 +206,7 @@ def test_nothing_outside_the_tree_is_read(tmp_path: Path) -> None:
     assert urls(scan(Tree([tmp_path]))) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=400), st.sampled_from(["Packages", "Packages.db", "rpmdb.sqlite"]), st.booleans())
 def test_a_damaged_database_is_told_of_and_ends_nothing(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, name: str, grown: bool
