@@ -24,6 +24,7 @@ _ZERO_BLOCK = bytes(BLOCK)
 _REGULAR = (b"0", b"\0", b"7", b"S")
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
 _SECOND = 1_000_000_000
+_LATEST = 1 << 40  # seconds: what no clock shows and a kernel may not take
 
 
 @dataclass(slots=True)
@@ -230,7 +231,7 @@ def _entry(header: bytes, kind: bytes) -> TarEntry:
     mode, uid, gid = _attributes(header[100:124])
     link = header[157:257].split(b"\0", 1)[0] if header[157] else b""
     plain = b"0" if kind in _REGULAR else kind
-    mtime_ns = _number(header[136:148], "mtime") * _SECOND
+    mtime_ns = _header_time(header[136:148]) * _SECOND
     entry = TarEntry(name, plain, mode, uid, gid, size, mtime_ns, link, stored=size)
     if kind in (b"3", b"4"):
         entry.major = _number(header[329:337], "device number")
@@ -325,13 +326,20 @@ def _decimal(value: bytes, what: str) -> int:
     return number
 
 
+def _header_time(field_: bytes) -> int:
+    seconds = _number(field_, "mtime")
+    if abs(seconds) >= _LATEST:
+        raise InvalidInput(f"bad time {seconds} in a tar header")
+    return seconds
+
+
 def _time(value: bytes) -> int:
     seconds, _, fraction = value.partition(b".")
     if seconds.isdigit() and len(seconds) <= 12 and (fraction.isdigit() or not fraction):
         return int(seconds) * _SECOND + int(fraction[:9].ljust(9, b"0"))
     try:
         number = Decimal(value.decode("ascii"))
-        if number.is_finite() and abs(number) < 1 << 40:
+        if number.is_finite() and abs(number) < _LATEST:
             return int((number * _SECOND).to_integral_value(rounding="ROUND_FLOOR"))
     except (InvalidOperation, ValueError):
         pass

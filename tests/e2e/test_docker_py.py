@@ -210,6 +210,7 @@ def test_old_api_versions_work(daemon: Any, busybox_image: str, version: str) ->
     client.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network of one's own takes root, or /dev/net/tun")
 def test_what_older_clients_are_told_otherwise(daemon: Any, busybox_image: str, unique: str) -> None:
     daemon.request("POST", "/networks/create", {"Name": unique})
     body = {"Image": "busybox", "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": unique}, "StopTimeout": 0}

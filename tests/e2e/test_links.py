@@ -61,4 +61,5 @@ def test_what_a_link_needs(docker: Program, pair: tuple[str, str], unique: str) 
     assert f"Cannot link to a non running container: /{db} AS /{web}/other" in refusal("start", web)
     docker("rm", "--link", f"{web}/other")
     docker("start", web)
-    assert "No such link" in refusal("rm", "--link", f"{web}/other")
+    gone = refusal("rm", "--link", f"{web}/other")
+    assert "No such link" in gone or "No such container" in gone  # clients before 23 word every 404 themselves

@@ -334,8 +334,9 @@ def test_manifest_lists_are_put_together_and_pushed(
     if docker:
         environment = {**os.environ, **login_folder, "DOCKER_CLI_EXPERIMENTAL": "enabled"}
         words = [docker, "manifest", "inspect", "--insecure", f"{name}:all"]
-        theirs = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-        assert json.loads(theirs.stdout) == document
+        theirs = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        old = "unsupported manifest" in theirs.stderr  # clients before 23 know no OCI index
+        assert old or json.loads(theirs.stdout) == document, theirs.stderr
 
 
 def test_looking_into_registries(

@@ -196,6 +196,14 @@ def test_ids_and_sizes_in_base_256(target: Path) -> None:
     assert (status.st_uid, status.st_mtime) == (3_000_000_000, -10)
 
 
+def test_a_time_beyond_all_clocks_is_refused(target: Path) -> None:
+    archive = bytearray(Tar(tarfile.GNU_FORMAT).add("l", tarfile.SYMTYPE, linkname="t").bytes())
+    archive[136:148] = b"\xff" + bytes(11)  # -2**88 in base 256
+    archive[148:156] = b"%06o\0 " % (sum(archive[:148]) + sum(archive[156:512]) + 8 * 32)
+    with pytest.raises(InvalidInput, match="bad time"):
+        unpack(bytes(archive), target)
+
+
 def test_an_old_archive_without_magic(target: Path) -> None:
     def v7(name: bytes) -> bytes:
         block = bytearray(512)

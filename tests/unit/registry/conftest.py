@@ -273,7 +273,11 @@ class Cutter:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address, _, port = self.upstream.rpartition(":")
-        up_reader, up_writer = await asyncio.open_connection(address, int(port))
+        try:
+            up_reader, up_writer = await asyncio.open_connection(address, int(port))
+        except OSError:
+            writer.transport.abort()
+            return
         budget = _Budget(self)
         tasks = [
             asyncio.ensure_future(_pump(reader, up_writer, budget if self.direction == "up" else None)),
