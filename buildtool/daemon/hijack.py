@@ -10,12 +10,16 @@ parsers), and keeps the rest.
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import os
 import re
 import select
 import socket
 import struct
+import termios
+import time
 from collections import deque
 from typing import Any
 
@@ -32,6 +36,7 @@ _HEAD_LIMIT = 64 * 1024
 _BODY_LIMIT = 1024 * 1024
 _HIGH_WATER = 1024 * 1024
 _ORPHAN_CHECK_SECONDS = 20.0
+_HEAD_SECONDS = 0.25
 
 
 class RawConnection:
@@ -45,6 +50,8 @@ class RawConnection:
         self._size = 0
         self._ended = False
         self._reader: asyncio.Future[None] | None = None
+        self._begun = False
+        self._beginning = asyncio.Lock()
 
     def begin(self, content_type: str) -> None:
         """Answer the request: `101 UPGRADED` when it asked for an upgrade, else the `200` of old clients."""
@@ -69,9 +76,30 @@ class RawConnection:
         return data
 
     async def write(self, data: bytes) -> None:
-        """Send bytes; waits while the client is slow. Raises ConnectionError when it is gone."""
+        """Send bytes; waits while the client is slow. Raises ConnectionError when it is gone.
+
+        The first wait until the client has read the answer's head: docker-py loses what it reads together with it.
+        """
+        if not self._begun:
+            async with self._beginning:  # whoever writes next writes after this
+                await self._head_read()
+            self._begun = True
         self._transport().write(data)
         await self._protocol._drain_helper()
+
+    async def _head_read(self) -> None:
+        """Wait until the client has taken what was sent, but not for long: it may read nothing at all.
+
+        On a unix socket the kernel counts what the other side has not read yet (unix(7), SIOCOUTQ).
+        """
+        deadline = time.monotonic() + _HEAD_SECONDS
+        while time.monotonic() < deadline:
+            transport = self._transport()
+            unread = array.array("i", [0])
+            fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, unread)
+            if not unread[0] and not transport.get_write_buffer_size():
+                return
+            await asyncio.sleep(0.001)
 
     def close(self) -> None:
         """Send what is written and close the connection."""

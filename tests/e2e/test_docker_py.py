@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import tarfile
 import threading
 import time
@@ -311,3 +312,18 @@ def test_commit_export_attach_and_wait_for_removal(client: docker_py.DockerClien
     gone.join(10)
     assert not gone.is_alive()
     client.images.remove(unique)
+
+
+def test_the_head_of_an_attachs_answer_comes_alone(daemon: Any, busybox_image: str, unique: str) -> None:
+    """docker-py reads it through a buffer and loses what comes in the same read."""
+    body = {"Image": "busybox", "Cmd": ["echo", "hi"], "HostConfig": {"NetworkMode": "none"}}
+    daemon.request("POST", f"/containers/create?name={unique}", body)
+    daemon.request("POST", f"/containers/{unique}/start")
+    daemon.request("POST", f"/containers/{unique}/wait")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(daemon.socket)
+        client.sendall(b"POST /containers/%b/attach?logs=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n" % unique.encode())
+        time.sleep(0.05)
+        head = client.recv(65536)
+        assert head.endswith(b"\r\n\r\n") and client.recv(65536).endswith(b"hi\n")
+    daemon.request("DELETE", f"/containers/{unique}")
