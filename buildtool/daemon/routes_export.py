@@ -10,10 +10,10 @@ from aiohttp import web
 
 from buildtool.aio import offload
 from buildtool.cache import Tree
-from buildtool.daemon.answers import Stream, abort, json_answer, message_of, nothing
+from buildtool.daemon.answers import json_answer, nothing
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
-from buildtool.daemon.threads import StreamWriter, in_own_thread
+from buildtool.daemon.threads import in_own_thread, written
 from buildtool.errors import InvalidInput
 from buildtool.images import Image
 from buildtool.oci import parse_reference
@@ -35,24 +35,14 @@ async def export(call: Call) -> web.StreamResponse:
     options = (call.text(name) for name in ("compression", "compression-level", "force-compression"))
     compression = Compression.read(*options)
     image = await images.bring(await offload(images.get, call.names["id"]))
-    stream = Stream(call, "application/x-tar")
-    writer = StreamWriter(stream)
 
-    def work() -> None:
+    def archive(write: Callable[[bytes], None]) -> None:
         if form == "tar":
-            _write_tree(call, image, writer.write)
+            _write_tree(call, image, write)
         else:
-            images.export(image, names, writer.write, compression, docker=form == "docker")
-        writer.flush()
+            images.export(image, names, write, compression, docker=form == "docker")
 
-    try:
-        await in_own_thread(work, "export")
-    except Exception as error:
-        if not stream.begun:
-            raise
-        message_of(error)
-        abort(call)
-    return stream.response
+    return await written(call, "application/x-tar", archive)
 
 
 @routes.add("GET", "/buildtool/v1/images/diff")

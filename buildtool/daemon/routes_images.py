@@ -9,11 +9,11 @@ from typing import Any
 from aiohttp import web
 
 from buildtool.aio import offload
-from buildtool.daemon.answers import Stream, abort, json_answer, json_lines, message_of, nothing
+from buildtool.daemon.answers import json_answer, json_lines, nothing
 from buildtool.daemon.call import Call
 from buildtool.daemon.routes_registry import platform_of, pull
 from buildtool.daemon.routing import Routes
-from buildtool.daemon.threads import StreamWriter, body_file, in_own_thread, iterate
+from buildtool.daemon.threads import body_file, iterate, written
 from buildtool.errors import InvalidInput, Unavailable
 from buildtool.oci import Reference, parse_reference
 
@@ -49,21 +49,7 @@ async def _save(call: Call, names: list[str]) -> web.StreamResponse:
         raise InvalidInput("no image names were given")
     for image in await offload(call.services.images.chosen, names):
         await call.services.images.bring(image)
-    stream = Stream(call, "application/x-tar")
-    writer = StreamWriter(stream)
-
-    def work() -> None:
-        call.services.images.save(names, writer.write)
-        writer.flush()
-
-    try:
-        await in_own_thread(work, "save")
-    except Exception as error:
-        if not stream.begun:
-            raise
-        message_of(error)
-        abort(call)
-    return stream.response
+    return await written(call, "application/x-tar", lambda write: call.services.images.save(names, write))
 
 
 @routes.add("POST", "/images/load", stream=True)

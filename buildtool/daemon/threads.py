@@ -15,7 +15,8 @@ from typing import BinaryIO, TypeVar, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
-from buildtool.daemon.answers import Stream
+from buildtool.daemon.answers import Stream, abort, message_of
+from buildtool.daemon.call import Call
 from buildtool.errors import InvalidInput
 
 R = TypeVar("R")
@@ -111,6 +112,28 @@ class StreamWriter:
             asyncio.run_coroutine_threadsafe(self._stream.write(data), self._loop).result()
         except asyncio.CancelledError:
             raise ConnectionResetError("the client has closed the connection") from None
+
+
+async def written(
+    call: Call, content_type: str, write: Callable[[Callable[[bytes], None]], None]
+) -> web.StreamResponse:
+    """An answer that blocking code writes, with the function it is given. An error before its first bytes is an error
+    answer; a later one cuts the connection."""
+    stream = Stream(call, content_type)
+    writer = StreamWriter(stream)
+
+    def work() -> None:
+        write(writer.write)
+        writer.flush()
+
+    try:
+        await in_own_thread(work, "answer")
+    except Exception as error:
+        if not stream.begun:
+            raise
+        message_of(error)
+        abort(call)
+    return stream.response
 
 
 async def iterate(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:

@@ -16,35 +16,19 @@ import pytest
 
 from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
 from tests.e2e.test_networks import HELLO, ask, free_port, looked_up, own_address, run
+from tests.rootless import ALONE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 _UID = 12346
-# The interpreter may live in root's home: show that, and nothing else of it, in a mount namespace of our own; there
-# every user may open the tun device, as on most machines.
-_LAUNCH = """
-import os, stat, sys
-from buildtool.runtime import syscalls as sc
+# Every user may open the tun device, as on most machines.
+_LAUNCH = f"""{ALONE}
 uid, root = int(sys.argv[1]), sys.argv[2]
-sc.unshare(sc.CLONE_NEWNS)
-sc.mount(None, "/", None, sc.MS_REC | sc.MS_PRIVATE)
-real = os.path.realpath(sys.executable)
-if real.startswith("/root/"):
-    top = "/root/" + real.split("/")[2]
-    tree = sc.open_tree(top, True)
-    sc.mount("tmpfs", "/root", "tmpfs", 0, "mode=755")
-    os.mkdir(top)
-    place = os.open(top, os.O_PATH)
-    sc.move_mount(tree, place)
-    os.close(place)
-    os.close(tree)
 tun = root + "/tun"
 if not os.path.exists(tun):
     os.mknod(tun, stat.S_IFCHR, os.makedev(10, 200))
     os.chmod(tun, 0o666)
 sc.mount(tun, "/dev/net/tun", None, sc.MS_BIND)
-os.setgroups([])
-os.setresgid(uid, uid, uid)
-os.setresuid(uid, uid, uid)
+become(uid)
 os.execve(sys.executable, [sys.executable, "-m", "buildtool.daemon.main"], os.environ)
 """
 

@@ -11,33 +11,18 @@ from typing import Any
 
 import pytest
 
+from tests.rootless import ALONE
+
 _UID = 12345
 _SCRIPT = Path(__file__).with_name("rootless_script.py")
 
-# The interpreter may live in root's home: show that, and nothing else of it, in a mount namespace of our own.
-_LAUNCH = """
-import os, sys
-from buildtool.runtime import syscalls as sc
+_LAUNCH = f"""{ALONE}
 uid, files, script = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-sc.unshare(sc.CLONE_NEWNS)
-sc.mount(None, "/", None, sc.MS_REC | sc.MS_PRIVATE)
-real = os.path.realpath(sys.executable)
-if real.startswith("/root/"):
-    top = "/root/" + real.split("/")[2]
-    tree = sc.open_tree(top, True)
-    sc.mount("tmpfs", "/root", "tmpfs", 0, "mode=755")
-    os.mkdir(top)
-    place = os.open(top, os.O_PATH)
-    sc.move_mount(tree, place)
-    os.close(place)
-    os.close(tree)
 for name in os.listdir(files):
-    sc.mount(f"{files}/{name}", f"/etc/{name}", None, sc.MS_BIND)
-os.setgroups([])
-os.setresgid(uid, uid, uid)
-os.setresuid(uid, uid, uid)
+    sc.mount(files + "/" + name, "/etc/" + name, None, sc.MS_BIND)
+become(uid)
 os.chdir("/")
-environment = {"PATH": os.environ["PATH"], "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
+environment = dict(PATH=os.environ["PATH"], HOME="/", PYTHONDONTWRITEBYTECODE="1")
 os.execve(sys.executable, [sys.executable, script], environment)
 """
 
