@@ -81,6 +81,7 @@ class ChrootRoom:
         self._made: list[str] = []
         self._moved: list[tuple[str, Path]] = []
         self._aside: list[tuple[str, str]] = []
+        self._secrets: dict[str, int] = {}
         self._copy: _Kept | None = None
         self._tree = self._tree_of(0)
 
@@ -127,11 +128,18 @@ class ChrootRoom:
         """Where a path of the step lies on this machine; links of the tree are followed inside it."""
         return self._root + (self._tree.resolve(path) if path != "/" else "")
 
+    def _is_own(self, place: str) -> bool:
+        """Whether a path still lies in the copy: a link that a mount or the command made may lead out of it."""
+        parent = place if place == self._root else os.path.dirname(place)
+        return os.path.realpath(parent) == os.path.realpath(self._root) + parent[len(self._root) :]
+
     def _point(self, target: str) -> str:
         """A free place at the target: what the image has there is put aside; nothing of it counts as a change, nor do
         the directories that lead there when the image has none.
         """
         place = self._place(target)
+        if not self._is_own(place):
+            raise StepFailed(f"RUN --mount: {target} lies below a symlink of another mount", where=self._node.span)
         parent = os.path.dirname(place)
         while not os.path.lexists(parent):
             self._made.append(parent)
@@ -213,6 +221,16 @@ class ChrootRoom:
         if mount.target:
             mode = 0o400 if mount.mode is None else mount.mode
             self._add_file(mount.target, value, mode, (mount.uid or 0, mount.gid or 0))
+            place = self._root + self._points[-1]
+            self._secrets[place] = os.lstat(place).st_ino
+
+    def _check_secrets(self) -> None:
+        """Elsewhere a secret is a mount, which no command moves or links: its layer must not have it here either."""
+        for place, inode in self._secrets.items():
+            status = os.lstat(place) if self._is_own(place) and os.path.lexists(place) else None
+            if status is None or (status.st_ino, status.st_nlink) != (inode, 1):
+                target = place[len(self._root) :]
+                raise StepFailed(f"the command moved, linked or removed the secret {target}", where=self._node.span)
 
     def command(self) -> dict[str, Any]:
         """What the child is told."""
@@ -244,19 +262,22 @@ class ChrootRoom:
     def commit(self) -> SnapshotId:
         """Take what has changed as the layer, and leave the tree as it is with that to the next step."""
         assert self._draft is not None and self._copy is not None
+        self._check_secrets()
         changed = take_changes(self._root, self._before, self._draft.fs, self._points)
         self._give_back()
+        intact = all(self._is_own(self._root + point) for point in self._points)
         self._clear_points(changed)
         snapshot = self._draft.commit()
-        _kept[self._store.root] = _Kept((*self._copy.chain, snapshot), self._copy.draft)
-        self._copy = None
+        if intact:
+            _kept[self._store.root] = _Kept((*self._copy.chain, snapshot), self._copy.draft)
+            self._copy = None
         return snapshot
 
     def _give_back(self) -> None:
         """Cache mounts go back to where they belong."""
         while self._moved:
             place, home = self._moved.pop()
-            if os.path.isdir(place):
+            if self._is_directory(place):
                 os.rename(place, home)
             else:
                 home.mkdir()
@@ -264,21 +285,25 @@ class ChrootRoom:
     def _clear_points(self, changed: set[str]) -> None:
         """Remove what was put into the tree, and put back what the image has there."""
         parents = {os.path.dirname(self._root + point) for point in self._points}
-        times = {path: os.lstat(path) for path in (*parents, *self._times) if os.path.isdir(path)}
+        times = {path: os.lstat(path) for path in (*parents, *self._times) if self._is_directory(path)}
         for point in reversed(self._points):
-            _remove(self._root + point)
+            if self._is_own(self._root + point):
+                _remove(self._root + point)
         for place, aside in self._aside:
-            if os.path.isdir(os.path.dirname(place)):
+            if self._is_directory(os.path.dirname(place)):
                 os.rename(aside, place)
             else:
                 _remove(aside)
         for path in sorted(self._made, key=len, reverse=True):
-            if path[len(self._root) :] not in changed:
+            if path[len(self._root) :] not in changed and self._is_own(path):
                 with suppress(OSError):  # the command made something in it: it stays
                     os.rmdir(path)
         for path, status in times.items():
-            if os.path.isdir(path):
+            if self._is_directory(path):
                 os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def _is_directory(self, path: str) -> bool:
+        return self._is_own(path) and not os.path.islink(path) and os.path.isdir(path)
 
     def close(self) -> None:
         """Remove what is left; after a commit that is nothing."""

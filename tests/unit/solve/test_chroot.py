@@ -106,3 +106,45 @@ def test_processes_end_with_their_step_and_with_the_build(shop: Workshop) -> Non
 def test_a_full_root_has_better_isolation() -> None:
     assert only_chroot_is_possible() is False
     assert Path("/proc/self/status").exists()
+
+
+def test_links_that_a_command_makes_lead_the_builder_nowhere(shop: Workshop, tmp_path: Path) -> None:
+    """What is put into the tree is taken out of the tree again, not of the machine's directory of that name."""
+    outside = tmp_path / "outside"
+    for name in ("resolv.conf", "hosts", "hostname", "here/precious"):
+        (outside / name).parent.mkdir(parents=True, exist_ok=True)
+        (outside / name).write_text("precious")
+    before = {path: path.lstat().st_mtime_ns for path in outside.rglob("*")}
+    built = shop.build(
+        f"FROM busybox\nRUN --mount=type=cache,target=/cache/here mv /etc /was && ln -s {outside} /etc && "
+        f"mv /cache /kept && ln -s {outside} /cache\n",
+        isolation="chroot",
+    )
+    assert {path: path.lstat().st_mtime_ns for path in outside.rglob("*")} == before
+    assert shop.tree(built.image)["/etc"].content == f"-> {outside}"
+    shop.assert_clean()
+
+
+def test_a_mount_below_a_link_of_another_mount_is_refused(shop: Workshop, tmp_path: Path) -> None:
+    text = f"""\
+FROM busybox AS sly
+RUN mkdir /t && ln -s {tmp_path} /t/out
+FROM busybox
+RUN --mount=type=bind,from=sly,source=/t,target=/m --mount=type=secret,id=s,target=/m/out/secret true
+"""
+    with pytest.raises(StepFailed, match="/m/out/secret"):
+        shop.build(text, isolation="chroot", secrets={"s": b"first-secret"})
+    assert "secret" not in os.listdir(tmp_path)
+    shop.assert_clean()
+
+
+@pytest.mark.parametrize(
+    "command", ["mv /run/secrets /x", "ln /run/secrets/s /x", "mv /run/secrets/s /x", "mv /run /x"]
+)
+def test_a_secret_gets_into_no_layer(shop: Workshop, command: str) -> None:
+    text = f"FROM busybox\nRUN mkdir -p /run\nRUN --mount=type=secret,id=s {command}\n"
+    with pytest.raises(StepFailed, match="secret"):
+        shop.build(text, isolation="chroot", secrets={"s": b"first-secret"})
+    for path in shop.root.rglob("*"):
+        assert not path.is_file() or b"first-secret" not in path.read_bytes()
+    shop.assert_clean()
