@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from buildtool.cli.call import Call
     from buildtool.client import Client
 
+_GONE = (404, 409)  # removed, or being removed
 _PULL_CHOICES = ("always", "missing", "never")
 
 
@@ -149,5 +150,6 @@ def _forget(client: Client, identifier: str) -> None:
     """Remove a container that never started; the daemon may already have done so for `--rm`."""
     try:
         client.call("DELETE", f"/containers/{identifier}", {"v": True, "force": True}).read()
-    except BuildtoolError:
-        pass  # already gone, or going: the start's own error is what the user is to see
+    except BuildtoolError as error:  # the start's own error is told by who called
+        if not isinstance(error, EngineError) or error.status not in _GONE:
+            sys.stderr.write(f"WARNING: the container {identifier[:12]} is still there: {error.message}\n")
