@@ -32,7 +32,7 @@ def started(name: str, details: dict[str, Any]) -> str:
 
 
 def healthy(name: str, details: dict[str, Any]) -> str:
-    """Its health check says so. Raises DependencyFailed when it has none, is unhealthy, or has ended."""
+    """Its health check says so. Raises DependencyFailed when it has none, runs and is unhealthy, or has ended."""
     state = details["State"]
     if state["Status"] in ("exited", "dead"):
         raise DependencyFailed(f"container {name} exited ({state.get('ExitCode', 0)})")
@@ -42,6 +42,8 @@ def healthy(name: str, details: dict[str, Any]) -> str:
             f"container {name} has no healthcheck configured",
             hint="Give the service a healthcheck, or wait for service_started.",
         )
+    if state["Status"] == "restarting":
+        return ""  # what has ended counts as unhealthy until it runs again (moby, Health.CloseMonitorChannel)
     if health["Status"] == "unhealthy":
         last = (health.get("Log") or [{}])[-1]
         shown = str(last.get("Output") or "").strip()
