@@ -6,10 +6,11 @@ import os
 import tempfile
 
 from buildtool.cli.parse import UsageError
+from buildtool.stacks.building import context_services, service_of, with_contexts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from buildtool.cli.call import Call
@@ -50,15 +51,19 @@ def build_services(
     *,
     quiet: bool = False,
     options: BuildOptions | None = None,
+    reasons: Mapping[str, str] | None = None,
 ) -> None:
     """Build them, each after the builds whose images it takes files from; equal steps are done once by the daemon.
 
+    `reasons` are told: why a service's image is built. What each was built from is remembered.
     Raises BuildFailed with the words of the first build that fails.
     """
+    from buildtool.stacks.built import Built, begin
     from buildtool.stacks.graph import Walk
     from buildtool.stacks.names import image_name
 
     options = options or BuildOptions()
+    built = Built(project, str(call.client.address))
     walk = Walk()
     names = with_contexts(project, names)
     for name in names:
@@ -68,39 +73,16 @@ def build_services(
 
         def work(name: str = name, service: dict[str, Any] = service) -> None:
             image = image_name(project, name, service)
-            report.state("Image", image, "Building")
+            report.state("Image", image, "Building", (reasons or {}).get(name, ""))
             if call.switch("dry-run"):
                 return
-            _build(call, project, name, service, "quiet" if quiet or len(names) > 1 else "", options)
+            record = begin(service)
+            made = _build(call, project, name, service, "quiet" if quiet or len(names) > 1 else "", options)
+            built.keep(name, record, made)
             report.state("Image", image, "Built")
 
         walk.add(("build", name), work, [("build", other) for other in context_services(service)])
     walk.run()
-
-
-def with_contexts(project: Project, names: Iterable[str]) -> list[str]:
-    """The services that have something to build, and those whose images they take files from."""
-    found: list[str] = []
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop(0)
-        service = service_of(project, name)
-        if name not in found and service.get("build") is not None:
-            found.append(name)
-            waiting += context_services(service)
-    return found
-
-
-def context_services(service: Mapping[str, Any]) -> list[str]:
-    """The services that a build takes files from (`additional_contexts: {NAME: "service:x"}`)."""
-    contexts = ((service.get("build") or {}).get("additional_contexts") or {}).values()
-    return [where.removeprefix("service:") for where in contexts if where.startswith("service:")]
-
-
-def service_of(project: Project, name: str) -> dict[str, Any]:
-    """A service, active or not: a build may need the image of one that is not to run."""
-    found: dict[str, Any] = project.services[name] if name in project.services else project.disabled[name]
-    return found
 
 
 def ignored(service: Mapping[str, Any], options: BuildOptions) -> list[str]:
@@ -160,7 +142,7 @@ def _platform(service: Mapping[str, Any]) -> str:
 
 def _build(
     call: Call, project: Project, name: str, service: dict[str, Any], progress: str, options: BuildOptions
-) -> None:
+) -> str:
     from buildtool.cli.handlers.build import build_image
     from buildtool.cli.stack_run import sub_call
 
@@ -178,7 +160,7 @@ def _build(
         except UsageError as error:
             raise project.error(("services", name, "build"), f"cannot be built: {error.message}") from None
         shown = f"services.{name}.build.dockerfile_inline" if inline else ""
-        build_image(other, progress or other.text("progress"), shown)
+        return build_image(other, progress or other.text("progress"), shown)
 
 
 def build_words(

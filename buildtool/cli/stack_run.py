@@ -11,7 +11,7 @@ from buildtool.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from buildtool.cli.call import Call
     from buildtool.stacks.engine import Container, Engine
@@ -155,7 +155,8 @@ class LineReport:
             document = {"id": f"{kind} {name}", "status": "Done" if state in _SETTLED else "Working", "text": state}
             self._say(dumps(document | ({"details": detail} if detail else {})))
         else:
-            self._say(f"{self._before} {kind} {name}  {state}")
+            why = f" ({detail})" if detail and kind == "Image" else ""
+            self._say(f"{self._before} {kind} {name}  {state}{why}")
 
     def warn(self, message: str) -> None:
         """Warnings are told in every form."""
@@ -192,11 +193,11 @@ class Tools:
             pull_image(Client(self._call.client.address), image, platform, quiet=True, out=nowhere)
         self._report.state("Image", image, "Pulled")
 
-    def build(self, project: Project, names: list[str]) -> None:
+    def build(self, project: Project, names: list[str], reasons: Mapping[str, str]) -> None:
         """Build services' images, those that do not need each other at the same time."""
         from buildtool.cli.stack_build import build_services
 
-        build_services(self._call, project, names, self._report, quiet=self._quiet_build)
+        build_services(self._call, project, names, self._report, quiet=self._quiet_build, reasons=reasons)
 
 
 def close_report(report: Report) -> None:

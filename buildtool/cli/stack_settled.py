@@ -10,6 +10,7 @@ import os
 
 from buildtool.cli.stack_run import close_report, make_report, open_engine
 from buildtool.errors import BuildtoolError
+from buildtool.stacks.caching import cache_folder
 from buildtool.stacks.memory import Memory
 from buildtool.stacks.observed import check_external, observe
 from buildtool.stacks.plan import Options, make_plan
@@ -17,6 +18,8 @@ from buildtool.stacks.reading import STDIN, FileSystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from buildtool.cli.call import Call
     from buildtool.stacks.model import Project
 
@@ -69,11 +72,11 @@ def settled(call: Call) -> bool:
     return True
 
 
-def remember(call: Call, project: Project, order: list[str], reader: FileSystem | None) -> None:
+def remember(call: Call, project: Project, order: list[str], reader: FileSystem, builds: list[list[Any]]) -> None:
     """Let the next call know what this one has found out."""
     memory = _memory(call)
-    if memory is not None and reader is not None:
-        memory.remember(project, order, reader)
+    if memory is not None:
+        memory.remember(project, order, reader, builds)
 
 
 def _memory(call: Call) -> Memory | None:
@@ -84,8 +87,5 @@ def _memory(call: Call) -> Memory | None:
     if any("://" in value or value.startswith(_ELSEWHERE) for _, value in settings):
         return None
     flags = [call.texts(name) if name in ("file", "profile", "env-file") else call.text(name) for name in _LOADING]
-    home = os.environ.get("HOME", "")
-    base = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
-    if not base.startswith("/"):
-        return None
-    return Memory([os.getcwd(), home, settings, flags], f"{base}/buildtool/stacks")
+    folder = cache_folder("stacks")
+    return Memory([os.getcwd(), os.environ.get("HOME", ""), settings, flags], folder) if folder else None

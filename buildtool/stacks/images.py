@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from buildtool.errors import BuildtoolError, InvalidInput
@@ -15,8 +16,8 @@ from buildtool.stacks.names import image_name
 class ImageTools(Protocol):
     """Builds and pulls for a stack; the command line has both."""
 
-    def build(self, project: Project, names: list[str]) -> None:
-        """Build the images of these services. Raises BuildtoolError."""
+    def build(self, project: Project, names: list[str], reasons: Mapping[str, str]) -> None:
+        """Build the images of these services, and tell why. Raises BuildtoolError."""
         ...
 
     def pull(self, image: str, platform: str) -> None:
@@ -46,8 +47,12 @@ def ensure_images(
     known: dict[str, str],
     policy: ImagePolicy,
     tools: ImageTools,
+    stale: Mapping[str, str],
 ) -> bool:
-    """Build and pull what the services need; `known` are the images that are there. True when anything was done."""
+    """Build and pull what the services need; `known` are the images that are there. True when anything was done.
+
+    `stale` tells why images of services that are there are to be built anew.
+    """
     to_build: list[str] = []
     to_pull: dict[str, tuple[str, str]] = {}
     for name in services:
@@ -57,7 +62,7 @@ def ensure_images(
         image = image_name(project, name, service)
         wanted = _pull_policy(service, policy)
         has_build = service.get("build") is not None
-        if has_build and (policy.build or wanted == "build" or image not in known):
+        if has_build and (policy.build or wanted == "build" or image not in known or name in stale):
             if policy.no_build and image not in known:
                 raise BuildtoolError(f"image {image!r} of service {name!r} is missing, and --no-build was given")
             if not policy.no_build:
@@ -69,8 +74,20 @@ def ensure_images(
             to_pull[image] = (name, service.get("platform") or "")
     _pull(to_pull, tools)
     if to_build:
-        tools.build(project, to_build)
+        tools.build(project, to_build, stale)
     return bool(to_build or to_pull)
+
+
+def may_be_stale(service: Mapping[str, Any], policy: ImagePolicy) -> bool:
+    """Whether a change of what the service's image was built from builds it anew.
+
+    Not with --no-build, and not an image that is to be pulled from time to time.
+    """
+    if service.get("build") is None or policy.no_build:
+        return False
+    return _pull_policy(service, policy) in ("missing", "if_not_present", "never", "build") or not service.get(
+        "image"
+    )
 
 
 def _pull(images: dict[str, tuple[str, str]], tools: ImageTools) -> None:
@@ -86,7 +103,7 @@ def _pull(images: dict[str, tuple[str, str]], tools: ImageTools) -> None:
     walk.run()
 
 
-def _pull_policy(service: dict[str, Any], policy: ImagePolicy) -> str:
+def _pull_policy(service: Mapping[str, Any], policy: ImagePolicy) -> str:
     if policy.pull != "policy":
         return policy.pull
     return service.get("pull_policy") or "missing"

@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 
 from buildtool import __version__
-from buildtool.client.quickjson import dumps, loads
+from buildtool.client.quickjson import dumps
+from buildtool.stacks.caching import digest, read_own, write_own
 from buildtool.stacks.model import Project, Request
+from buildtool.stacks.sources import fingerprint, look
 from buildtool.stacks.tree import Map
 
 TYPE_CHECKING = False
@@ -56,23 +58,27 @@ class Memory:
 
     def __init__(self, parameters: Sequence[object], folder: str) -> None:
         self._parameters = dumps([__version__, _program(), *parameters])
-        self._path = f"{folder}/{_digest(self._parameters.encode())[:32]}.json"
+        self._path = f"{folder}/{digest(self._parameters.encode())[:32]}.json"
 
     def recall(self, reader: FileSystem) -> Remembered | None:
         """The project, None when there is no memory or anything that was read is different now."""
         try:
-            with open(self._path, "rb") as file:
-                if os.fstat(file.fileno()).st_uid != os.geteuid():
-                    return None
-                document = loads(file.read())
+            document = read_own(self._path)
             if document["inputs"] != self._inputs(document["read"], document["looked"], reader):
+                return None
+            if not all(fingerprint(look(sources)) == then for sources, then in document["builds"]):
                 return None
             return Remembered(document)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
 
-    def remember(self, project: Project, order: Sequence[str], reader: FileSystem) -> None:
-        """Keep it, when the project is one that a plan is all about. A folder that cannot be written is no error."""
+    def remember(
+        self, project: Project, order: Sequence[str], reader: FileSystem, builds: Sequence[object] = ()
+    ) -> None:
+        """Keep it, when the project is one that a plan is all about. A folder that cannot be written is no error.
+
+        `builds` are the sources of images with their fingerprints (`built.watched`).
+        """
         if not _is_plain(project):
             return
         read = sorted({*reader.opened, *_written(project)})
@@ -80,6 +86,7 @@ class Memory:
         services = project.services
         document = {
             "inputs": self._inputs(read, looked, reader),
+            "builds": list(builds),
             "read": read,
             "looked": looked,
             "name": project.name,
@@ -96,7 +103,7 @@ class Memory:
                 "volumes": {key: project.digest("volumes", key) for key in project.part("volumes")},
             },
         }
-        _write(self._path, dumps(document).encode())
+        write_own(self._path, document, _MOST)
 
     def _inputs(self, read: Sequence[str], looked: Sequence[str], reader: FileSystem) -> str:
         """One digest over everything that a load of these files depends on."""
@@ -110,25 +117,13 @@ class Memory:
         for name, value in sorted(os.environb.items()):
             if name != b"_" and any(name in text for text in texts):  # `_` is the shell's, another in every call
                 parts += [name, b"%d" % len(value), value]
-        return _digest(b"\0".join(parts))
+        return digest(b"\0".join(parts))
 
 
 def _program() -> list[int]:
     """What tells one state of this program from another."""
     folder = os.path.dirname(__file__)
     return [int(os.stat(f"{folder}/{name}").st_mtime_ns) for name in sorted(os.listdir(folder)) if name[-3:] == ".py"]
-
-
-def _digest(data: bytes) -> str:
-    for name in ("_sha256", "_sha2"):  # `hashlib` and OpenSSL behind it cost more than all else here
-        try:
-            digest: str = __import__(name).sha256(data).hexdigest()
-            return digest
-        except ImportError:
-            continue
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
 
 
 def _is_plain(project: Project) -> bool:
@@ -155,21 +150,3 @@ def _reduced(service: dict[str, Any]) -> dict[str, Any]:
 
 def _named(item: dict[str, Any]) -> dict[str, Any]:
     return {"name": item["name"], "external": bool(item.get("external"))}
-
-
-def _write(path: str, data: bytes) -> None:
-    folder = os.path.dirname(path)
-    temporary = f"{path}.{os.getpid()}"
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-        names = os.listdir(folder)
-        if len(names) > _MOST:
-            paths = sorted((f"{folder}/{name}" for name in names), key=lambda item: os.stat(item).st_mtime_ns)
-            for old in paths[: len(names) - _MOST]:
-                os.unlink(old)
-    except OSError:
-        return

@@ -404,7 +404,7 @@ def test_build_sections_are_built_once_and_again_when_asked(stack: Stack) -> Non
     assert stack("exec", "b", "cat", "/who").stdout == "inline\n"
     before = stack.ids()
     (stack.folder / "Dockerfile").write_text("FROM busybox\nRUN echo bob > /who\n")
-    stack("up", "-d")
+    stack("up", "-d", "--no-build")
     assert stack.ids() == before
     stack("up", "-d", "--build")
     assert stack("exec", "a", "cat", "/who").stdout == "bob\n"
@@ -826,3 +826,52 @@ def test_docker_compose_prints_the_same_config(
     assert json.loads(stack("config", "--format", "json").stdout) == json.loads(
         plugin("config", "--format", "json").stdout
     )
+
+
+def test_up_builds_anew_what_was_made_of_other_files(stack: Stack) -> None:
+    """docker compose leaves an image as it is until `--build`; its users ask for this more than for anything else."""
+    (stack.folder / "src").mkdir()
+    (stack.folder / "src" / "app.txt").write_text("one")
+    (stack.folder / "notes.txt").write_text("not part of it")
+    (stack.folder / ".dockerignore").write_text("notes.txt\n")
+    (stack.folder / "Dockerfile").write_text("FROM busybox\nARG V\nCOPY src /src\nRUN echo $V > /v\n")
+    stack.write(
+        """
+        services:
+          a: {build: {context: ., args: {V: "${V:-1}"}}, command: LOOP}
+          b: {build: {dockerfile_inline: "FROM busybox", context: ./other}, command: LOOP}
+        """
+    )
+    (stack.folder / "other").mkdir()
+    stack("up", "-d")
+    image = f"{stack.name}-a"
+    before = stack.ids()
+
+    (stack.folder / "notes.txt").write_text("changed")
+    assert "Building" not in stack("up", "-d").stderr
+
+    (stack.folder / "src" / "app.txt").write_text("two")
+    assert f"Image {image}: build (context changed: src/app.txt)" in stack("--dry-run", "up", "-d").stdout
+    assert (
+        f"Image {image}: build (context changed: src/app.txt)" in stack.cli("stack", "diff", cwd=stack.folder).stdout
+    )
+    assert "Building" not in stack("up", "-d", "--no-build").stderr and stack.ids() == before
+    told = stack("up", "-d").stderr
+    assert (
+        f"Image {image}  Building (context changed: src/app.txt)" in told and f"{stack.name}-b  Building" not in told
+    )
+    assert stack("exec", "a", "cat", "/src/app.txt").stdout == "two"
+    after = stack.ids()
+    assert after["a-1"] != before["a-1"] and after["b-1"] == before["b-1"]
+
+    assert f"Image {image}  Building (build.args changed)" in stack("up", "-d", env={"V": "2"}).stderr
+    assert stack("exec", "a", "cat", "/v", env={"V": "2"}).stdout == "2\n"
+    stack("up", "-d")
+    before = stack.ids()
+    os.utime(stack.folder / "src" / "app.txt")
+    assert "Building" in stack("up", "-d").stderr and stack.ids() == before  # looked at, and the same
+    assert "Building" not in stack("up", "-d").stderr
+
+    stack.cli("build", "-q", "-t", image, "-", input="FROM busybox\nLABEL by=hand\n")
+    (stack.folder / "src" / "app.txt").write_text("three")
+    assert "Building" not in stack("up", "-d").stderr, "another's image is left alone"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def build(call: Call) -> int:
     """Build the images of services that have a build section."""
-    from buildtool.cli.stack_build import BuildOptions, build_services, build_words, service_of, with_contexts
+    from buildtool.cli.stack_build import BuildOptions, build_services, build_words
+    from buildtool.stacks.building import service_of, with_contexts
     from buildtool.stacks.graph import with_dependencies
     from buildtool.stacks.names import image_name
 
@@ -68,7 +69,7 @@ def build(call: Call) -> int:
 
 def _bake(project: Project, names: list[str]) -> dict[str, object]:
     """The builds in the form of docker-bake.json."""
-    from buildtool.cli.stack_build import service_of
+    from buildtool.stacks.building import service_of
     from buildtool.stacks.names import image_name
 
     targets = {}

@@ -124,7 +124,7 @@ def diff(call: Call) -> int:
     session = Session(call, project)
     state = session.observe()
     plan = make_plan(project, state, session.options, session.order)
-    changes = plan.changes
+    changes, builds = plan.changes, session.builds(state)
     if call.text("format") == "json":
         documents = [
             {
@@ -136,6 +136,9 @@ def diff(call: Call) -> int:
             }
             for action in changes
         ]
+        documents += [
+            {"action": "build", "kind": "image", "key": image, "name": image, "why": why} for image, why in builds
+        ]
         print(json.dumps(documents, indent=2))
     else:
         for action in changes:
@@ -143,16 +146,13 @@ def diff(call: Call) -> int:
         for action in plan.volumes:
             if action.what == "keep" and action.why:
                 print(f"Volume {project.part('volumes')[action.key]['name']}: keep ({action.why})")
-        for name in session.order:
-            if project.services[name].get("build") is not None:
-                image = project.services[name].get("image") or f"{project.name}-{name}"
-                if image not in state.images:
-                    print(f"Image {image}: build (it does not exist)")
+        for image, why in builds:
+            print(f"Image {image}: build ({why})")
         for item in plan.orphans:
             print(f"Container {item.name}: orphan (no service {item.service!r}; --remove-orphans removes it)")
-        if not changes and not plan.orphans:
+        if not changes and not builds and not plan.orphans:
             print("Nothing would change.", file=sys.stderr)
-    return 1 if changes and call.switch("exit-code") else 0
+    return 1 if (changes or builds) and call.switch("exit-code") else 0
 
 
 def graph(call: Call) -> int:

@@ -12,9 +12,11 @@ from buildtool.errors import BuildtoolError, InvalidInput
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from buildtool.cli.call import Call
     from buildtool.stacks.body import References
+    from buildtool.stacks.built import Built
     from buildtool.stacks.engine import Engine
     from buildtool.stacks.images import ImagePolicy
     from buildtool.stacks.model import Project
@@ -60,7 +62,7 @@ def up(call: Call) -> int:
     if run is None or not session.options.start:
         return 0
     if not call.arguments and not session.no_deps:
-        remember(call, project, session.order, reader)
+        remember(call, project, session.order, reader, session.watched_builds())
     if call.switch("wait"):
         return session.wait(run, call.number("wait-timeout"))
     if call.switch("watch"):
@@ -139,6 +141,7 @@ class Session:
         self._names = names
         self.order: list[str] = []
         self.plan: Plan | None = None
+        self._state: State | None = None
 
     def observe(self) -> State:
         """What there is, and in which order the services come."""
@@ -172,10 +175,10 @@ class Session:
             self._tell_ignored()
             state = self.observe()
             if self.call.switch("dry-run"):
-                self._dry_run(make_plan(self.project, state, self.options, self.order))
+                self._dry_run(make_plan(self.project, state, self.options, self.order), state)
                 return None
             self._provide()
-            state = self._images(state)
+            state = self._state = self._images(state, self.stale(state))
             plan = self.plan = make_plan(self.project, state, self.options, self.order)
             self._orphans(plan, remove_orphans)
             run = Up(
@@ -223,7 +226,7 @@ class Session:
         from buildtool.stacks.up import Up
 
         self._provide()
-        state = self._images(state)
+        state = self._images(state, {})
         others = [name for name in self.order if name != service]
         self.options.services = others
         plan = make_plan(self.project, state, self.options, others)
@@ -250,12 +253,58 @@ class Session:
 
             provide(self.project, self.order, self.report)
 
-    def _images(self, state: State) -> State:
+    def stale(self, state: State) -> dict[str, str]:
+        """Why images are to be built anew although they are there, by service."""
+        from buildtool.stacks.images import may_be_stale
+
+        policy = self._policy()
+        if self.options.no_recreate or not any(
+            may_be_stale(self.project.services[name], policy) for name in self.order
+        ):
+            return {}
+        from buildtool.stacks.built import stale
+
+        found = stale(self.project, self._built_images(state), self._built())
+        return {
+            name: why
+            for name, why in found.items()
+            if name in self.order and may_be_stale(self.project.services[name], policy)
+        }
+
+    def watched_builds(self) -> list[list[Any]]:
+        """What a memory of the project has to know of its images."""
+        if self._state is None or not any(service.get("build") for service in self.project.services.values()):
+            return []
+        from buildtool.stacks.built import watched
+
+        return watched(self._built_images(self._state), self._built())
+
+    def _built(self) -> Built:
+        from buildtool.stacks.built import Built
+
+        return Built(self.project, str(self.call.client.address))
+
+    def _built_images(self, state: State) -> dict[str, str]:
+        """The ids of the images that are built for the services, and for those whose images they take files from."""
+        from buildtool.stacks.building import service_of, with_contexts
+        from buildtool.stacks.names import image_name
+
+        found = {}
+        for name in with_contexts(self.project, self.order):
+            image = image_name(self.project, name, service_of(self.project, name))
+            identifier = state.images.get(image)
+            if identifier is None and name not in self.order:
+                identifier = (self.engine.image(image) or {}).get("Id")
+            if identifier:
+                found[name] = identifier
+        return found
+
+    def _images(self, state: State, stale: dict[str, str]) -> State:
         from buildtool.stacks.images import ensure_images
         from buildtool.stacks.names import image_name
 
         tools = Tools(self.call, self.report, quiet_build=self._flag("quiet-build"))
-        if ensure_images(self.engine, self.project, self.order, state.images, self._policy(), tools):
+        if ensure_images(self.engine, self.project, self.order, state.images, self._policy(), tools, stale):
             for name in self.order:
                 service = self.project.services[name]
                 found = (
@@ -292,9 +341,25 @@ class Session:
             "compose file, you can run this command with the --remove-orphans flag to clean it up."
         )
 
-    def _dry_run(self, plan: Plan) -> None:
+    def _dry_run(self, plan: Plan, state: State) -> None:
+        for image, why in self.builds(state):
+            print(f"DRY-RUN MODE - Image {image}: build ({why})")
         for action in plan.changes:
             print(f"DRY-RUN MODE - {describe(self.project, action)}")
+
+    def builds(self, state: State) -> list[tuple[str, str]]:
+        """Which images would be built, and why."""
+        from buildtool.stacks.names import image_name
+
+        stale = self.stale(state)
+        found = []
+        for name in self.order:
+            service = self.project.services[name]
+            image = "" if service.get("build") is None else image_name(self.project, name, service)
+            why = stale.get(name, "") if image in state.images else "it does not exist"
+            if image and why:
+                found.append((image, why))
+        return found
 
     def wait(self, run: Up, timeout: int | None) -> int:
         """`--wait`."""
