@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 from buildtool.cli import table
 from buildtool.cli.parse import ArgumentCountError, Flag, HelpAsked, UsageError, check_count, parse_flags, suggestion
@@ -137,7 +136,7 @@ def handle(name: str, command: Command, parsed: Parsed, *, host: str = "", root:
 
     call = Call(name, command, parsed, host=host, root=root)
     module, _, function = command.handler.partition(":")
-    handler = getattr(import_module(f"buildtool.cli.handlers.{module}"), function)
+    handler = getattr(table.import_module(f"buildtool.cli.handlers.{module}"), function)
     try:
         code: int = handler(call)
         sys.stdout.flush()

@@ -99,14 +99,14 @@ def one_container(call: Call, engine: Engine, service: str, *, running: bool = T
 
 def call_other(call: Call, command: str, words: list[str], name: str = "") -> int:
     """Do what another command does with this command line, on the same daemon."""
-    from importlib import import_module
+    from buildtool.cli import table
 
     if call.switch("dry-run"):
         print(f"DRY-RUN MODE - buildtool {' '.join([command, *words])}")
         return 0
     other = sub_call(call, command, words, name)
     module, _, function = other.command.handler.partition(":")
-    handler: Callable[[Call], int] = getattr(import_module(f"buildtool.cli.handlers.{module}"), function)
+    handler: Callable[[Call], int] = getattr(table.import_module(f"buildtool.cli.handlers.{module}"), function)
     return handler(other)
 
 

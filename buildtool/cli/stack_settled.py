@@ -12,7 +12,7 @@ from buildtool.cli.stack_run import close_report, make_report, open_engine
 from buildtool.errors import BuildtoolError
 from buildtool.stacks.caching import cache_folder
 from buildtool.stacks.memory import Memory
-from buildtool.stacks.observed import check_external, observe
+from buildtool.stacks.observed import Known, check_external, observe
 from buildtool.stacks.plan import Options, make_plan
 from buildtool.stacks.reading import STDIN, FileSystem
 
@@ -48,11 +48,11 @@ def settled(call: Call) -> bool:
         return False
     memory = _memory(call)
     project = memory.recall(FileSystem()) if memory else None
-    if project is None:
+    if memory is None or project is None:
         return False
     engine = open_engine(call)
     try:
-        state = observe(engine, project, project.order)
+        state = observe(engine, project, project.order, project.known)
         check_external(engine, project, state)
     except BuildtoolError:
         return False
@@ -69,6 +69,8 @@ def settled(call: Call) -> bool:
             assert action.container is not None
             report.state("Container", action.container.name, "Running")
     close_report(report)
+    ids = {name: item["Id"] for name, item in state.networks.items()}
+    memory.learn(Known([item.id for item in state.containers], ids))
     return True
 
 

@@ -14,8 +14,8 @@ from buildtool import __version__
 from buildtool.client.quickjson import dumps
 from buildtool.stacks.caching import digest, read_own, write_own
 from buildtool.stacks.model import Project, Request
+from buildtool.stacks.observed import Known
 from buildtool.stacks.sources import fingerprint, look
-from buildtool.stacks.tree import Map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,14 +36,12 @@ class Remembered(Project):
     """A project of which only what a plan asks is known; `order` are its services, dependencies first."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        model = Map()
-        for kind in ("services", "networks", "volumes"):
-            model[kind] = document[kind]
-        super().__init__(document["name"], model, Request([], ""))
-        self.disabled = dict.fromkeys(document["disabled"], Map())
+        super().__init__(document["name"], document, Request([], ""))
+        self.disabled = {key: {} for key in document["disabled"]}
         self.warnings = document["warnings"]
         self.order: list[str] = document["order"]
         self._digests: dict[str, dict[str, str]] = document["digests"]
+        self.known = Known(document["containers"], document["network_ids"])
 
     def digest(self, kind: str, key: str) -> str:
         """As it was computed when the project was loaded."""
@@ -58,6 +56,7 @@ class Memory:
 
     def __init__(self, parameters: Sequence[object], folder: str) -> None:
         self._parameters = dumps([__version__, _program(), *parameters])
+        self._document: dict[str, Any] = {}
         self._path = f"{folder}/{digest(self._parameters.encode())[:32]}.json"
 
     def recall(self, reader: FileSystem) -> Remembered | None:
@@ -68,6 +67,7 @@ class Memory:
                 return None
             if not all(fingerprint(look(sources)) == then for sources, then in document["builds"]):
                 return None
+            self._document = document
             return Remembered(document)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
@@ -87,6 +87,8 @@ class Memory:
         document = {
             "inputs": self._inputs(read, looked, reader),
             "builds": list(builds),
+            "containers": [],
+            "network_ids": {},
             "read": read,
             "looked": looked,
             "name": project.name,
@@ -104,6 +106,12 @@ class Memory:
             },
         }
         write_own(self._path, document, _MOST)
+
+    def learn(self, known: Known) -> None:
+        """Keep also what was seen to be as the recalled project wants it."""
+        found = {"containers": known.containers, "network_ids": known.networks}
+        if not self._document.items() >= found.items():
+            write_own(self._path, self._document | found, _MOST)
 
     def _inputs(self, read: Sequence[str], looked: Sequence[str], reader: FileSystem) -> str:
         """One digest over everything that a load of these files depends on."""

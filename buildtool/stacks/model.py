@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from buildtool.stacks.tree import Map, Path, StackError, mark_at
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Protocol
+
+    from buildtool.stacks.tree import Map, Path, StackError
 else:
     Protocol = object  # `typing` costs an `up` with nothing to do a tenth of its time
 
@@ -63,7 +63,7 @@ class Request:
 class Project:
     """One stack. `model` is canonical; `disabled` are services whose profiles are not active."""
 
-    def __init__(self, name: str, model: Map, request: Request) -> None:
+    def __init__(self, name: str, model: dict[str, Any], request: Request) -> None:
         self.name = name
         self.model = model
         self.request = request
@@ -71,7 +71,7 @@ class Project:
         self.files = list(request.files)
         self.environment = request.environment
         self.profiles = list(request.profiles)
-        self.disabled: dict[str, Map] = {}
+        self.disabled: dict[str, dict[str, Any]] = {}
         self.warnings: list[str] = []
 
     def part(self, kind: str) -> dict[str, Any]:
@@ -81,8 +81,11 @@ class Project:
 
     def declare(self, kind: str) -> Map:
         """The resources of a kind, to add to."""
+        from buildtool.stacks.tree import Map
+
         found = self.model.get(kind)
         if not isinstance(found, Map):
+            assert isinstance(self.model, Map)
             found = Map()
             self.model.put(kind, found)
         return found
@@ -109,4 +112,6 @@ class Project:
 
     def error(self, path: Path, problem: str, hint: str = "") -> StackError:
         """An error at a place of the model."""
+        from buildtool.stacks.tree import StackError, mark_at
+
         return StackError(path, problem, mark_at(self.model, path), hint=hint)

@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from buildtool.errors import NotFound
+from buildtool.stacks import labels
 from buildtool.stacks.names import image_name
 from buildtool.stacks.plan import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from buildtool.stacks.engine import Container, Engine
     from buildtool.stacks.model import Project
 
 
-def observe(engine: Engine, project: Project, services: Sequence[str]) -> State:
-    """What the engine has of the project, with as few requests as tell it."""
+class Known:
+    """What an earlier look has found to be as the project wants it: ids of containers, ids of networks by name."""
+
+    def __init__(self, containers: Sequence[str] = (), networks: Mapping[str, str] | None = None) -> None:
+        self.containers = list(containers)
+        self.networks = dict(networks or {})
+
+
+def observe(engine: Engine, project: Project, services: Sequence[str], known: Known | None = None) -> State:
+    """What the engine has of the project, with as few requests as tell it.
+
+    With `known`, networks and volumes are not asked for again as long as the same containers have them: networks and
+    volumes do not change, and none of them can be removed while a container has it.
+    """
     containers = engine.containers(project.name)
+    if known is not None and _still_so(project, containers, known):
+        networks = {
+            item["name"]: {
+                "Id": known.networks[item["name"]],
+                "Labels": {labels.HASH: project.digest("networks", key)},
+            }
+            for key, item in project.part("networks").items()
+        }
+        volumes = {
+            item["name"]: {"Labels": {labels.HASH: project.digest("volumes", key)}}
+            for key, item in project.part("volumes").items()
+        }
+        return State(containers, networks, volumes, _images(engine, project, services, containers))
     wanted = {item["name"] for item in project.part("networks").values()}
     networks = {item["Name"]: item for item in engine.get("/networks") if item["Name"] in wanted} if wanted else {}
     volumes = {}
@@ -26,6 +52,17 @@ def observe(engine: Engine, project: Project, services: Sequence[str]) -> State:
             item["Name"]: item for item in engine.get("/volumes").get("Volumes") or () if item["Name"] in wanted
         }
     return State(containers, networks, volumes, _images(engine, project, services, containers))
+
+
+def _still_so(project: Project, containers: Sequence[Container], known: Known) -> bool:
+    """Whether these are the containers of that time, and all networks and volumes are theirs."""
+    if [item.id for item in containers] != known.containers or not all(item.running for item in containers):
+        return False
+    networks = {(name, end.get("NetworkID")) for item in containers for name, end in item.networks.items()}
+    volumes = {mount.get("Name") for item in containers for mount in item.data.get("Mounts") or ()}
+    return all(
+        (item["name"], known.networks.get(item["name"], "")) in networks for item in project.part("networks").values()
+    ) and all(item["name"] in volumes for item in project.part("volumes").values())
 
 
 def _images(

@@ -6,9 +6,13 @@ word within the group, and the command's name in its module's COMMANDS.
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
 
 from buildtool.cli.parse import Command, Flag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _CONTAINER_VERBS = (
     "attach",
@@ -53,12 +57,36 @@ _MODULES = {
     ),
     "buildfiles": ("fmt", "lint"),
     "stacks_beyond": (
+        "stack diff",
+        "stack graph",
+        "stack export",
+    ),
+    "stacks_images": (
+        "compose build",
+        "compose pull",
+        "compose push",
+        "compose publish",
+    ),
+    "stacks_inside": (
+        "compose exec",
+        "compose run",
+        "compose cp",
+        "compose attach",
         "compose commit",
         "compose export",
-        "compose publish",
-        "stack diff",
-        "stack export",
-        "stack graph",
+    ),
+    "stacks_views": (
+        "compose config",
+        "compose ps",
+        "compose ls",
+        "compose images",
+        "compose top",
+        "compose port",
+        "compose volumes",
+        "compose stats",
+        "compose logs",
+        "compose events",
+        "compose version",
     ),
     "system": ("daemon", "events", "info", "version"),
 }
@@ -211,9 +239,15 @@ GROUP_HELP = {
     "volume": "Manage volumes",
 }
 # Groups that take flags before the verb (`compose -f FILE up`), by the module that has them as PROJECT_FLAGS.
-GROUP_FLAGS = {"compose": "stacks", "stack": "stacks"}
+GROUP_FLAGS = {"compose": "stacks_project", "stack": "stacks_project"}
 # Second words for the same command: not shown in lists of commands.
 ALIASES = frozenset(("convert", "list", "remove"))
+
+
+def import_module(name: str) -> Any:
+    """The module of this full name. `importlib` has it too, and brings `warnings` along: a millisecond a call."""
+    __import__(name)
+    return sys.modules[name]
 
 
 def group_flags(group: str) -> tuple[Flag, ...]:

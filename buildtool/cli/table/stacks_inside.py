@@ -1,0 +1,121 @@
+"""Commands in services' containers, and files in and out of them."""
+
+from __future__ import annotations
+
+from buildtool.cli.parse import Command, Flag
+from buildtool.cli.table.stacks_project import (
+    BUILD,
+    INDEX,
+    NO_DEPS,
+    ORPHANS,
+    PULL,
+    QUIET_BUILD,
+    QUIET_PULL,
+    with_project,
+)
+
+COMMANDS = {
+    "compose exec": Command(
+        "stack_exec:execute",
+        "[OPTIONS] SERVICE COMMAND [ARG...]",
+        "Run a command in a running container",
+        (
+            Flag("detach", "d", "bool", "Run the command in the background"),
+            Flag("env", "e", "list", "Set an environment variable"),
+            INDEX,
+            Flag("interactive", "i", "bool", "Keep STDIN open", default=True, hidden=True),
+            Flag("no-TTY", "T", "bool", "Do not allocate a pseudo-TTY"),
+            Flag("no-tty", "", "bool", "Do not allocate a pseudo-TTY", hidden=True),
+            Flag("privileged", "", "bool", "Give the command all privileges"),
+            Flag("tty", "t", "bool", "Accepted for Docker's sake", hidden=True),
+            Flag("user", "u", "string", "User (name|uid[:group|gid])"),
+            Flag("workdir", "w", "string", "Working directory"),
+        ),
+        minimum=2,
+        interspersed=False,
+    ),
+    "compose run": Command(
+        "stack_run:run",
+        "[OPTIONS] SERVICE [COMMAND] [ARG...]",
+        "Run a one-off command in a new container of a service",
+        (
+            BUILD,
+            Flag("cap-add", "", "list", "Add a capability"),
+            Flag("cap-drop", "", "list", "Drop a capability"),
+            Flag("detach", "d", "bool", "Run in the background and print the container's name"),
+            Flag("entrypoint", "", "string", "Another entrypoint"),
+            Flag("env", "e", "list", "Set an environment variable"),
+            Flag("env-from-file", "", "list", "Read environment variables from a file"),
+            Flag("interactive", "i", "bool", "Keep STDIN open", default=True),
+            Flag("label", "l", "list", "Add a label"),
+            Flag("name", "", "string", "The container's name"),
+            Flag("no-TTY", "T", "bool", "Do not allocate a pseudo-TTY"),
+            NO_DEPS,
+            Flag("publish", "p", "list", "Publish a port"),
+            PULL,
+            Flag("quiet", "q", "bool", "Do not show progress"),
+            QUIET_BUILD,
+            QUIET_PULL,
+            ORPHANS,
+            Flag("rm", "", "bool", "Remove the container when it ends"),
+            Flag("service-ports", "P", "bool", "Publish the service's ports"),
+            Flag("tty", "t", "bool", "Accepted for Docker's sake", hidden=True),
+            Flag("use-aliases", "", "bool", "Let others find the container by the service's name"),
+            Flag("user", "u", "string", "User (name|uid[:group|gid])"),
+            Flag("volume", "v", "list", "Mount a volume"),
+            Flag("workdir", "w", "string", "Working directory"),
+        ),
+        minimum=1,
+        interspersed=False,
+    ),
+    "compose cp": Command(
+        "stack_exec:cp",
+        "[OPTIONS] SERVICE:SRC_PATH DEST_PATH|- | SRC_PATH|- SERVICE:DEST_PATH",
+        "Copy files between a service's containers and this machine",
+        (
+            Flag("all", "", "bool", "Copy to all containers of the service"),
+            Flag("archive", "a", "bool", "Keep the owners' ids"),
+            Flag("follow-link", "L", "bool", "Follow a symbolic link in SRC_PATH"),
+            INDEX,
+        ),
+        minimum=2,
+        maximum=2,
+    ),
+    "compose attach": Command(
+        "stack_exec:attach",
+        "[OPTIONS] SERVICE",
+        "Attach the terminal's input and output to a service's container",
+        (
+            Flag("detach-keys", "", "string", "Keys that detach"),
+            INDEX,
+            Flag("no-stdin", "", "bool", "Do not attach STDIN"),
+            Flag("sig-proxy", "", "bool", "Pass signals on", default=True),
+        ),
+        minimum=1,
+        maximum=1,
+    ),
+    "compose commit": Command(
+        "stack_exec:commit",
+        "[OPTIONS] SERVICE [REPOSITORY[:TAG]]",
+        "Make an image of the changes in a service's container",
+        (
+            Flag("author", "a", "string", "Author"),
+            Flag("change", "c", "list", "Apply a Buildfile instruction to the image"),
+            INDEX,
+            Flag("message", "m", "string", "Message of the commit"),
+            Flag("pause", "p", "bool", "Pause the container meanwhile", default=True),
+        ),
+        minimum=1,
+        maximum=2,
+    ),
+    "compose export": Command(
+        "stack_exec:export",
+        "[OPTIONS] SERVICE",
+        "Write the file system of a service's container as a tar archive",
+        (INDEX, Flag("output", "o", "string", "Write to a file instead of STDOUT")),
+        minimum=1,
+        maximum=1,
+    ),
+}
+for _command in COMMANDS.values():
+    _command.flags = with_project(_command.flags)
