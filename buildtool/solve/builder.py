@@ -6,8 +6,9 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from buildtool.aio import offload
@@ -154,6 +155,10 @@ class Builder:
                 began = time.monotonic()
                 prepared = await self._with_bases(request, lease, emit)
                 if request.caches.origins and not request.no_cache:
+                    generations: dict[str, str] = {}
+                    while found := await imports.generations(prepared):  # one of them may tell of the next
+                        generations |= found
+                        prepared = await self._with_bases(request, lease, emit, generations)
                     await add_hits(prepared, imports)
                     await imports.fill_mounts(prepared, self._shared.run.cache_mounts)
                 recording.phase("prepare", began)
@@ -263,14 +268,20 @@ class Builder:
             await offload(shutil.rmtree, path, ignore_errors=True)
             let_go(path.parent)
 
-    async def _with_bases(self, request: BuildRequest, lease: Lease, emit: Callable[[Event], None]) -> Prepared:
+    async def _with_bases(
+        self,
+        request: BuildRequest,
+        lease: Lease,
+        emit: Callable[[Event], None],
+        generations: Mapping[str, str] = MappingProxyType({}),
+    ) -> Prepared:
         """Prepare; base images that are missing (all of them with `request.pull`) are looked up first."""
         pulled: set[str] = set()
         fetched: dict[Remote, Fetched] = {}
         while True:
             try:
                 fresh = pulled if request.pull and self._registry is not None else None
-                return await offload(self._prepare, request, lease, fresh, fetched)
+                return await offload(self._prepare, request, lease, fresh, fetched, generations)
             except MissingRemotes as missing_remotes:
                 fetched |= await self._fetch(missing_remotes.nodes, request, lease, emit)
             except MissingBase as missing:
@@ -313,12 +324,13 @@ class Builder:
         lease: Lease,
         fresh: set[str] | None = None,
         fetched: dict[Remote, Fetched] | None = None,
+        generations: Mapping[str, str] = MappingProxyType({}),
     ) -> Prepared:
         identity = f"{request.context_key or request.context} {request.dockerfile_name}"
         if request.context_key == _UPLOADED:  # every uploaded context has that key: the name tells them apart
             identity += f" {request.tags[0].partition(':')[0] if request.tags else ''}"
         sites = Sites(self._store, identity)
-        return prepare(request, self._images, self._records, sites, lease, fresh, fetched)
+        return prepare(request, self._images, self._records, sites, lease, fresh, fetched, generations)
 
     async def _image(
         self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]

@@ -66,10 +66,15 @@ def renew(
     # the same for all builds that find the same too old result: they execute the step together
     generation, made = current, newest
     while True:
-        generation = digest_of({"of": plain, "after": generation, "made": made})[7:23]
+        generation = next_generation(plain, generation, made)
         made = records.made(key_of(generation))
         if made is None or not expired(made, execution):
             return generation, _reason(newest, execution) if made is None else None
+
+
+def next_generation(plain: str, generation: str, made: float | None) -> str:
+    """The generation after one whose result, made at this time, is too old."""
+    return digest_of({"of": plain, "after": generation, "made": made})[7:23]
 
 
 def _reason(made: float | None, execution: Execution) -> Difference | None:

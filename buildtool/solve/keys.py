@@ -64,4 +64,17 @@ def content_preimage(node: Node, content: str, facts: dict[str, Any]) -> Preimag
 
 def seen_key(node: Node) -> Digest:
     """Under this key stand the definition keys of earlier executions of an equal step, on whatever inputs."""
-    return digest_of({"v": KEY_VERSION, "level": "seen", "step": definition(node.step)})
+    return seen_key_of(definition(node.step))
+
+
+def seen_key_of(step: Any) -> Digest:
+    """The same, of what stands as `step` in a preimage."""
+    return digest_of({"v": KEY_VERSION, "level": "seen", "step": step})
+
+
+def tree_key(node: Node, inputs: Sequence[Sequence[str]]) -> Digest:
+    """Under this key travels the result of an equal step on equal trees. An input is the key of its base and, bottom
+    first, what the layers above it hold: content keys, or diff_ids with times normalised.
+    """
+    trees = [list(each) for each in inputs]
+    return digest_of({"v": KEY_VERSION, "level": "tree", "step": definition(node.step), "inputs": trees})

@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from buildtool.buildfile import IgnoreRules, parse
 from buildtool.buildfile.analysis import copies_ignored, failure, of_needed, policy_of
@@ -74,11 +75,13 @@ def prepare(
     lease: Lease,
     fresh: Collection[str] | None = None,
     fetched: Mapping[Remote, Fetched] | None = None,
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Prepared:
     """Parse, find the bases, plan, look at the context, compute keys and look them up. Blocking.
 
-    `fresh`: see find_bases. Raises InvalidInput, NotFound (MissingBase), Unavailable, each with its place in the
-    Buildfile, and MissingRemotes for what has to be fetched and is not among `fetched`.
+    `fresh`: see find_bases. `elsewhere` are generations that caches have results of, by the key without one. Raises
+    InvalidInput, NotFound (MissingBase), Unavailable, each with its place in the Buildfile, and MissingRemotes for
+    what has to be fetched and is not among `fetched`.
     """
     buildfile = parse(request.dockerfile, request.dockerfile_name)
     if request.no_cache_filter:
@@ -109,7 +112,7 @@ def prepare(
     if request.pull and fresh is None:
         prepared.warnings.append(BuildWarning("--pull: there is no registry client here; local images are used"))
     for step in planned.graph:
-        _add_key(prepared, planned.node(step), records)
+        _add_key(prepared, planned.node(step), records, elsewhere)
     for each in (context, *prepared.contexts.values()):
         if each is not None:
             each.index.save()
@@ -166,7 +169,7 @@ def _named_context(context: LocalContext, images: Images) -> ContextFiles:
     return ContextFiles(context.directory, rules, index)
 
 
-def _add_key(prepared: Prepared, node: Node, records: Records) -> None:
+def _add_key(prepared: Prepared, node: Node, records: Records, elsewhere: Mapping[str, str]) -> None:
     step = node.step
     if isinstance(step, Source):
         prepared.keys[node.id] = source_key(step)
@@ -195,7 +198,10 @@ def _add_key(prepared: Prepared, node: Node, records: Records) -> None:
     generation = ""
     if isinstance(step, Exec) and (step.execution.no_cache or step.execution.cache_ttl):
         key_of = functools.cache(lambda number: digest_of(definition_preimage(node, inputs, generation=number)))
-        generation, reason = renew(key_of, step.execution, records, anew=prepared.request.no_cache)
+        if key_of("") in elsewhere:
+            generation, reason = elsewhere[key_of("")], None
+        else:
+            generation, reason = renew(key_of, step.execution, records, anew=prepared.request.no_cache)
         prepared.generations[node.id] = (key_of(""), generation)
         if reason is not None:
             prepared.reasons[node.id] = reason

@@ -23,6 +23,8 @@ from buildtool.solve.caches.importing import Imports
 from buildtool.solve.caches.lazy import LazyLayers, LostLayer
 from buildtool.solve.debug import held_back, stops, visit_before
 from buildtool.solve.events import telling
+from buildtool.solve.expiry import expired
+from buildtool.solve.explain import Difference
 from buildtool.solve.file_steps import (
     CopyResult,
     PlannedCopy,
@@ -156,19 +158,26 @@ class Solver:
                 await self._ready[needed].wait()
         self.ledger.start(node)
         began = time.monotonic()
+        planned: PlannedCopy | PlannedMkdir | None = None
+        result: StepResult | None = None
+        early = isinstance(node.step, Exec) and step not in self._stops
         try:
-            partly = await self._bases.partly(node) if step not in self._stops else None
-            chains = [await self._chain(needed) for needed in (node.inputs[:-1] if partly else node.inputs)]
-            if step in self._stops:
-                await visit_before(self.shared.run, self.prepared.request, node, chains)
-            if step in self._held:
-                self.ledger.cached(node, "definition", began)
-                self.prepared.sites.set(node.site, self.prepared.keys[step], self._held[step])
-                self._ready[step].set()
-                return
-            planned = await self._look(node, chains, partly)
-            await self._ask(planned)
-            result, hit, reasons = await to_end(self._finder.find, node, planned)
+            if early:  # an equal tree is known without that what it consists of is here
+                result, hit, reasons = await self._find(node, None)
+            if result is None:
+                partly = await self._bases.partly(node) if step not in self._stops else None
+                chains = [await self._chain(needed) for needed in (node.inputs[:-1] if partly else node.inputs)]
+                if step in self._stops:
+                    await visit_before(self.shared.run, self.prepared.request, node, chains)
+                if step in self._held:
+                    self.ledger.cached(node, "definition", began)
+                    self.prepared.sites.set(node.site, self.prepared.keys[step], self._held[step])
+                    self._ready[step].set()
+                    return
+                planned = await self._look(node, chains, partly)
+                await self._ask(planned)
+                if not early:
+                    result, hit, reasons = await self._find(node, planned)
             if result is None:
                 result = await self._execute(node, chains, planned, urgency)
         except asyncio.CancelledError:
@@ -201,6 +210,7 @@ class Solver:
 
     async def _chain(self, step: StepId) -> list[SnapshotId]:
         """The snapshots of a finished step's tree, bottom first. Brings in what of it is not here."""
+        await self._settled(step)
         own: list[StepId] = []
         current: StepId | None = step
         chain: list[SnapshotId] = []
@@ -210,8 +220,6 @@ class Solver:
                 self._lazy.begin([self.results[each] for each in own])
                 chain = [*await self._bases.chain(node.step)]
                 break
-            if current in self._ready:  # what lies under a hit may be none itself
-                await self._ready[current].wait()
             own.append(current)
             current = node.parent
         self._lazy.begin([self.results[each] for each in own])
@@ -256,6 +264,32 @@ class Solver:
             return
         if self.shared.records.find(key, self.prepared.lease) is None:
             self._elsewhere |= await self.imports.find([key])
+
+    async def _find(
+        self, node: Node, planned: PlannedCopy | PlannedMkdir | None
+    ) -> tuple[StepResult | None, str, list[Difference]]:
+        for needed in node.inputs:
+            await self._settled(needed)
+        result, hit, reasons = await to_end(self._finder.find, node, planned)
+        if result is None and isinstance(node.step, Exec) and not node.step.execution.no_cache:
+            result, hit = await self._equal_elsewhere(node, node.step), "tree"
+        return (result, hit, reasons) if result is not None else (None, "", reasons)
+
+    async def _equal_elsewhere(self, node: Node, step: Exec) -> StepResult | None:
+        """What an equal command on an equal tree made on another machine."""
+        if self.imports is None or self.prepared.request.no_cache or not self.imports.may_know(node):
+            return None
+        key = await to_end(self._finder.tree_key, node)
+        found = (await self.imports.find([key])).get(key) if key else None
+        return None if found is None or expired(found.made, step.execution) else found
+
+    async def _settled(self, step: StepId) -> None:
+        """Wait for what lies under a step: a hit may stand on steps that are none."""
+        current: StepId | None = step
+        while current is not None:
+            if current in self._ready:
+                await self._ready[current].wait()
+            current = self.prepared.node(current).parent
 
     # Doing
 

@@ -1,7 +1,7 @@
 """What it costs a build to give its results away: the cache to a registry (mode=max), the image to a registry.
 
-`python -m tests.bench.bench_export`. Interleaved rounds, medians; each round builds anew (a build arg changes the first
-step) what a build of a service does on Debian: packages unpacked, sources copied, byte-compiled, tested, bundled.
+`python -m tests.bench.bench_export`. Interleaved rounds, medians; each round builds anew (a build arg changes
+the first step) what a build of a service does on Debian: packages unpacked, sources copied, byte-compiled, tested.
 Wanted: not more than 5 % of the build.
 """
 
@@ -23,7 +23,7 @@ BASE = "debian:bookworm"
 TEXT = f"""\
 FROM {BASE} AS build
 ARG ROUND
-RUN echo $ROUND > /round && mkdir -p /opt/vendor && cp -a /usr/lib/python3* /opt/vendor/ && cp -a /usr/share /opt/share
+RUN echo $ROUND > /round && mkdir /opt/vendor && cp -a /usr/lib/python3* /opt/vendor/ && cp -a /usr/share /opt
 COPY src /src
 RUN python3 -m compileall -q -f /opt/vendor /src
 RUN find /opt /src /usr -type f -print0 | xargs -0 sha256sum > /src/sums
@@ -92,7 +92,9 @@ def measure(ours: Ours, context: Path, host: str, rounds: int) -> None:
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     for way, found in times.items():
         middle = statistics.median(found)
-        print(f"{way:<34} {middle:8.2f} s {(middle / plain - 1) * 100:+6.1f} %   ({min(found):.2f} to {max(found):.2f})")
+        print(
+            f"{way:<34} {middle:8.2f} s {(middle / plain - 1) * 100:+6.1f} %   ({min(found):.2f} to {max(found):.2f})"
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from buildtool.graph import Copy, Exec, StepId
 from buildtool.images import LayerSource
 from buildtool.images.forms import find_form, make_form
 from buildtool.oci import Descriptor, Digest
+from buildtool.solve.build_trees import BuildTrees
 from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.caches.backend import CacheBackend
 from buildtool.solve.caches.mounts import export_mount, mounts_of
@@ -28,10 +29,10 @@ from buildtool.solve.caches.records import (
     encode_record,
 )
 from buildtool.solve.events import Tell
-from buildtool.solve.keys import SCRATCH_KEY
+from buildtool.solve.keys import SCRATCH_KEY, generation_pointer
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult
-from buildtool.solve.result import layer_of
+from buildtool.solve.result import fits, layer_of
 from buildtool.solve.threads import to_end, together
 
 R = TypeVar("R")
@@ -54,7 +55,9 @@ def candidates(prepared: Prepared, results: Mapping[StepId, StepResult], mode: s
     found = []
     for step in plan.graph:
         result = results.get(step) or prepared.hits.get(step)
-        if step in wanted and result is not None and _may_travel(prepared, step):
+        if step not in wanted or result is None or not _may_travel(prepared, step):
+            continue
+        if result.is_here or fits(result, plan.image.epoch):
             found.append(Candidate(step, result, layer_of(result, plan.image.epoch, store)))
     return found
 
@@ -74,12 +77,14 @@ def inline_records(prepared: Prepared, results: Mapping[StepId, StepResult], sto
     plan = prepared.plan
     below = len(prepared.base_images[plan.image.base.chain_id].layers) if plan.image.base is not None else 0
     by_step = {each.step: each for each in candidates(prepared, results, "min", store)}
+    trees = BuildTrees(store, prepared, results)
     return [
         InlineRecord(
             key=Digest(prepared.keys[step]),
             layer=below + index,
             size=by_step[step].layer.size,
             content=by_step[step].result.content,
+            tree=_tree(prepared, trees, step),
             below=_below(prepared, step),
             squash=store.squash_ids,
             epoch=plan.image.epoch,
@@ -120,7 +125,12 @@ class Export:
         """A step is done: its layer may go, if it is one that goes."""
         plan = self._prepared.plan
         unwanted = self._target.mode == "min" and step not in plan.image.chain
-        if unwanted or not _may_travel(self._prepared, step) or self._prepared.keys[step] in self._there:
+        if (
+            unwanted
+            or not result.is_here
+            or not _may_travel(self._prepared, step)
+            or self._prepared.keys[step] in self._there
+        ):
             return
         if step not in self._early:
             self._early[step] = asyncio.create_task(self._send_early(step, result))
@@ -158,9 +168,9 @@ class Export:
             self._tell(f"exporting cache to {self._target.name}: nothing is new")
             return
         async with asyncio.timeout(self._target.seconds):
-            await self._send(chosen)
+            await self._send(chosen, BuildTrees(self._store, self._prepared, results))
 
-    async def _send(self, chosen: list[Candidate]) -> None:
+    async def _send(self, chosen: list[Candidate], trees: BuildTrees) -> None:
         again = self._opening is not None
         backend, bundle = await self._opened()
         if again:  # others may have written meanwhile
@@ -173,7 +183,7 @@ class Export:
         unique = {each.layer.diff_id: each for each in fresh}
         made = await together(self._sent(backend, each, there) for each in unique.values())
         blobs = dict(zip(unique, made, strict=True))
-        records = [self._record(each, blobs[each.layer.diff_id][0]) for each in fresh]
+        records = await to_end(lambda: [self._record(each, blobs[each.layer.diff_id][0], trees) for each in fresh])
         await together(self._put(backend, record) for record in records)
         used = [by_key[key] for each in chosen if (key := Digest(self._prepared.keys[each.step])) in by_key]
         if known and not records and mounts <= set(bundle.mounts):
@@ -236,8 +246,9 @@ class Export:
         if not await offload(self._store.blobs.has, blob.digest) and self._fetch is not None:
             await self._fetch(layer, self._tell)
 
-    def _record(self, candidate: Candidate, blob: Descriptor) -> CacheRecord:
+    def _record(self, candidate: Candidate, blob: Descriptor, trees: BuildTrees) -> CacheRecord:
         result, layer = candidate.result, candidate.layer
+        plain, _ = self._prepared.generations.get(candidate.step, ("", ""))
         return CacheRecord(
             key=Digest(self._prepared.keys[candidate.step]),
             diff_id=layer.diff_id,
@@ -245,6 +256,8 @@ class Export:
             blob=blob,
             epoch=layer.epoch or self._prepared.plan.image.epoch,
             content=result.content,
+            tree=_tree(self._prepared, trees, candidate.step),
+            generations=generation_pointer(plain) if plain else "",
             below=_below(self._prepared, candidate.step),
             seconds=round(result.seconds, 3),
             cpu=round(result.cpu, 2),
@@ -255,8 +268,12 @@ class Export:
 
     async def _put(self, backend: CacheBackend, record: CacheRecord) -> None:
         async with self._slots:
-            keys = [record.key, *([record.content] if record.content else [])]
-            await backend.put_record(keys, encode_record(record), record.blob)
+            await backend.put_record(record.names, encode_record(record), record.blob)
+
+
+def _tree(prepared: Prepared, trees: BuildTrees, step: StepId) -> str:
+    node = prepared.node(step)
+    return trees.key(node) if isinstance(node.step, Exec) else ""
 
 
 def _below(prepared: Prepared, step: StepId) -> str:

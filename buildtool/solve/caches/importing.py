@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from buildtool.aio import offload
 from buildtool.cache import SnapshotId, Store
@@ -21,7 +22,8 @@ from buildtool.solve.caches.mounts import import_mount, mounts_of
 from buildtool.solve.caches.options import CacheOrigin, Caches
 from buildtool.solve.caches.records import BUNDLE, CacheRecord, decode_bundle, decode_inline, decode_record
 from buildtool.solve.events import Tell
-from buildtool.solve.expiry import expired
+from buildtool.solve.expiry import expired, next_generation
+from buildtool.solve.keys import generation_pointer, seen_key, seen_key_of
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult
 
@@ -38,6 +40,12 @@ class _Cache:
     single: bool
     usable: bool = True
     mounts: Sequence[str] = ()
+
+    @cached_property
+    def executed(self) -> set[str]:
+        """The `seen_key` of steps that were executed on trees which are told; "" for those of an image's config."""
+        records = [record for record in self.records.values() if record.tree]
+        return {seen_key_of(each.preimage["step"]) if each.preimage is not None else "" for each in records}
 
 
 @dataclass
@@ -99,8 +107,33 @@ class Imports:
                 for record in await self._ask(cache, [key for key in left if key not in found]):
                     result = await offload(self._result, record, cache.backend)
                     if result is not None:
-                        found |= dict.fromkeys((record.key, record.content), result)
+                        found |= dict.fromkeys(record.names, result)
         return {key: found[key] for key in keys if key in found}
+
+    def may_know(self, node: Node) -> bool:
+        """Whether one of the caches has an execution of an equal step, on whatever trees."""
+        caches = [cache.executed for cache in self._open if cache.usable]
+        return any(caches) and any("" in known or seen_key(node) in known for known in caches)
+
+    async def generations(self, prepared: Prepared) -> dict[str, str]:
+        """The generations that RUN --cache-ttl has elsewhere and no result of is here, by the key without one."""
+        found: dict[str, str] = {}
+        for step, (plain, current) in prepared.generations.items():
+            command, name = prepared.node(step).step, generation_pointer(plain)
+            if step in prepared.hits or not isinstance(command, Exec) or not command.execution.cache_ttl:
+                continue
+            await self.find([name])
+            known = [cache.records[key] for cache in self._open for key in (name, plain) if key in cache.records]
+            newest = max(known, key=lambda record: record.made, default=None)
+            if newest is None:
+                continue
+            generation = str((newest.preimage or {}).get("generation", ""))
+            if expired(newest.made, command.execution) or newest.diff_id in self._refused:
+                # not that of the old result, which others have more on
+                generation = current or next_generation(plain, generation, newest.made)
+            if generation != current:
+                found[plain] = generation
+        return found
 
     async def _ask(self, cache: _Cache, keys: Sequence[str]) -> list[CacheRecord]:
         async def one(key: str) -> CacheRecord | None:
@@ -194,8 +227,11 @@ def _needed(prepared: Prepared) -> list[StepId]:
 
 
 def _by_key(records: Sequence[CacheRecord]) -> dict[str, CacheRecord]:
-    by_content = {record.content: record for record in records if record.content}
-    return by_content | {record.key: record for record in records}
+    """The newest record that has a name, and one's own for its key."""
+    by_name: dict[str, CacheRecord] = {}
+    for record in sorted(records, key=lambda each: each.made):
+        by_name |= dict.fromkeys(record.names, record)
+    return by_name | {record.key: record for record in records}
 
 
 def _reason(error: BaseException, origin: CacheOrigin) -> str:

@@ -21,9 +21,10 @@ _BUNDLE_RECORDS, _BUNDLE_BYTES = 1000, 3 << 20
 class CacheRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of a step: `blob` is its layer, whose tar has `diff_id` and `size`, with times not after `epoch`.
 
-    `key` is the definition key, with its `preimage`; `content` the content key, where the step has one; `below` the
-    key of the step under it. `squash`: made where files can only belong to one user. The other fields are those of
-    StepResult.
+    `key` is the definition key, with its `preimage`; `content` the content key, where the step has one; `tree`, of a
+    RUN, the key of equal steps on equal trees; `generations`, of a RUN --cache-ttl, that of the step in whatever
+    generation; `below` the key of the step under it. `squash`: made where files can only belong to one user. The
+    other fields are those of StepResult.
     """
 
     key: CheckedDigest
@@ -32,12 +33,20 @@ class CacheRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     blob: Descriptor
     epoch: int
     content: str = ""
+    tree: str = ""
+    generations: str = ""
     below: str = ""
     seconds: float = 0.0
     cpu: float = 0.0
     made: float = 0.0
     squash: bool = False
     preimage: Preimage | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """All keys that it is found under."""
+        found = dict.fromkeys((self.key, self.content, self.tree, self.generations))
+        return [name for name in found if name]
 
 
 class _Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,15 +70,16 @@ class InlineRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     layer: int
     size: int
     content: str = ""
+    tree: str = ""
     below: str = ""
     squash: bool = False
     epoch: int = 0
 
 
 def decode_record(data: bytes, key: str) -> CacheRecord:
-    """The record that was asked for by its key or content key. Raises Corrupt for another one."""
+    """The record that was asked for by one of its keys. Raises Corrupt for another one."""
     record: CacheRecord = _decode(data, CacheRecord)
-    if key not in (record.key, record.content):
+    if key not in record.names:
         raise Corrupt(f"it is a record of {record.key}")
     check_record(record)
     return record
@@ -145,6 +155,7 @@ def decode_inline(config: bytes, layers: Sequence[Descriptor]) -> list[CacheReco
             blob=layers[record.layer],
             epoch=record.epoch,
             content=record.content,
+            tree=record.tree,
             below=record.below,
             squash=record.squash,
         )

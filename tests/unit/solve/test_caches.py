@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -318,3 +319,59 @@ def test_a_mount_is_sent_again_only_when_its_files_change(machine: Callable[[], 
     place.log.clear()
     shop.build(text, caches=place.caches(shop.store, mounts=("*",)))
     assert not {"blob", "record", "bundle"} & set(place.log)
+
+
+CUT = """\
+FROM busybox
+RUN echo same > /same && : VERSION=1
+COPY main /main
+RUN cat /same > /first
+RUN cat /first /same > /second
+RUN cat /main /second > /third
+"""
+
+
+def test_equal_trees_are_found_on_other_machines(machine: Callable[[], Workshop], place: Place) -> None:
+    """A step that is another and makes the same: what stands on it is taken, and not even fetched."""
+    first, second = machine(), machine()
+    made = first.build(CUT, caches=place.caches(first.store))
+    place.log.clear()
+    changed = CUT.replace("VERSION=1", "VERSION=2")
+    again = second.build(changed, caches=place.caches(second.store))
+    ran = [step.name for step in again.result.steps if not step.cached]
+    assert ran == ["RUN echo same > /same && : VERSION=2"]
+    assert place.count("fetch") == 0
+    assert [layer.diff_id for layer in again.image.layers] == [layer.diff_id for layer in made.image.layers]
+    assert file_of(second, again.image, "/third") == "msame\nsame\n"
+    third = machine()  # which has what the second one told, under the keys of the changed text
+    assert executed(third, changed, caches=place.caches(third.store, write=False)) == []
+    other = changed.replace("echo same >", "echo other >")
+    ran = executed(third, other, caches=place.caches(third.store, write=False))
+    assert len(ran) == 4 and "COPY" not in " ".join(ran)  # all that read it
+
+
+def test_a_tree_is_another_when_a_mount_shows_another(machine: Callable[[], Workshop], place: Place) -> None:
+    text = "FROM busybox AS made\nRUN echo {0} > /made\nFROM busybox\n"
+    text += "RUN echo {1} >/dev/null\nRUN --mount=type=bind,from=made,target=/m cat /m/made > /f\n"
+    first, second, third = machine(), machine(), machine()
+    first.build(text.format(1, 1), caches=place.caches(first.store))
+    assert len(executed(second, text.format(1, 2), caches=place.caches(second.store, write=False))) == 1
+    found = third.build(text.format(2, 1), caches=place.caches(third.store, write=False))
+    assert file_of(third, found.image, "/f") == "2\n"
+
+
+def test_generations_travel(machine: Callable[[], Workshop], place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another machine executed anew because it was too old is found, and what stands on it."""
+    text = "FROM busybox\nRUN --cache-ttl=1h cat /proc/sys/kernel/random/uuid > /now\nRUN cat /now > /copied\n"
+    first, second, third = machine(), machine(), machine()
+    first.build(text, caches=place.caches(first.store))
+    later = time.time() + 4000
+    monkeypatch.setattr("buildtool.solve.expiry.time.time", lambda: later)
+    anew = first.build(text, caches=place.caches(first.store))
+    assert anew.cached.count(False) == 2
+    again = second.build(text, caches=place.caches(second.store, write=False))
+    assert all(again.cached) and again.image.id == anew.image.id
+    later += 4000
+    last = third.build(text, caches=place.caches(third.store, write=False))
+    assert last.cached.count(False) == 2  # what stands on an old result is not taken either
+    assert file_of(third, last.image, "/now") == file_of(third, last.image, "/copied")
