@@ -11,7 +11,7 @@ from typing import Any
 from buildtool.errors import InvalidInput
 from buildtool.stacks.body_limits import limits
 from buildtool.stacks.body_mounts import mounts
-from buildtool.stacks.kinds import nanoseconds
+from buildtool.stacks.durations import nanoseconds
 from buildtool.stacks.model import Project
 from buildtool.stacks.names import container_name, image_name
 from buildtool.stacks.paths import absolute

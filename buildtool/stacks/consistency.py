@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from buildtool.buildfile.suggest import did_you_mean
-from buildtool.stacks.kinds import nanoseconds
+from buildtool.stacks.durations import nanoseconds
 from buildtool.stacks.model import Project
 from buildtool.stacks.normalise import LABEL_PREFIX
 from buildtool.stacks.tree import Map, Path

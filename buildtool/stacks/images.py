@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from buildtool.errors import BuildtoolError, InvalidInput
+from buildtool.stacks.durations import nanoseconds
 from buildtool.stacks.engine import Engine
-from buildtool.stacks.kinds import nanoseconds
 from buildtool.stacks.model import Project
 from buildtool.stacks.names import image_name
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from buildtool.stacks.attributes import DEPLOY
 from buildtool.stacks.emit import to_json, to_yaml
 from buildtool.stacks.kinds import Order
 from buildtool.stacks.model import Project
-from buildtool.stacks.schema import DEPLOY, FILE, NETWORK, SERVICE
+from buildtool.stacks.schema import FILE, NETWORK, SERVICE
 
 _ORDER = ("name", "services", "networks", "volumes", "secrets", "configs", "models")
 

@@ -5,371 +5,45 @@ Source: compose-spec, "spec.md" and its JSON schema; reference/stacks.md 1.3 to 
 
 from __future__ import annotations
 
-from typing import Any
-
 from buildtool.stacks import short
-from buildtool.stacks.kinds import (
-    ANYTHING,
-    At,
-    Boolean,
-    Bytes,
-    Decimal,
-    DictOf,
-    Duration,
-    FileMode,
-    Integer,
-    Kind,
-    ListOf,
-    Order,
-    Pairs,
-    Struct,
-    Text,
+from buildtool.stacks.attribute_kinds import (
+    BOOLEAN,
+    BYTES,
+    DECIMAL,
+    DURATION,
+    INTEGER,
+    LABELS,
+    NAME_PATTERN,
+    NUMBERED,
+    ONE_OR_MORE,
+    OPTIONS,
+    PAIRS,
+    TEXT,
+    TEXTS,
+    UNIQUE_TEXTS,
+    Command,
+    ExtraHosts,
+    Gpus,
+    ProviderOptions,
 )
-
-NAME_PATTERN = r"[a-zA-Z0-9._-]+"
-
-TEXT, NUMBERED, INTEGER, DECIMAL = Text(), Text(numbers=True), Integer(), Decimal()
-BOOLEAN, BYTES, DURATION, MODE = Boolean(), Bytes(), Duration(), FileMode()
-TEXTS, UNIQUE_TEXTS = ListOf(TEXT), ListOf(TEXT, unique=True)
-ONE_OR_MORE = ListOf(TEXT, single=True)
-PAIRS, LABELS = Pairs(), Pairs(filled=True)
-OPTIONS = DictOf(NUMBERED)
-
-
-class Command(Kind):
-    """A command: text that is split into words, or a list; empty takes the image's away."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        return value if at.leave(value) else TEXTS.canonical(short.command(value, at), at)
-
-
-class HealthTest(Kind):
-    """A health check's command: text for the shell, or a list that begins with NONE, CMD or CMD-SHELL."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        if at.leave(value):
-            return value
-        words = TEXTS.canonical(short.healthcheck_test(value, at), at)
-        if words and words[0] not in ("NONE", "CMD", "CMD-SHELL"):
-            raise at.refuse(
-                f"healthcheck.test must start either by 'CMD', 'CMD-SHELL' or 'NONE', not {words[0]!r}",
-                "Put CMD before the words of a command.",
-            )
-        return words
-
-
-class Ulimit(Kind):
-    """A limit, or its soft and hard values."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        return _ULIMIT_PAIR.canonical(value, at) if isinstance(value, dict) else INTEGER.canonical(value, at)
-
-    def arrange(self, value: Any, order: Order = None) -> Any:
-        return _ULIMIT_PAIR.arrange(value, order) if isinstance(value, dict) else value
-
-
-class DeviceCount(Kind):
-    """A number of devices, or `all`."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        return INTEGER.canonical(short.device_count(value, at), at)
-
-
-class TmpfsMode(Kind):
-    """Permissions of a tmpfs, octal text or a number; printed as the number."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        text = MODE.canonical(value, at)
-        return text if at.leave(text) else int(text, 8)
-
-
-class ExtraHosts(Kind):
-    """Host names and their addresses."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        return short.extra_hosts(value, at)
-
-
-class Ssh(Kind):
-    """SSH keys and agents of a build."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        return TEXTS.canonical(short.ssh(value, at), at)
-
-
-class Gpus(Kind):
-    """`all`, or requests for devices."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        return _GPU_LIST.canonical(short.gpus(value, at), at)
-
-    def arrange(self, value: Any, order: Order = None) -> Any:
-        return _GPU_LIST.arrange(value, order)
-
-
-class ProviderOptions(Kind):
-    """Scalars, or lists of them; printed as lists."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        return _PROVIDER_OPTIONS.canonical(value, at)
-
-    def arrange(self, value: Any, order: Order = None) -> Any:
-        return _PROVIDER_OPTIONS.arrange(value, order)
-
-
-_PROVIDER_OPTIONS = DictOf(ListOf(NUMBERED, single=True))
-_ULIMIT_PAIR = Struct({"soft": INTEGER, "hard": INTEGER}, needed=("soft", "hard"), kept=("soft", "hard"))
-ULIMITS = DictOf(Ulimit(), names="[a-z]+")
-
-_FILE_REFERENCE = Struct({"source": TEXT, "target": TEXT, "uid": TEXT, "gid": TEXT, "mode": MODE}, needed=("source",))
-SECRETS = ListOf(_FILE_REFERENCE, expand=short.secret_reference)
-BUILD_SECRETS = ListOf(_FILE_REFERENCE, expand=short.file_reference)
-CONFIGS = ListOf(_FILE_REFERENCE, expand=short.file_reference)
-
-_DEVICE = {
-    "capabilities": TEXTS,
-    "driver": TEXT,
-    "count": DeviceCount(),
-    "device_ids": TEXTS,
-    "options": LABELS,
-}
-_GPU_LIST = ListOf(Struct(_DEVICE))
-
-HOOK = Struct(
-    {"command": Command(), "user": TEXT, "privileged": BOOLEAN, "working_dir": TEXT, "environment": PAIRS},
-    needed=("command",),
+from buildtool.stacks.attributes import (
+    BLKIO,
+    BUILD,
+    CONFIGS,
+    DEPENDS_ON,
+    DEPLOY,
+    DEVELOP,
+    HEALTHCHECK,
+    HOOK,
+    INIT_CONTAINER,
+    PORTS,
+    SECRETS,
+    SERVICE_NETWORKS,
+    ULIMITS,
+    VOLUMES,
 )
-INIT_CONTAINER = Struct(
-    {
-        "command": Command(),
-        "image": TEXT,
-        "user": TEXT,
-        "privileged": BOOLEAN,
-        "working_dir": TEXT,
-        "environment": PAIRS,
-        "per_replica": BOOLEAN,
-    },
-)
-
-BUILD = Struct(
-    {
-        "context": TEXT,
-        "dockerfile": TEXT,
-        "dockerfile_inline": TEXT,
-        "entitlements": TEXTS,
-        "args": PAIRS,
-        "ssh": Ssh(),
-        "labels": LABELS,
-        "cache_from": TEXTS,
-        "cache_to": TEXTS,
-        "no_cache": BOOLEAN,
-        "no_cache_filter": ONE_OR_MORE,
-        "additional_contexts": LABELS,
-        "pull": BOOLEAN,
-        "extra_hosts": ExtraHosts(),
-        "isolation": TEXT,
-        "network": TEXT,
-        "target": TEXT,
-        "secrets": BUILD_SECRETS,
-        "shm_size": BYTES,
-        "tags": TEXTS,
-        "ulimits": ULIMITS,
-        "platforms": TEXTS,
-        "privileged": BOOLEAN,
-        "provenance": NUMBERED,
-        "sbom": NUMBERED,
-    },
-    convert=short.build,
-)
-
-
-class Attestation(Kind):
-    """`true`, `false` or text."""
-
-    def canonical(self, value: Any, at: At) -> Any:
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return TEXT.canonical(value, at)
-
-
-BUILD.fields["provenance"] = BUILD.fields["sbom"] = Attestation()
-
-DEVELOP = Struct(
-    {
-        "watch": ListOf(
-            Struct(
-                {
-                    "path": TEXT,
-                    "action": Text(choices=("rebuild", "sync", "restart", "sync+restart", "sync+exec")),
-                    "target": TEXT,
-                    "exec": HOOK,
-                    "include": ONE_OR_MORE,
-                    "ignore": ONE_OR_MORE,
-                    "initial_sync": BOOLEAN,
-                },
-                needed=("path", "action"),
-            )
-        )
-    },
-    nullable=True,
-)
-
-_BLKIO_RATE = ListOf(Struct({"path": TEXT, "rate": BYTES}, extensible=False))
-BLKIO = Struct(
-    {
-        "weight": INTEGER,
-        "weight_device": ListOf(Struct({"path": TEXT, "weight": INTEGER}, extensible=False)),
-        "device_read_bps": _BLKIO_RATE,
-        "device_read_iops": _BLKIO_RATE,
-        "device_write_bps": _BLKIO_RATE,
-        "device_write_iops": _BLKIO_RATE,
-    },
-    extensible=False,
-)
-
-_UPDATE = Struct(
-    {
-        "parallelism": INTEGER,
-        "delay": DURATION,
-        "failure_action": TEXT,
-        "monitor": DURATION,
-        "max_failure_ratio": DECIMAL,
-        "order": Text(choices=("start-first", "stop-first")),
-    },
-    kept=("parallelism",),
-)
-_GENERIC = ListOf(Struct({"discrete_resource_spec": Struct({"kind": TEXT, "value": INTEGER})}))
-_LIMITS = Struct({"cpus": DECIMAL, "memory": BYTES, "pids": INTEGER})
-_RESERVATIONS = Struct(
-    {
-        "cpus": DECIMAL,
-        "memory": BYTES,
-        "pids": INTEGER,
-        "devices": ListOf(Struct(_DEVICE)),
-        "generic_resources": _GENERIC,
-    }
-)
-DEPLOY = Struct(
-    {
-        "mode": TEXT,
-        "replicas": INTEGER,
-        "labels": LABELS,
-        "update_config": _UPDATE,
-        "rollback_config": _UPDATE,
-        "resources": Struct({"limits": _LIMITS, "reservations": _RESERVATIONS}),
-        "restart_policy": Struct(
-            {
-                "condition": Text(choices=("none", "on-failure", "any")),
-                "delay": DURATION,
-                "max_attempts": INTEGER,
-                "window": DURATION,
-            },
-            kept=("max_attempts", "delay", "window"),
-        ),
-        "placement": Struct(
-            {
-                "constraints": TEXTS,
-                "preferences": ListOf(Struct({"spread": TEXT})),
-                "max_replicas_per_node": INTEGER,
-            }
-        ),
-        "endpoint_mode": TEXT,
-    },
-    kept=("replicas",),
-    nullable=True,
-)
-
-HEALTHCHECK = Struct(
-    {
-        "test": HealthTest(),
-        "timeout": DURATION,
-        "interval": DURATION,
-        "retries": INTEGER,
-        "start_period": DURATION,
-        "start_interval": DURATION,
-        "disable": BOOLEAN,
-    },
-    kept=("timeout", "interval", "retries", "start_period", "start_interval"),
-)
-
-DEPENDS_ON = DictOf(
-    Struct(
-        {
-            "condition": Text(choices=("service_started", "service_healthy", "service_completed_successfully")),
-            "restart": BOOLEAN,
-            "required": BOOLEAN,
-        },
-        needed=("condition",),
-        kept=("required",),
-        defaults={"required": True},
-    ),
-    names=NAME_PATTERN,
-    convert=short.depends_on,
-)
-
-SERVICE_NETWORKS = DictOf(
-    Struct(
-        {
-            "aliases": TEXTS,
-            "driver_opts": OPTIONS,
-            "gw_priority": INTEGER,
-            "interface_name": TEXT,
-            "ipv4_address": TEXT,
-            "ipv6_address": TEXT,
-            "link_local_ips": TEXTS,
-            "mac_address": TEXT,
-            "priority": INTEGER,
-        },
-        nullable=True,
-    ),
-    names=NAME_PATTERN,
-    convert=short.names,
-)
-
-PORTS = ListOf(
-    Struct(
-        {
-            "name": TEXT,
-            "mode": TEXT,
-            "host_ip": TEXT,
-            "target": Integer(0, 65535),
-            "published": NUMBERED,
-            "protocol": TEXT,
-            "app_protocol": TEXT,
-        },
-        needed=("target",),
-        defaults={"mode": "ingress", "protocol": "tcp"},
-    ),
-    expand=short.port,
-    unique=True,
-)
-
-VOLUMES = ListOf(
-    Struct(
-        {
-            "type": Text(choices=("bind", "volume", "tmpfs", "cluster", "npipe", "image")),
-            "source": TEXT,
-            "target": TEXT,
-            "read_only": BOOLEAN,
-            "consistency": TEXT,
-            "bind": Struct(
-                {
-                    "selinux": Text(choices=("z", "Z")),
-                    "propagation": TEXT,
-                    "create_host_path": BOOLEAN,
-                    "recursive": Text(choices=("enabled", "disabled", "writable", "readonly")),
-                },
-                kept=("create_host_path",),
-            ),
-            "volume": Struct({"labels": LABELS, "nocopy": BOOLEAN, "subpath": TEXT}),
-            "tmpfs": Struct({"size": BYTES, "mode": TmpfsMode()}),
-            "image": Struct({"subpath": TEXT}),
-        },
-        needed=("type", "target"),
-    ),
-    expand=short.volume,
-    unique=True,
-)
+from buildtool.stacks.kinds import Integer, Text
+from buildtool.stacks.structures import DictOf, ListOf, Struct
 
 SERVICE = Struct(
     {
@@ -551,5 +225,3 @@ FILE = Struct(
     }
 )
 RESOURCES = ("services", "networks", "volumes", "secrets", "configs", "models")
-
-__all__ = ["ANYTHING", "FILE", "NAME_PATTERN", "NETWORK", "RESOURCES", "SERVICE", "VOLUME"]

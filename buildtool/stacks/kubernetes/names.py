@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from buildtool.oci import sha256
-from buildtool.stacks.kinds import nanoseconds
+from buildtool.stacks.durations import nanoseconds
 
 LONGEST = 63
 PART_OF = "app.kubernetes.io/part-of"
