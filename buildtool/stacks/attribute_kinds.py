@@ -71,6 +71,9 @@ class ExtraHosts(Kind):
     def canonical(self, value: Any, at: At) -> Any:
         return short.extra_hosts(value, at)
 
+    def arrange(self, value: Any, order: Order = None) -> Any:
+        return sorted(value) if isinstance(value, list) else value
+
 
 class Ssh(Kind):
     """SSH keys and agents of a build."""

@@ -89,25 +89,20 @@ BUILD = Struct(
 )
 
 
-DEVELOP = Struct(
+WATCH = Struct(
     {
-        "watch": ListOf(
-            Struct(
-                {
-                    "path": TEXT,
-                    "action": Text(choices=("rebuild", "sync", "restart", "sync+restart", "sync+exec")),
-                    "target": TEXT,
-                    "exec": HOOK,
-                    "include": ONE_OR_MORE,
-                    "ignore": ONE_OR_MORE,
-                    "initial_sync": BOOLEAN,
-                },
-                needed=("path", "action"),
-            )
-        )
+        "path": TEXT,
+        "action": Text(choices=("rebuild", "sync", "restart", "sync+restart", "sync+exec")),
+        "target": TEXT,
+        # docker compose's JSON has a hook without a command in every rule.
+        "exec": Struct(HOOK.fields),
+        "include": ONE_OR_MORE,
+        "ignore": ONE_OR_MORE,
+        "initial_sync": BOOLEAN,
     },
-    nullable=True,
+    needed=("path", "action"),
 )
+DEVELOP = Struct({"watch": ListOf(WATCH)}, nullable=True)
 
 _BLKIO_RATE = ListOf(Struct({"path": TEXT, "rate": BYTES}, extensible=False))
 BLKIO = Struct(

@@ -170,7 +170,7 @@ def _watch(project: Project, path: Path, service: Map) -> None:
         at = (*path, "develop", "watch", index)
         if rule["action"] not in ("rebuild", "restart") and not rule.get("target"):
             raise project.error(at, f"target is required for the action {rule['action']}")
-        if rule["action"] == "sync+exec" and not rule.get("exec"):
+        if rule["action"] == "sync+exec" and not (rule.get("exec") or {}).get("command"):
             raise project.error(at, "exec is required for the action sync+exec")
     refresh = service.get("pull_refresh_after")
     if refresh and nanoseconds(refresh) <= 0:

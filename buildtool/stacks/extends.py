@@ -18,25 +18,28 @@ Open = Callable[[str, StackError], Map]
 _Chain = tuple[tuple[str, str], ...]
 
 
-def apply_extends(model: Map, name: str, directory: str, open_file: Open, *, move_paths: bool = True) -> None:
+def apply_extends(
+    model: Map, name: str, directory: str, open_file: Open, path_base: Callable[[str], str] = lambda folder: folder
+) -> None:
     """Replace every service of the model that extends another, in place.
 
-    `name` is the model's file, `directory` what `file:` is relative to. Raises StackError for a service or a file
+    `name` is the model's file, `directory` what `file:` is relative to; `path_base` says what the relative paths of
+    services from a folder are put behind. Raises StackError for a service or a file
     that is not there, and for a circle.
     """
     services = model.get("services")
     if not isinstance(services, Map):
         return
-    extender = _Extender(open_file, move_paths)
+    extender = _Extender(open_file, path_base)
     for key, service in list(services.items()):
         if isinstance(service, Map) and service.get("extends") is not None:
             services[key] = extender.resolve(services, key, name, directory, ())
 
 
 class _Extender:
-    def __init__(self, open_file: Open, move_paths: bool) -> None:
+    def __init__(self, open_file: Open, path_base: Callable[[str], str]) -> None:
         self._open = open_file
-        self._move_paths = move_paths
+        self._path_base = path_base
 
     def resolve(self, services: Map, key: str, file: str, directory: str, chain: _Chain) -> Map:
         """The service with everything that it extends."""
@@ -72,6 +75,6 @@ class _Extender:
                 hint=did_you_mean(wanted, there),
             )
         first = settle(self.resolve(there, wanted, inner, folder, chain))
-        if inner != file and self._move_paths:
-            resolve_service(first, folder)
+        if inner != file:
+            resolve_service(first, self._path_base(folder))
         return merge_service(first, own)

@@ -35,12 +35,6 @@ def _as_go_writes_it(document: dict[str, Any]) -> None:
     for kind, items in (document.get("blkio_config") or {}).items():
         if isinstance(items, list):
             document["blkio_config"][kind] = [{key.title(): value for key, value in item.items()} for item in items]
-    for rule in (document.get("develop") or {}).get("watch", ()):
-        hook = rule.pop("exec", None) or {}
-        ignored = rule.pop("ignore", None)
-        rule["exec"] = {"command": None} | hook
-        if ignored:
-            rule["ignore"] = ignored
     for name, limit in (document.get("ulimits") or {}).items():
         if limit == 0:
             document["ulimits"][name] = {}

@@ -17,7 +17,7 @@ from buildtool.stacks.interpolation import interpolate
 from buildtool.stacks.kinds import At
 from buildtool.stacks.merge import merge, settle
 from buildtool.stacks.model import Files, Project, Request
-from buildtool.stacks.normalise import normalise
+from buildtool.stacks.normalise import normalise, resolve_environment
 from buildtool.stacks.paths import absolute, resolve_model
 from buildtool.stacks.profiles import filter_profiles, prune_resources
 from buildtool.stacks.schema import FILE, RESOURCES
@@ -37,7 +37,9 @@ def load(request: Request, files: Files) -> Project:
     model.put("name", name, model.marks.get("name"))
     project = Project(name, model, request)
     if request.normalise:
-        normalise(project, files, resolve_environment=request.resolve_environment, warn=warnings.say)
+        normalise(project)
+    if request.resolve_environment:
+        resolve_environment(project, files, warnings.say)
     if request.consistent:
         check_consistency(project)
     filter_profiles(project)
@@ -156,16 +158,22 @@ class _Loader:
                         "potential confusion"
                     )
                     del checked["version"]
-                apply_extends(checked, name, self._directory, self._open, move_paths=self._request.resolve_paths)
+                apply_extends(checked, name, self._directory, self._open, self._path_base)
                 model = merge(model, checked)
         model = settle(model)
         assert isinstance(model, Map)
         includes = model.pop("include", None) or []
         if self._request.resolve_paths:
             resolve_model(model, self._directory)
+        elif self._directory != self._request.directory:
+            resolve_model(model, os.path.relpath(self._directory, self._request.directory))
         for index, entry in enumerate(includes):
             self._include(model, entry, ("include", index))
         return model
+
+    def _path_base(self, folder: str) -> str:
+        """What the paths of a service of another folder are put behind: that folder, from here unless absolute."""
+        return folder if self._request.resolve_paths else os.path.relpath(folder, self._directory)
 
     def _check(self, document: Map) -> Map:
         if self._interpolating:

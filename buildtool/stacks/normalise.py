@@ -23,10 +23,20 @@ class MissingEnvFile(InvalidInput):
     exit_code = 14
 
 
-def normalise(project: Project, files: Files, *, resolve_environment: bool, warn: Callable[[str], None]) -> None:
-    """Complete the model, in place. Raises StackError, and InvalidInput for an env file that is not there."""
-    uses_default = False
+def resolve_environment(project: Project, files: Files, warn: Callable[[str], None]) -> None:
+    """Put what env files, label files and the environment say into the services. Raises InvalidInput for a file
+    that is not there.
+    """
     for name, service in project.services.items():
+        if isinstance(service, Map):
+            _environment(project, name, service, files, warn)
+            _label_files(project, name, service, files, warn)
+
+
+def normalise(project: Project) -> None:
+    """Complete the model, in place. Raises StackError."""
+    uses_default = False
+    for service in project.services.values():
         if not isinstance(service, Map):
             continue  # told by the check of consistency
         if not service.get("networks") and not service.get("network_mode") and not service.get("provider"):
@@ -38,9 +48,6 @@ def normalise(project: Project, files: Files, *, resolve_environment: bool, warn
         _build(project, service)
         if service.get("scale") is not None and isinstance(service.get("deploy"), Map):
             service["deploy"].setdefault("replicas", service["scale"])
-        if resolve_environment:
-            _environment(project, name, service, files, warn)
-            _label_files(project, name, service, files, warn)
     if uses_default and "default" not in project.part("networks"):
         project.declare("networks").put("default", Map())
     _names(project)
@@ -87,13 +94,13 @@ def _build(project: Project, service: Map) -> None:
     if not isinstance(build, Map):
         return
     if not build.get("context"):
-        build.put("context", project.directory, build.mark)
+        build.put("context", project.directory if project.request.resolve_paths else ".", build.mark)
     if not build.get("dockerfile") and not build.get("dockerfile_inline"):
         build.put("dockerfile", "Dockerfile", build.mark)
     arguments = build.get("args")
     if isinstance(arguments, Map):
         for key, value in list(arguments.items()):
-            if value is None:
+            if value is None and project.request.interpolate:
                 if key in project.environment:
                     arguments[key] = project.environment[key]
                 else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from buildtool.stacks.attributes import DEPLOY
+from buildtool.stacks.attributes import DEPLOY, WATCH
 from buildtool.stacks.emit import to_json, to_yaml
 from buildtool.stacks.kinds import Order
 from buildtool.stacks.model import Project
@@ -71,7 +71,15 @@ def service_json(service: dict[str, Any]) -> dict[str, Any]:
     if filled.get("deploy") is not None:
         deploy = {"resources": {}, "placement": {}} | filled["deploy"]
         filled["deploy"] = {key: deploy[key] for key in DEPLOY.fields if key in deploy}
+    if filled.get("develop") is not None:
+        filled["develop"] = {"watch": [_watch_json(rule) for rule in filled["develop"].get("watch") or ()]}
     return {key: filled[key] for key in SERVICE.fields if key in filled}
+
+
+def _watch_json(rule: dict[str, Any]) -> dict[str, Any]:
+    """One rule of `develop.watch`: its hook is a structure that Go never leaves out."""
+    filled = {**rule, "exec": {"command": None} | (rule.get("exec") or {})}
+    return {key: filled[key] for key in WATCH.fields if key in filled}
 
 
 def without_extensions(value: Any, *, top: bool = True) -> Any:

@@ -108,9 +108,13 @@ def volume(value: Any, at: At) -> list[Any]:
     bind = source.startswith((".", "/", "~")) or bool(_WINDOWS_PATH.match(source))
     options = mapping(at, create_host_path=True) if bind else Map(at.mark)
     out = mapping(at, type="bind" if bind else "volume", source=source, target=target)
-    for option in parts[2].split(",") if len(parts) == 3 else ():
+    flags = parts[2].split(",") if len(parts) == 3 else []
+    for option in flags:
         _volume_option(option, out, options, bind, at)
     out.put("bind" if bind else "volume", options, at.mark)
+    label = next((item for item in reversed(flags) if item in ("z", "Z")), "")
+    if label and not bind:
+        out.put("bind", mapping(at, selinux=label), at.mark)
     return [out]
 
 

@@ -25,6 +25,7 @@ def config(call: Call) -> int:
         raise UsageError(f'unsupported format "{call.text("format")}": choose yaml or json')
     request = _request(call)
     if call.switch("environment"):
+        load(request, FileSystem())  # which gives it the project's name
         return _write(call, "".join(f"{key}={value}\n" for key, value in sorted(request.environment.items())))
     if call.switch("variables"):
         return _write(call, _variables(request))
@@ -44,10 +45,10 @@ def _request(call: Call) -> Request:
     request = find(call)
     request.interpolate = not call.switch("no-interpolate")
     request.resolve_paths = not call.switch("no-path-resolution")
-    request.normalise = request.interpolate and not call.switch("no-normalize")
+    request.normalise = not call.switch("no-normalize")
     request.consistent = request.interpolate and not call.switch("no-consistency")
-    request.resolve_environment = not call.switch("no-env-resolution")
-    request.all_resources = request.all_resources or not request.normalise
+    request.resolve_environment = request.interpolate and not call.switch("no-env-resolution")
+    request.all_resources = request.all_resources or not request.interpolate
     return request
 
 
@@ -112,7 +113,7 @@ _LISTS = {
     "services": lambda project: sorted(project.services),
     "volumes": lambda project: sorted(project.part("volumes")),
     "networks": lambda project: sorted(project.part("networks")),
-    "models": lambda project: sorted(project.part("models")),
+    "models": lambda project: sorted({item["model"] for item in project.part("models").values()}),
     "profiles": _profiles,
     "images": _images,
 }

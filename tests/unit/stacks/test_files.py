@@ -250,3 +250,33 @@ def test_compose_file_profiles_and_env_files_of_the_environment(tmp_path: Path) 
     project = load(find_request(files=[], environment=environment), FileSystem())
     assert sorted(project.services) == ["a", "b"]
     assert project.services["a"]["image"] == "fromenvfile" and project.services["a"]["hostname"] == "h"
+
+
+def test_paths_that_are_not_resolved_stay_relative_to_the_project() -> None:
+    """`config --no-path-resolution`: what comes from another folder still means a file of that folder."""
+    printed = model(
+        """
+        include: [inc/compose.yaml]
+        services:
+          s: {extends: {file: sub/base.yaml, service: b}, build: {dockerfile_inline: FROM x}, volumes: ["./own:/own"]}
+        """,
+        files={
+            "sub/base.yaml": "services: {b: {volumes: ['./data:/data']}}",
+            "inc/compose.yaml": "services: {t: {image: x, volumes: ['./d:/d']}}",
+        },
+        resolve_paths=False,
+    )
+    services = printed["services"]
+    assert [item["source"] for item in services["s"]["volumes"]] == ["sub/data", "./own"]
+    assert services["s"]["build"]["context"] == "."
+    assert services["t"]["volumes"][0]["source"] == "inc/d"
+
+
+def test_the_environment_is_resolved_without_normalisation_too() -> None:
+    found = service(
+        "services: {s: {image: x, environment: [OUTSIDE], env_file: [a.env]}}",
+        env={"OUTSIDE": "there"},
+        files={"a.env": "A=1"},
+        normalise=False,
+    )
+    assert found["environment"] == {"A": "1", "OUTSIDE": "there"} and "networks" not in found

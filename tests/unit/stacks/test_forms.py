@@ -307,3 +307,16 @@ def test_nothing_that_yaml_can_say_is_more_than_an_error(
         assert render_yaml(load_texts(text)) == text
     except BuildtoolError as error:
         assert str(error)
+
+
+def test_hosts_are_printed_in_their_order_whatever_the_file_has() -> None:
+    found = service(
+        "services: {s: {image: x, extra_hosts: ['b=2.2.2.2', 'a:1.1.1.1', 'host.docker.internal:host-gateway']}}"
+    )
+    assert found["extra_hosts"] == ["a=1.1.1.1", "b=2.2.2.2", "host.docker.internal=host-gateway"]
+
+
+def test_a_relabelled_volume_keeps_its_label_as_docker_compose_has_it() -> None:
+    found = service("services: {s: {image: x, volumes: ['data:/d:ro,z']}}\nvolumes: {data: {}}")
+    (mount,) = found["volumes"]
+    assert mount["bind"] == {"selinux": "z"} and mount["type"] == "volume" and mount["volume"] == {}
