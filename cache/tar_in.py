@@ -63,6 +63,7 @@ class Unpacker:
     its content. `borrowed` tells afterwards whether anything was taken from it, `invented` whether a directory had to
     be made up that neither has. `below`, for what is no layer, is the tree that the archive is unpacked onto: its
     symlinks lead on where the archive goes through them without having them, as if it were all one directory.
+    `owner` is whose everything becomes, whatever the archive says.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Unpacker:
         squash_ids: bool = False,
         parents: Tree | None = None,
         below: Below | None = None,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         self._root = os.fsencode(target)
+        self._owner = owner
         self._layer = layer
         self._squash = squash_ids
         self._parents = below.tree if below is not None else parents
@@ -322,6 +325,8 @@ class Unpacker:
             os.setxattr(path, self._opaque, b"y")
         if status is None:
             self.invented = True
+            if self._owner is not None and not self._squash:
+                os.chown(path, *self._owner)
             self._attributes[path] = (0o755, now or 0)
             return
         if not self._squash:
@@ -391,16 +396,17 @@ class Unpacker:
             self._chown(path, entry)
 
     def _chown(self, path: bytes | int, entry: TarEntry) -> None:
+        uid, gid = self._owner or (entry.uid, entry.gid)
         try:
             if isinstance(path, int):
-                os.fchown(path, entry.uid, entry.gid)
+                os.fchown(path, uid, gid)
             else:
-                os.lchown(path, entry.uid, entry.gid)
+                os.lchown(path, uid, gid)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             raise InvalidInput(
-                f"entry {show(entry.name)}: owner {entry.uid}:{entry.gid} does not exist in this user namespace",
+                f"entry {show(entry.name)}: owner {uid}:{gid} does not exist in this user namespace",
                 hint="add a wider range for this user to /etc/subuid and /etc/subgid",
             ) from None
 

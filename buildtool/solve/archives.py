@@ -53,14 +53,16 @@ def tree_at(tree: Tree, base: str) -> Tree:
         return Tree([])
 
 
-def unpack_archive(entry: Entry, target: Path, below: Below, *, squash_ids: bool) -> None:
-    """Unpack into `target`, the draft's directory; `below` is what it lies on.
+def unpack_archive(
+    entry: Entry, target: Path, below: Below, *, squash_ids: bool, owner: tuple[int, int] | None = None
+) -> None:
+    """Unpack into `target`, the draft's directory; `below` is what it lies on, `owner` whose everything becomes.
 
     Raises InvalidInput for a damaged or hostile one.
     """
     with _path(entry).open("rb") as file:
         try:
-            unpacker = Unpacker(target, layer=False, squash_ids=squash_ids, below=below)
+            unpacker = Unpacker(target, layer=False, squash_ids=squash_ids, below=below, owner=owner)
             unpacker.unpack(decompress(file))
         except InvalidInput as error:
             raise InvalidInput(f"ADD: {entry.source_name}: {error.message}", hint=error.hint) from error

@@ -172,7 +172,7 @@ def _unpack(store: Store, planned: PlannedCopy, placement: Placement, writer: Wr
         if root in planned.archives:
             writer.make_directories(placement.ancestors)
             target = Path(f"{writer.root}{placement.base.rstrip('/')}")
-            unpack_archive(root, target, below, squash_ids=store.squash_ids)
+            unpack_archive(root, target, below, squash_ids=store.squash_ids, owner=planned.owner)
         else:
             writer.copy(placement, Selection([root], [], selection.owned))
 

@@ -73,6 +73,8 @@ def _meant(source: FileSource, path: str) -> str:
         candidates = [f"{directory}/{child[0]}".lstrip("/") for child in source.children(directory)]
     except (FileNotFoundError, NotADirectoryError):
         directory = ""
+    if path in candidates:
+        return "it is a symbolic link that leads nowhere"
     close = difflib.get_close_matches(path, candidates, n=1)
     if not close:
         everywhere = _some_paths(source)

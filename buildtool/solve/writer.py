@@ -19,6 +19,7 @@ from buildtool.solve.placement import Ancestor, Placement, xattrs_of
 from buildtool.solve.selection import Entry, Selection
 
 _SMALL = 1 << 18
+_NOBODYS = (-1, -1)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -86,6 +87,8 @@ class Writer:
     def make_directories(self, ancestors: tuple[Ancestor, ...]) -> None:
         """Make the way to the destination: as it is in the tree below, or new with mode 0755."""
         path = str(self.root)
+        if any(ancestor.mode is not None and ancestor.mode & stat.S_ISGID for ancestor in ancestors):
+            self._ids = _NOBODYS  # the kernel gives what is made in there another group
         for ancestor in ancestors:
             path = f"{path}/{ancestor.name}"
             try:
@@ -93,6 +96,8 @@ class Writer:
             except FileExistsError:
                 continue
             owner = ancestor.owner if ancestor.mode is not None else self.owner
+            if owner is None and self._ids == _NOBODYS:
+                owner = (0, 0)
             if owner is not None and not self.squash_ids and owner != self._ids:
                 os.chown(path, *owner)
             os.chmod(path, 0o755 if ancestor.mode is None else ancestor.mode)

@@ -149,6 +149,35 @@ COPY --chmod=u=rwX,go=rX d /f
         shop.build("FROM busybox\nCOPY --chmod=rwx d /x\n")
 
 
+def test_a_set_group_bit_of_the_destination_gives_away_nothing(shop: Workshop) -> None:
+    """The kernel would give what is made below such a directory its group."""
+    shop.write(d__s__f="1", d__g="2")
+    text = "FROM busybox\nRUN mkdir /x && chown 0:50 /x && chmod 2775 /x\n"
+    tree = shop.tree(shop.build(f"{text}COPY d /x/\nCOPY d/g /x/new/\nCOPY --chown=7 d /x/y\nWORKDIR /x/w\n").image)
+    owners = {path: entry.owner for path, entry in tree.items() if path.startswith("/x/")}
+    assert owners == {
+        path: (7, 7) if path.startswith("/x/y") else (0, 0)
+        for path in ("/x/s", "/x/s/f", "/x/g", "/x/new", "/x/new/g", "/x/y", "/x/y/s", "/x/y/s/f", "/x/y/g", "/x/w")
+    }
+    assert (tree["/x"].owner, tree["/x"].permissions) == ((0, 50), 0o2775)
+    assert tree["/x/s"].permissions == tree["/x/w"].permissions == 0o755
+
+
+def test_what_an_archive_holds_becomes_the_owners(shop: Workshop) -> None:
+    """As BuildKit 0.23 has it."""
+    _archive(shop, "./", "a/f", "g")
+    tree = shop.tree(shop.build("FROM busybox\nADD --chown=7:8 a.tar /x/\nADD a.tar /y/\n").image)
+    assert {entry.owner for path, entry in tree.items() if path.startswith("/x")} == {(7, 8)}
+    assert {entry.owner for path, entry in tree.items() if path.startswith("/y")} == {(0, 0)}
+
+
+def test_a_link_that_leads_nowhere_is_told(shop: Workshop) -> None:
+    (shop.context / "gone").symlink_to("/no/where")
+    with pytest.raises(NotFound) as failure:
+        shop.build("FROM busybox\nCOPY gone /x\n")
+    assert failure.value.hint == "it is a symbolic link that leads nowhere"
+
+
 def test_exclude(shop: Workshop) -> None:
     shop.write(d__a_txt="1", d__b_md="2", d__s__c_txt="3", x_txt="4", y="5")
     lines = ["COPY --exclude=*.txt d /x", "COPY --exclude=**/*.txt d /y", "COPY --exclude=*.txt *[tx] y /z/"]
