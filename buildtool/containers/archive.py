@@ -73,8 +73,12 @@ class Archives:
         *,
         no_overwrite_dir_non_dir: bool = False,
         copy_uid_gid: bool = False,
+        before_first_start: bool = False,
     ) -> None:
         """Unpack an archive (plain or compressed) into a directory of the container.
+
+        With `before_first_start` a read-only root filesystem is no obstacle as long as the container has never run:
+        what is put there is part of what it is made of.
 
         Raises NotFound, InvalidInput (no directory; a malformed archive; a file in a directory's place), Forbidden
         (read-only). What was unpacked before a fault stays.
@@ -89,7 +93,7 @@ class Archives:
             target = _resolve(wanted.text)
             if not stat.S_ISDIR(os.lstat(target).st_mode):
                 raise InvalidInput("extraction point is not a directory")
-            _check_writable(container, target)
+            _check_writable(container, target, root=before_first_start and not container.state.started_at)
             unpacker = CopyIn(Path(target), owner, keep_kinds=no_overwrite_dir_non_dir)
             unpacker.unpack(decompress(source, "auto"))
 
@@ -206,10 +210,11 @@ def _resolve(path: str, *, strict: bool = True) -> str:
     return os.path.realpath(path, strict=strict)
 
 
-def _check_writable(container: Container, target: str) -> None:
+def _check_writable(container: Container, target: str, *, root: bool) -> None:
+    """Raise Forbidden for a read-only place; with `root` its root filesystem is none."""
     covering = [p for p in container.record.mounts if (target + "/").startswith(p.destination.rstrip("/") + "/")]
     point = max(covering, key=lambda p: len(p.destination), default=None)
     if point is not None and not point.rw:
         raise Forbidden("mounted volume is marked read-only")
-    if point is None and container.host.readonly_rootfs:
+    if point is None and container.host.readonly_rootfs and not root:
         raise Forbidden("container rootfs is marked read-only")

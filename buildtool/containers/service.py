@@ -343,12 +343,24 @@ class Containers:
         return found
 
     async def archive_put(
-        self, reference: str, path: str, source: BinaryIO, *, no_overwrite: bool = False, copy_ids: bool = False
+        self,
+        reference: str,
+        path: str,
+        source: BinaryIO,
+        *,
+        no_overwrite: bool = False,
+        copy_ids: bool = False,
+        before_first_start: bool = False,
     ) -> None:
         """Unpack a tar, plain or compressed, into a directory. Raises NotFound, InvalidInput, Forbidden."""
         container = self.get(reference)
         await self._archives.put(
-            container, path, source, no_overwrite_dir_non_dir=no_overwrite, copy_uid_gid=copy_ids
+            container,
+            path,
+            source,
+            no_overwrite_dir_non_dir=no_overwrite,
+            copy_uid_gid=copy_ids,
+            before_first_start=before_first_start,
         )
         self._lifecycle.publish(container, "extract-to-dir")
 

@@ -35,13 +35,14 @@ async def get(call: Call) -> web.StreamResponse:
 
 @routes.add("PUT", "/containers/{id}/archive", stream=True)
 async def put(call: Call) -> web.StreamResponse:
-    """Unpack a tar below a path."""
+    """Unpack a tar below a path. `beforeFirstStart` (ours) also where the root filesystem will be read-only."""
     await call.services.containers.archive_put(
         call.names["id"],
         _path(call),
         body_file(call.request),
         no_overwrite=call.flag("noOverwriteDirNonDir"),
         copy_ids=call.flag("copyUIDGID"),
+        before_first_start=call.flag("beforeFirstStart"),
     )
     return nothing(200)
 

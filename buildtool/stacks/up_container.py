@@ -45,10 +45,22 @@ def make_container(
             document = {"Container": identifier, "EndpointConfig": settings}
             engine.post(f"/networks/{network}/connect", None, document)
         if files:
-            path = f"/containers/{identifier}/archive"
-            headers = {"Content-Type": "application/x-tar"}
-            engine.client.call("PUT", path, {"path": "/"}, body=archive(files), headers=headers).read()
+            _write(engine, identifier, archive(files))
     except BuildtoolError:
         engine.act("DELETE", f"/containers/{identifier}", {"force": True, "v": True}, missing=True)
         raise
     return identifier
+
+
+def _write(engine: Engine, identifier: str, data: bytes) -> None:
+    query = {"path": "/", "beforeFirstStart": True}
+    headers = {"Content-Type": "application/x-tar"}
+    try:
+        engine.client.call("PUT", f"/containers/{identifier}/archive", query, body=data, headers=headers).read()
+    except EngineError as error:
+        if "read-only" in error.message:
+            error.hint = (
+                "This engine writes no secrets and configs into a container with `read_only: true`. Give them as "
+                "`file:` without uid, gid and mode, or run the stack on buildtool's daemon."
+            )
+        raise

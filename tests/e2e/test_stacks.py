@@ -875,3 +875,26 @@ def test_up_builds_anew_what_was_made_of_other_files(stack: Stack) -> None:
     stack.cli("build", "-q", "-t", image, "-", input="FROM busybox\nLABEL by=hand\n")
     (stack.folder / "src" / "app.txt").write_text("three")
     assert "Building" not in stack("up", "-d").stderr, "another's image is left alone"
+
+
+def test_secrets_reach_a_service_that_cannot_write(stack: Stack) -> None:
+    """docker compose's engine refuses to write into a read-only container."""
+    stack.write(
+        """
+        services:
+          a:
+            image: busybox
+            command: LOOP
+            read_only: true
+            user: "33"
+            secrets: [{source: word, uid: "33", mode: 0400}]
+        secrets: {word: {environment: WORD_OF_TEST}}
+        """
+    )
+    env = {"WORD_OF_TEST": "hush"}
+    stack("up", "-d", env=env)
+    shown = stack("exec", "a", "sh", "-c", "cat /run/secrets/word; touch /x", check=False, env=env)
+    assert shown.stdout == "hush" and "Read-only" in shown.stderr
+    (stack.folder / "x").write_text("")
+    refused = stack("cp", "x", "a:/", check=False, env=env)
+    assert refused.returncode and "read-only" in refused.stderr
