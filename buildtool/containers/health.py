@@ -20,6 +20,8 @@ KEPT = 5
 OUTPUT = 4096
 _INTERVAL, _TIMEOUT, _START_INTERVAL = 30 * times.SECOND, 30 * times.SECOND, 5 * times.SECOND
 _RETRIES = 3
+# A label that people know from a side car which does the same (willfarrell/autoheal).
+HEALED = "autoheal"
 
 StartProbe = Callable[[Container, "Task", list[str]], Awaitable["ExecTask"]]
 
@@ -37,6 +39,11 @@ class Prober:
         check = container.config.healthcheck
         test = check.test if check is not None else None
         return bool(test) and test is not None and test[0] not in ("", "NONE")
+
+    @staticmethod
+    def heals(container: Container) -> bool:
+        """Whether the container is to be restarted when it becomes unhealthy."""
+        return (container.config.labels or {}).get(HEALED) == "true"
 
     async def run(self, container: Container, task: Task) -> None:
         """Probe until cancelled."""

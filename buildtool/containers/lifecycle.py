@@ -296,6 +296,16 @@ class Lifecycle:
             container.keep = False
         self.publish(container, "restart")
 
+    def heal(self, container: Container) -> None:
+        """Restart it in the background: it is unhealthy."""
+        self._spawn(self._heal(container))
+
+    async def _heal(self, container: Container) -> None:
+        try:
+            await self.restart(container, None, None)
+        except (BuildtoolError, OSError) as error:
+            log.warning("container %s is unhealthy and does not restart: %s", container.id[:12], error)
+
     async def pause(self, container: Container) -> None:
         """Freeze all its processes. Raises Conflict."""
         async with container.lock:

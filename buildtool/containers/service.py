@@ -322,6 +322,8 @@ class Containers:
         health = container.state.health
         if new_status and health is not None:
             self._lifecycle.publish(container, f"health_status: {health.status}")
+            if health.status == "unhealthy" and Prober.heals(container):
+                self._lifecycle.heal(container)
 
     # Files
 

@@ -6,6 +6,7 @@ Source: Compose specification, "Interpolation"; grammar/interpolation.lark.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -20,6 +21,9 @@ _SIMPLE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<bare>[_a-zA-Z][_a-zA-Z0-9]*)"
     r"|\{(?P<name>[_a-zA-Z][_a-zA-Z0-9]*)(?:(?P<operator>:?[-+?])(?P<operand>[^${}]*))?\})"
 )
+
+# Shells have these and do not pass them on: docker compose takes `user: ${UID}:${GID}` for root's.
+_CALLERS = {"UID": os.getuid, "GID": os.getgid}
 
 
 class BadTemplate(Exception):
@@ -158,6 +162,8 @@ def _value_of(
     """A variable's value, or what its operator makes of its operand."""
     value = environment.get(name)
     if not operator:
+        if value is None and name in _CALLERS:
+            return str(_CALLERS[name]())
         if value is None:
             unset(name)
         return value or ""

@@ -101,3 +101,14 @@ async def test_a_probe_that_cannot_run_is_a_failure(world: World) -> None:
     health = await _wait_for(world, identity, "unhealthy")
     assert isinstance(health["Log"], list)
     assert "executable file not found" in health["Log"][0]["Output"]
+
+
+async def test_an_unhealthy_container_with_the_label_is_restarted(world: World) -> None:
+    """moby leaves it unhealthy for ever; people run a side car for this, which goes by the same label."""
+    check = {"Test": ["CMD", "test", "-e", "/once"], "Interval": 20 * MS, "Retries": 1}
+    command = ("sh", "-c", "test -e /was || { touch /was; exec sleep 60; }; touch /once; exec sleep 60")
+    identity = await world.create(*command, Healthcheck=check, Labels={"autoheal": "true"}, StopSignal="KILL")
+    await world.containers.start(identity)
+    await _wait_for(world, identity, "healthy")
+    seen = [action for action in world.seen() if action.startswith(("health", "restart"))]
+    assert seen == ["health_status: unhealthy", "restart", "health_status: healthy"]

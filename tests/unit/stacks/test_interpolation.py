@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,3 +156,10 @@ def test_no_text_crashes_the_parser(text: str) -> None:
         expand(text)
     except (BadTemplate, MissingVariable):
         pass
+
+
+def test_uid_and_gid_are_the_callers_when_nothing_else_is_said() -> None:
+    """docker compose warns and takes them for empty: `user: ${UID}:${GID}` is root then."""
+    assert service("services: {s: {image: x, user: '${UID}:$GID'}}")["user"] == f"{os.getuid()}:{os.getgid()}"
+    told = service("services: {s: {image: x, user: '${UID:-7}:${GID}'}}", env={"GID": "8"})
+    assert told["user"] == "7:8"
