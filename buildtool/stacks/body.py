@@ -63,9 +63,10 @@ def create_body(
     volumes, more = mounts(project, service, inherited or {})
     host |= more
     host |= limits(service)
+    variables = service.get("environment") or {}
     body: dict[str, Any] = {
         "Image": image_name(project, name, service),
-        "Env": [key if value is None else f"{key}={value}" for key, value in _environment(service).items()],
+        "Env": [key if value is None else f"{key}={value}" for key, value in variables.items()],
         "Labels": {**(service.get("labels") or {}), **labels},
         "Tty": bool(service.get("tty")),
         "OpenStdin": bool(service.get("stdin_open")),
@@ -102,10 +103,6 @@ def create_body(
         body["HostConfig"]["NetworkMode"] = network
         body["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint}}
     return body
-
-
-def _environment(service: Service) -> dict[str, Any]:
-    return {key: value for key, value in (service.get("environment") or {}).items() if value is not None}
 
 
 def service_networks(service: Service) -> list[str]:

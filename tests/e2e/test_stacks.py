@@ -898,3 +898,15 @@ def test_secrets_reach_a_service_that_cannot_write(stack: Stack) -> None:
     (stack.folder / "x").write_text("")
     refused = stack("cp", "x", "a:/", check=False, env=env)
     assert refused.returncode and "read-only" in refused.stderr
+
+
+def test_a_variable_that_nobody_has_is_taken_from_the_image_too(stack: Stack) -> None:
+    """`environment: [NAME]` is NAME from outside, and unset when that is (moby, a bare name in Env)."""
+    stack.write(
+        """
+        services:
+          a: {build: {dockerfile_inline: "FROM busybox\\nENV ONE=1 TWO=2\\n"}, command: LOOP, environment: [ONE]}
+        """
+    )
+    stack("up", "-d")
+    assert stack("exec", "a", "sh", "-c", "echo $ONE,$TWO").stdout == ",2\n"

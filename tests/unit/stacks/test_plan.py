@@ -177,7 +177,7 @@ def test_the_body_of_a_create_request() -> None:
     )
     body = create_body(project, "s", project.services["s"], {"l": "1"}, References())
     host = body["HostConfig"]
-    assert (body["Cmd"], body["Entrypoint"], body["Env"]) == (["a", "b"], [""], ["A=1"])
+    assert (body["Cmd"], body["Entrypoint"], body["Env"]) == (["a", "b"], [""], ["A=1", "B"])
     assert sorted(body["ExposedPorts"]) == ["80/tcp", "90/udp", "91/udp"]
     assert host["PortBindings"] == {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}
     assert body["Volumes"] == {"/anon": {}} and host["Binds"] == ["/p/d:/d:ro"]
