@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _TRUTH = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 _PREDICATES = {
-    "provenance": ("https://slsa.dev/provenance/v1",),
+    "provenance": ("https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2"),
     "sbom": ("https://spdx.dev/Document", "https://cyclonedx.org/bom"),
 }
 _OPTIONS = {
@@ -75,10 +75,12 @@ def _provenance(options: dict[str, str]) -> dict[str, Any]:
     shown, mode = options["shown"], options.get("mode", "") or "min"
     if mode not in ("min", "max"):
         raise InvalidInput(f"{shown}: unknown mode {mode!r}", hint="There are min and max.")
-    if options.get("version", "v1") not in ("", "v1"):
-        raise InvalidInput(f"{shown}: only SLSA provenance v1 is made", hint="Leave version out.")
+    version = options.get("version", "") or "v1"
+    if version not in ("v1", "v0.2"):
+        raise InvalidInput(f"{shown}: unknown version {version!r} of SLSA provenance", hint="There are v1 and v0.2.")
     return {
         "provenance": mode,
+        "version": version,
         "builder_id": options.get("builder-id", ""),
         "reproducible": bool(options.get("reproducible")),
     }
@@ -87,16 +89,13 @@ def _provenance(options: dict[str, str]) -> dict[str, Any]:
 def _sbom(options: dict[str, str]) -> dict[str, Any]:
     if options.get("disabled"):
         return {"sbom": []}
-    shown, form = options["shown"], options.get("format", "") or "spdx"
-    if options.get("generator"):
-        raise InvalidInput(
-            f"{shown}: no generator images are run: the package databases of the image are read",
-            hint="Leave generator out.",
-        )
+    shown, form, generator = options["shown"], options.get("format", "") or "spdx", options.get("generator", "")
+    if generator and "format" in options:
+        raise InvalidInput(f"{shown}: a generator decides on the format itself", hint="Leave one of them out.")
     forms = form.split("+")
     if any(each not in ("spdx", "cyclonedx") for each in forms):
         raise InvalidInput(f"{shown}: unknown format {form!r}", hint="There are spdx, cyclonedx and spdx+cyclonedx.")
-    return {"sbom": forms}
+    return {"sbom": forms, "generator": generator}
 
 
 def git_facts(directory: str) -> dict[str, str]:

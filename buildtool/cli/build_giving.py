@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from buildtool.cli.call import Call
 
 
-def give(
-    call: Call, outputs: Outputs, result: dict[str, Any], stated: dict[str, dict[str, Any]], *, quiet: bool
-) -> str:
+def give(call: Call, outputs: Outputs, result: dict[str, Any], stated: list[dict[str, Any]], *, quiet: bool) -> str:
     """Give everything; the digest of the manifest that was pushed last, "" when none was.
 
     `stated` are the statements about the image, for files beside its own.

@@ -14,33 +14,37 @@ if TYPE_CHECKING:
 
 _FILES = {
     "https://slsa.dev/provenance/v1": "provenance.json",
+    "https://slsa.dev/provenance/v0.2": "provenance.json",
     "https://spdx.dev/Document": "sbom.spdx.json",
     "https://cyclonedx.org/bom": "sbom.cdx.json",
 }
-_PROVENANCE = "https://slsa.dev/provenance/v1"
+_PROVENANCE = ("https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2")
 
 
-def statements(call: Call, image: str) -> dict[str, dict[str, Any]]:
-    """In-toto statements by predicate type; {} when the call asks for none."""
+def statements(call: Call, image: str) -> list[dict[str, Any]]:
+    """In-toto statements; [] when the call asks for none."""
     if not (call.texts("attest") or call.given("provenance") or call.given("sbom")):
-        return {}
+        return []
     found = call.client.get(f"/images/{quote_path(image)}/attestations", {"statement": True})
-    return {each["PredicateType"]: each["Statement"] for each in found}
+    return [each["Statement"] for each in found]
 
 
-def write_statements(found: dict[str, dict[str, Any]], folder: str) -> None:
+def write_statements(found: list[dict[str, Any]], folder: str) -> None:
     """A file each in the root of a `local` output, under the names that BuildKit has for them."""
     import json
 
-    for predicate_type, statement in found.items():
-        name = _FILES.get(predicate_type)
+    seen: dict[str, int] = {}
+    for statement in found:
+        name = _FILES.get(statement["predicateType"])
         if name is not None:
+            number = seen[name] = seen.get(name, -1) + 1
+            stem, dot, rest = name.partition(".")
+            name = f"{stem}-{number}{dot}{rest}" if number else name
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                 json.dump(statement, file, ensure_ascii=False)
                 file.write("\n")
 
 
-def provenance_of(found: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+def provenance_of(found: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The predicate that tells how the image was built."""
-    statement = found.get(_PROVENANCE)
-    return None if statement is None else statement["predicate"]
+    return next((each["predicate"] for each in found if each["predicateType"] in _PROVENANCE), None)

@@ -14,7 +14,7 @@ from buildtool.daemon.routes_registry import credentials_of
 from buildtool.daemon.routing import Routes
 from buildtool.errors import InvalidInput, NotFound
 from buildtool.images.attached import IN_TOTO
-from buildtool.images.attestations import PROVENANCE
+from buildtool.images.attestations import PROVENANCE, PROVENANCE_V02
 from buildtool.oci import Platform, best_platform, parse_reference, sha256
 
 routes = Routes()
@@ -81,7 +81,7 @@ async def provenance(call: Call) -> web.StreamResponse:
     """How an image was built: the predicate, or with `statement` the in-toto statement about its manifest; with
     `remote` what is beside it in its registry."""
     if call.flag("remote"):
-        return json_answer(await _remote(call, PROVENANCE))
+        return json_answer(await _remote(call, PROVENANCE, PROVENANCE_V02))
     return json_answer(msgspec.Raw(await offload(_local, call)))
 
 
@@ -89,9 +89,11 @@ def _local(call: Call) -> bytes:
     images = call.services.images
     image = images.get(call.names["name"])
     if call.flag("statement"):
-        found = dict(images.attestations.statements(image, image.manifest.digest, image.references)).get(PROVENANCE)
+        stated = dict(images.attestations.statements(image, image.manifest.digest, image.references))
+        found = stated.get(PROVENANCE) or stated.get(PROVENANCE_V02)
     else:
-        found = images.attestations.predicate(image.id, PROVENANCE)
+        kinds = (PROVENANCE, PROVENANCE_V02)
+        found = next(filter(None, (images.attestations.predicate(image.id, kind) for kind in kinds)), None)
     if found is None:
         hint = "Build it with --provenance=true or --provenance=mode=max."
         if image.repo_digests:
@@ -110,12 +112,14 @@ def _name_there(call: Call) -> str:
     return str(known[0])
 
 
-async def _remote(call: Call, predicate_type: str) -> Any:
-    """The predicate (or the statement) of a type beside an image in its registry."""
+async def _remote(call: Call, *predicate_types: str) -> Any:
+    """The predicate (or the statement) of one of these types beside an image in its registry."""
     name = await offload(_name_there, call)
     found = await call.services.registries().statements(name, credentials=credentials_of(call))
     for kind, document in found:
-        if kind == predicate_type:
+        if kind in predicate_types:
             return document if call.flag("statement") else document.get("predicate")
     known = ", ".join(kind for kind, _ in found) or "nothing"
-    raise NotFound(f"{name} has no attestation of type {predicate_type} in its registry", hint=f"There is {known}.")
+    raise NotFound(
+        f"{name} has no attestation of type {predicate_types[0]} in its registry", hint=f"There is {known}."
+    )

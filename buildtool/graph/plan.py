@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ from buildtool.oci import ContainerConfig, Platform
 if TYPE_CHECKING:
     import networkx as nx
 
+_TRUE = ("1", "t", "true")
 EARLIEST = 315532800
 """1980-01-01: the time of images that nothing else dates (ZIP files and others cannot hold an earlier one)."""
 
@@ -69,7 +70,8 @@ class Plan:
 
     An edge A → B means "B needs the file tree of A". `visible` are the steps progress shows, in the order of the
     Buildfile, which is a topological one. `stages` are the indexes of the stages that are needed,
-    `shells` of those whose base image sets a SHELL.
+    `shells` of those whose base image sets a SHELL. `scans` are the stages besides the target, by index and name,
+    that an SBOM is to be made of as well (BUILDKIT_SBOM_SCAN_STAGE); `scan_context` says so of the build context.
     """
 
     graph: nx.DiGraph[StepId]
@@ -79,6 +81,8 @@ class Plan:
     warnings: tuple[Warning, ...]
     stages: frozenset[int]
     shells: frozenset[int]
+    scans: tuple[tuple[int, str | None], ...] = ()
+    scan_context: bool = False
 
     def node(self, step: StepId) -> Node:
         """The node of a step."""
@@ -202,7 +206,18 @@ class _Planner:
             tuple(self.warnings),
             frozenset(self.resolution.stages),
             frozenset(self.shells),
+            tuple(self._scanned("BUILDKIT_SBOM_SCAN_STAGE")),
+            bool([*self._scanned("BUILDKIT_SBOM_SCAN_CONTEXT", target=True)]),
         )
+
+    def _scanned(self, name: str, *, target: bool = False) -> Iterator[tuple[int, str | None]]:
+        """The stages that this ARG says yes in, or names."""
+        for index, state in sorted(self.states.items()):
+            stage = self.resolution.stages[index].stage
+            value = state.scope.declared.get(name) or self.resolution.globals.get(name, "")
+            named = stage.name and stage.name in [each.strip() for each in value.split(",")]
+            if (target or index != self.resolution.target) and (named or value.lower() in _TRUE):
+                yield index, stage.name
 
     def _check_platform(self, base: BaseImage | None, resolved: ResolvedStage) -> None:
         if base is not None:

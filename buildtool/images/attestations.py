@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -19,18 +20,23 @@ from buildtool.oci import Digest, Platform, Reference, hex_of
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
+PROVENANCE_V02 = "https://slsa.dev/provenance/v0.2"
 _KIND = "attestations"
+_NAMED = "#"
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The attestations that a build is to make. `sbom` are forms of documents, `provenance` is "", "min" or "max".
+    """The attestations that a build is to make. `sbom` are forms of documents, `generator` the scanner image that is
+    to make them (in its own form), `provenance` is "", "min" or "max", `version` v1 or v0.2.
 
     `without` are the predicate types that the image is not to have any more; `vcs` (`source`, `revision`) is what the
     client knows of its own directory: a hint, verified by nobody.
     """
 
     sbom: tuple[str, ...] = ()
+    generator: str = ""
     provenance: str = ""
+    version: Literal["v1", "v0.2"] = "v1"
     builder_id: str = ""
     reproducible: bool = False
     without: tuple[str, ...] = ()
@@ -39,10 +45,13 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """One predicate about an image: its type, and the blob that it lies in."""
+    """One predicate about an image: its type, and the blob that it lies in. Of one type there may be several, each
+    with a name.
+    """
 
     predicate_type: str
     digest: Digest
+    name: str = ""
 
 
 class Attestations:
@@ -53,22 +62,28 @@ class Attestations:
         self._documents = store.state.documents(_KIND)
 
     def of(self, image_id: Digest) -> list[Attestation]:
-        """Those of an image, sorted by predicate type."""
+        """Those of an image, sorted by predicate type and name."""
         known = self._documents.get(image_id) or {}
-        return [Attestation(kind, Digest(digest)) for kind, digest in sorted(known.items())]
+        found = []
+        for key, digest in sorted(known.items()):
+            kind, _, name = key.partition(_NAMED)
+            found.append(Attestation(kind, Digest(digest), name))
+        return found
 
-    def put(self, image_id: Digest, predicate_type: str, predicate: bytes) -> None:
-        """State something about an image; what was stated of that type before is replaced."""
+    def put(self, image_id: Digest, predicate_type: str, predicate: bytes, name: str = "") -> None:
+        """State something about an image; without a name, all that was stated of that type before is replaced."""
         with self._store.leases.hold("attestation"), self._store.state.transaction():
             known = self._documents.get(image_id) or {}
-            known[predicate_type] = self._store.blobs.put(predicate)
+            if not name:
+                known = _without(known, [predicate_type])
+            known[f"{predicate_type}{_NAMED}{name}" if name else predicate_type] = self._store.blobs.put(predicate)
             self._documents.put(image_id, known)
 
     def drop(self, image_id: Digest, predicate_types: Collection[str]) -> None:
         """State nothing of these types any more."""
         with self._store.state.transaction():
             known = self._documents.get(image_id) or {}
-            left = {kind: digest for kind, digest in known.items() if kind not in predicate_types}
+            left = _without(known, predicate_types)
             if left != known:
                 self._documents.put(image_id, left)
 
@@ -103,6 +118,10 @@ class Attestations:
                 "predicate": msgspec.Raw(self._store.blobs.read(each.digest)),
             }
         )
+
+
+def _without(known: dict[str, Any], predicate_types: Collection[str]) -> dict[str, Any]:
+    return {key: digest for key, digest in known.items() if key.partition(_NAMED)[0] not in predicate_types}
 
 
 def image_url(reference: Reference, platform: Platform) -> str:

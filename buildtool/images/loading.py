@@ -63,8 +63,10 @@ def _register(
         image.config_bytes, layers, references=image.names, manifest=manifest, local=False, durable=True
     )
     if image.manifest is not None:
+        seen: dict[str, int] = {}
         for kind, predicate in predicates_in(archive, sha256(image.manifest)):
-            images.attestations.put(added.id, kind, predicate)
+            number = seen[kind] = seen.get(kind, -1) + 1
+            images.attestations.put(added.id, kind, predicate, str(number) if number else "")
     for name, old in before.items():
         if old is not None and old.id != added.id:
             text = (

@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from buildtool.aio import offload
-from buildtool.cache import Lease, Store
+from buildtool.cache import Lease, SnapshotId, Store
 from buildtool.cache.memory_files import let_go, remembered
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
-from buildtool.graph import Exec, Node, Remote, StepId
+from buildtool.graph import Exec, Node, Plan, Remote, StepId
 from buildtool.images import Image, Images
 from buildtool.images.model import annotations_of
 from buildtool.networks import Networks
@@ -199,7 +199,7 @@ class Builder:
             recording.phase("solve", began)
             began = time.monotonic()
             image, is_new = await self._image(prepared, solver, digests, tags)
-            image = await self._attested(prepared, image, recording)
+            image = await self._attested(prepared, image, recording, imports, emit)
             recording.phase("export", began)
             began = time.monotonic()
             await self._give(exports, solver, emit)
@@ -243,13 +243,31 @@ class Builder:
                     raise BuildtoolError(f"cannot export the cache to {target.name}: {reason}") from error
                 emit(Warning(f"the cache is not exported to {target.name}: {reason}", None))
 
-    async def _attested(self, prepared: Prepared, image: Image, recording: Recording) -> Image:
+    async def _attested(
+        self,
+        prepared: Prepared,
+        image: Image,
+        recording: Recording,
+        imports: Imports,
+        emit: Callable[[Event], None],
+    ) -> Image:
         """The image, with what the request wants to be stated about it."""
+
+        async def aside(request: BuildRequest) -> tuple[Plan, list[SnapshotId]]:
+            besides = await self._with_bases(request, prepared.lease, emit)
+            if request.caches.origins:
+                await add_hits(besides, imports)
+            solver = Solver(self._shared, besides, lambda event: None, imports)
+            try:
+                await solver.solve()
+                return besides.plan, await solver.chain(besides.plan.target)
+            finally:
+                await solver.close()
+
         wanted = prepared.request.attest
-        if wanted is not None:
-            image = await self._images.bring(image) if wanted.sbom else image
-            await offload(attest, self._images, wanted, prepared, image, recording.record)
-        return image
+        if wanted is None:
+            return image
+        return await attest(self._images, wanted, prepared, image, recording.record, aside, telling(emit))
 
     async def close(self) -> None:
         """Wait for what finished builds still have to write."""

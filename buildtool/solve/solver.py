@@ -236,6 +236,10 @@ class Solver:
         """See that the layers of a finished step's tree are here. Raises LostLayer."""
         await self._chain(step)
 
+    async def chain(self, step: StepId) -> list[SnapshotId]:
+        """The snapshots of a finished step's tree, bottom first, all of them here. Raises LostLayer."""
+        return await self._chain(step)
+
     # Looking and finding
 
     async def _look(

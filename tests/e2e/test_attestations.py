@@ -90,8 +90,8 @@ def test_a_saved_image_is_read_by_others(
         (["--attest", "type=other"], "unknown type 'other' of attestation"),
         (["--provenance=mode=all"], "unknown mode 'all'"),
         (["--provenance=colour=red"], "unknown option 'colour'"),
-        (["--sbom=generator=docker/scanner"], "no generator images are run"),
-        (["--provenance=version=v0.2"], "only SLSA provenance v1 is made"),
+        (["--sbom=generator=docker/scanner,format=spdx"], "a generator decides on the format itself"),
+        (["--provenance=version=v2"], "unknown version 'v2'"),
     ],
 )
 def test_wrong_flags_are_told(cli: Any, context: Path, flags: list[str], said: str) -> None:
@@ -133,3 +133,22 @@ def test_outputs_and_the_metadata_file_have_them(cli: Any, busybox_image: str, c
 
     cli("build", "-o", f"type=local,dest={tmp_path / 'plain'}", str(context))
     assert not (tmp_path / "plain" / "provenance.json").exists()
+
+
+def test_a_scanner_image_and_the_older_provenance(
+    cli: Any, busybox_image: str, unique: str, context: Path, tmp_path: Path
+) -> None:
+    scan = tmp_path / "scanner"
+    scan.mkdir()
+    out = '> "$BUILDKIT_SCAN_DESTINATION/${BUILDKIT_SCAN_SOURCE##*/}.spdx.json"'
+    document = '{\\"spdxVersion\\": \\"SPDX-2.3\\", \\"name\\": \\"of the scanner\\"}'
+    (scan / "Buildfile").write_text(f'FROM {busybox_image}\nENTRYPOINT echo "{document}" {out}\n')
+    cli("build", "-q", "-t", f"{unique}-scan", str(scan))
+    folder = tmp_path / "out"
+    flags = (f"--sbom=generator={unique}-scan", "--provenance=mode=max,version=v0.2")
+    cli("build", *flags, "-t", unique, str(context))
+    cli("build", *flags, "-o", f"type=local,dest={folder}", str(context))
+    assert json.loads((folder / "sbom.spdx.json").read_text())["predicate"]["name"] == "of the scanner"
+    assert json.loads((folder / "provenance.json").read_text())["predicateType"] == "https://slsa.dev/provenance/v0.2"
+    assert json.loads(cli("image", "provenance", unique).stdout)["invocation"]["configSource"]
+    cli("rmi", unique, f"{unique}-scan")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from buildtool.cache import SnapshotId
 from buildtool.cache.trees import Tree
 from buildtool.images.model import Image
 from buildtool.images.sbom.bill import Bill
@@ -19,6 +22,16 @@ def bill_of(images: Images, image: Image) -> Bill:
         snapshots = images.snapshots(image)
         lease.keep(snapshots)
         return scan(Tree([images.store.snapshots.fs(snapshot) for snapshot in snapshots], immutable=True))
+
+
+def sbom_of_tree(
+    images: Images, image: Image, name: str, snapshots: Sequence[SnapshotId], forms: tuple[str, ...]
+) -> dict[str, bytes]:
+    """The documents about another tree, which an image was made from. Blocking."""
+    bill = scan(Tree([images.store.snapshots.fs(snapshot) for snapshot in snapshots], immutable=True))
+    created = format_time(parse_time(image.config.created) or EARLIEST)
+    subject = Subject(name, f"{image.id} {name}", created)
+    return {form: msgspec.json.encode(make_sbom(form, bill, subject)) for form in forms}
 
 
 def sbom_of(images: Images, image: Image, forms: tuple[str, ...]) -> dict[str, bytes]:
