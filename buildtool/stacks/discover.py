@@ -38,21 +38,23 @@ def find_request(
     chosen = [_located(item, fetch) for item in files or _from_environment(process)]
     if not chosen and base:
         chosen = _beside(reader, base)
-    own = _dot_env(reader, base or _first_directory(chosen), env_files, process)
+    own, origins = _dot_env(reader, base or _first_directory(chosen), env_files, process)
     if not chosen:
         chosen = [_located(item, fetch) for item in _from_environment(own)]
     if not chosen:
         chosen = _look_upwards(reader)
-        own = _dot_env(reader, base or _first_directory(chosen), env_files, process)
+        own, origins = _dot_env(reader, base or _first_directory(chosen), env_files, process)
     everything = {**own, **process}
     wanted = profiles or [item for item in everything.get("COMPOSE_PROFILES", "").split(",") if item.strip()]
-    return Request(
+    request = Request(
         chosen,
         base or _first_directory(chosen),
         name=name,
         environment=everything,
         profiles=[item.strip() for item in wanted],
     )
+    request.origins = origins
+    return request
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[str]:
@@ -104,17 +106,21 @@ def _beside(reader: FileSystem, folder: str) -> list[str]:
 
 def _dot_env(
     reader: FileSystem, folder: str, env_files: list[str] | None, process: Mapping[str, str]
-) -> dict[str, str]:
-    """The variables of `--env-file`, COMPOSE_ENV_FILES, or the project directory's `.env`; later files win."""
+) -> tuple[dict[str, str], dict[str, list[tuple[str, str]]]]:
+    """The variables of `--env-file`, COMPOSE_ENV_FILES, or the project directory's `.env`; later files win.
+
+    And for each of them the files that have it, with the value there.
+    """
     names = env_files or [item for item in process.get("COMPOSE_ENV_FILES", "").split(",") if item]
     required = bool(names)
     if not names:
         if process.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true", "yes"):
-            return {}
+            return {}, {}
         names = [f"{folder}/.env"]
         if not reader.exists(names[0]) and folder != os.getcwd():  # noqa: PTH109
             names = [f"{os.getcwd()}/.env"]  # noqa: PTH109
     found: dict[str, str] = {}
+    origins: dict[str, list[tuple[str, str]]] = {}
     for name in names:
         try:
             text = reader.read(os.path.abspath(name))  # noqa: PTH100
@@ -122,5 +128,8 @@ def _dot_env(
             if not required:
                 continue
             raise NotFound(f"couldn't find env file: {name}: {(error.strerror or str(error)).lower()}") from error
-        found |= parse_env_file(text, name, {**found, **process}, lambda _variable: None)
-    return found
+        read = parse_env_file(text, name, {**found, **process}, lambda _variable: None)
+        for key, value in read.items():
+            origins.setdefault(key, []).append((name, value))
+        found |= read
+    return found, origins

@@ -13,6 +13,7 @@ from buildtool.errors import InvalidInput
 from buildtool.stacks.consistency import check_consistency
 from buildtool.stacks.envfile import parse_env_file
 from buildtool.stacks.extends import apply_extends
+from buildtool.stacks.hints import hints
 from buildtool.stacks.interpolation import interpolate
 from buildtool.stacks.kinds import At
 from buildtool.stacks.merge import merge, settle
@@ -45,6 +46,8 @@ def load(request: Request, files: Files) -> Project:
     filter_profiles(project)
     if not request.all_resources:
         prune_resources(project)
+    for text in hints(project):
+        warnings.say(text)
     project.warnings = warnings.said
     return project
 

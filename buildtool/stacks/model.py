@@ -58,6 +58,8 @@ class Request:
         self.resolve_paths = resolve_paths
         self.resolve_environment = resolve_environment
         self.all_resources = all_resources
+        # Variables of env files for interpolation: (file, value) in the order of reading, later ones win.
+        self.origins: dict[str, list[tuple[str, str]]] = {}
 
 
 class Project:

@@ -910,3 +910,11 @@ def test_a_variable_that_nobody_has_is_taken_from_the_image_too(stack: Stack) ->
     )
     stack("up", "-d")
     assert stack("exec", "a", "sh", "-c", "echo $ONE,$TWO").stdout == ",2\n"
+
+
+def test_config_explains_where_a_variable_comes_from(stack: Stack) -> None:
+    stack.write("services: {a: {image: 'x:$TAG'}}")
+    (stack.folder / ".env").write_text("TAG=1\nOTHER=2\n")
+    told = stack("config", "--explain", "TAG", "--explain", "OTHER", "--explain", "NONE", env={"TAG": "3"}).stdout
+    env = stack.folder / ".env"
+    assert told == f"TAG=3 (from the environment)\n  not 1 (from {env})\nOTHER=2 (from {env})\nNONE is not set\n"

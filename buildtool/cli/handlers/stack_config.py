@@ -27,6 +27,9 @@ def config(call: Call) -> int:
     if call.switch("environment"):
         load(request, FileSystem())  # which gives it the project's name
         return _write(call, "".join(f"{key}={value}\n" for key, value in sorted(request.environment.items())))
+    if call.texts("explain"):
+        load(request, FileSystem())
+        return _write(call, "".join(_explained(request, name) for name in call.texts("explain")))
     if call.switch("variables"):
         return _write(call, _variables(request))
     if call.switch("profiles"):
@@ -117,6 +120,21 @@ _LISTS = {
     "profiles": _profiles,
     "images": _images,
 }
+
+
+def _explained(request: Request, name: str) -> str:
+    """A variable's value for interpolation and where it comes from; then the places whose value does not count."""
+    import os
+
+    places = [(f"from {file}", value) for file, value in request.origins.get(name, [])]
+    if name in os.environ:
+        places.append(("from the environment", os.environ[name]))
+    elif name == "COMPOSE_PROJECT_NAME" and not places:
+        places.append(("the project's name", request.environment[name]))
+    if not places:
+        return f"{name} is not set\n"
+    lines = [f"{name}={places[-1][1]} ({places[-1][0]})\n"]
+    return "".join(lines + [f"  not {value} ({where})\n" for where, value in reversed(places[:-1])])
 
 
 def _variables(request: Request) -> str:

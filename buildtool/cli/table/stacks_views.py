@@ -12,6 +12,7 @@ COMMANDS = {
         "Check the stack and print it in its canonical form",
         (
             Flag("environment", "", "bool", "Print the variables that interpolation sees"),
+            Flag("explain", "", "list", "Tell where the value of a variable comes from"),
             Flag("format", "", "string", "yaml or json", choices=("yaml", "json")),
             Flag("hash", "", "string", "Print the configuration hashes of services (* for all)"),
             Flag("images", "", "bool", "Print the names of images"),

@@ -228,6 +228,7 @@ def test_files_are_found_here_and_above_with_their_override(tmp_path: Path, monk
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")
     request = find_request(files=[], environment={"WHO": "process"})
+    assert request.origins["TAG"] == [(str(tmp_path / ".env"), "fromdotenv")]
     project = load(request, FileSystem())
     found = project.services["s"]
     assert (found["image"], found["hostname"], found["user"]) == ("x:fromdotenv", "process", "over")
@@ -280,3 +281,11 @@ def test_the_environment_is_resolved_without_normalisation_too() -> None:
         normalise=False,
     )
     assert found["environment"] == {"A": "1", "OUTSIDE": "there"} and "networks" not in found
+
+
+def test_a_port_that_an_override_publishes_once_more_is_told() -> None:
+    base = "services: {s: {image: x, ports: ['8080:80', '8081:80', '53:53/udp']}}"
+    (told,) = load_texts(base, "services: {s: {ports: ['9090:80', '53:53/udp', '54:53/tcp']}}").warnings
+    assert told.startswith("services.s.ports: 80/tcp is published as 8080 (/p/compose.yaml:1:")
+    assert "as 9090 (/p/1.yaml:1:" in told and "!override" in told
+    assert load_texts(base, "services: {s: {ports: !override ['9090:80']}}").warnings == []
