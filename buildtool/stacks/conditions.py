@@ -88,23 +88,36 @@ def wait_for(
     *,
     deadline: float | None = None,
 ) -> None:
-    """Return when every container (id and name) passes. Raises DependencyFailed, WaitTimedOut."""
-    for identifier, name in containers if not engine.dry else ():
-        pause, told = _FIRST_PAUSE, ""
-        while True:
-            details = engine.find(f"/containers/{identifier}/json")
-            if details is None:
-                raise DependencyFailed(f"container {name} was removed while it was waited for")
-            word = test(name, details)
-            if word:
-                report.state("Container", name, word)
-                break
-            if deadline is not None and time.monotonic() > deadline:
-                status = details["State"].get("Health", {}).get("Status") or details["State"]["Status"]
-                raise WaitTimedOut(f"application not healthy after timeout: container {name} is {status}")
-            health = (details["State"].get("Health") or {}).get("Status") or details["State"]["Status"]
-            if health != told:
-                report.state("Container", name, "Waiting", health)
-                told = health
+    """Return when every container (id and name) passes. Raises DependencyFailed, WaitTimedOut.
+
+    All are looked at in turn: one that cannot pass any more is told at once, however long others take.
+    """
+    pending = [] if engine.dry else list(containers)
+    pause, told = _FIRST_PAUSE, dict[str, str]()
+    while pending:
+        waiting = [item for item in pending if not _passes(engine, *item, test, report, told)]
+        if waiting and deadline is not None and time.monotonic() > deadline:
+            identifier, name = waiting[0]
+            raise WaitTimedOut(f"application not healthy after timeout: container {name} is {told[identifier]}")
+        if len(waiting) < len(pending):
+            pause = _FIRST_PAUSE
+        pending = waiting
+        if pending:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _passes(engine: Engine, identifier: str, name: str, test: Test, report: Report, told: dict[str, str]) -> bool:
+    """Whether the container passes now; what it is instead is reported when that is news."""
+    details = engine.find(f"/containers/{identifier}/json")
+    if details is None:
+        raise DependencyFailed(f"container {name} was removed while it was waited for")
+    word = test(name, details)
+    if word:
+        report.state("Container", name, word)
+        return True
+    health = (details["State"].get("Health") or {}).get("Status") or details["State"]["Status"]
+    if health != told.get(identifier):
+        report.state("Container", name, "Waiting", health)
+        told[identifier] = health
+    return False

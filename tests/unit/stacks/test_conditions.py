@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from buildtool.stacks.conditions import DependencyFailed, completed, healthy, running_or_healthy, started
+from buildtool.stacks.conditions import (
+    DependencyFailed,
+    WaitTimedOut,
+    completed,
+    healthy,
+    running_or_healthy,
+    started,
+    wait_for,
+)
+from buildtool.stacks.engine import Engine
+from buildtool.stacks.report import Silent
 
 
 def details(status: str, health: str = "", *, code: int = 0, restart: str = "no", said: str = "") -> dict[str, Any]:
@@ -65,3 +75,36 @@ def test_the_last_words_of_the_check_are_a_hint() -> None:
     with pytest.raises(DependencyFailed) as caught:
         healthy("c", details("running", "unhealthy", said="no answer\n"))
     assert caught.value.hint == "Its check says: no answer"
+
+
+class States(Engine):
+    """An engine whose containers go through states, one a look; the last one stays."""
+
+    def __init__(self, **states: list[dict[str, Any]]) -> None:
+        self.dry = False
+        self._states = states
+
+    def find(self, path: str, query: dict[str, Any] | None = None) -> Any:
+        states = self._states.get(path.split("/")[2])
+        return states and (states.pop(0) if len(states) > 1 else states[0])
+
+
+STARTING, WELL, ILL = (details("running", health) for health in ("starting", "healthy", "unhealthy"))
+
+
+def test_waiting_ends_when_all_are_well() -> None:
+    engine = States(a=[STARTING, STARTING, WELL], b=[STARTING, WELL])
+    wait_for(engine, [("a", "a"), ("b", "b")], running_or_healthy, Silent())
+
+
+def test_one_that_fails_is_told_while_others_take_their_time() -> None:
+    engine = States(slow=[STARTING], ill=[STARTING, ILL])
+    with pytest.raises(DependencyFailed, match="container ill is unhealthy"):
+        wait_for(engine, [("slow", "slow"), ("ill", "ill")], running_or_healthy, Silent())
+
+
+def test_waiting_has_an_end() -> None:
+    with pytest.raises(WaitTimedOut, match="container slow is starting"):
+        wait_for(States(slow=[STARTING]), [("slow", "slow")], running_or_healthy, Silent(), deadline=0.0)
+    with pytest.raises(DependencyFailed, match="was removed"):
+        wait_for(States(), [("gone", "gone")], running_or_healthy, Silent())
