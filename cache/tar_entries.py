@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterator
 
 from buildtool.cache.tar_read import ByteSource, TarEntry
@@ -36,11 +35,6 @@ def show(name: bytes) -> str:
     """A name for a message: quoted, printable, not endless."""
     text = name.decode(errors="backslashreplace")
     return repr(text if len(text) <= 200 else text[:200] + "…")
-
-
-def is_whiteout(status: os.stat_result) -> bool:
-    """Whether this is overlay's mark of a deleted name."""
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def directories_below(path: bytes) -> list[bytes]:

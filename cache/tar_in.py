@@ -25,7 +25,6 @@ from buildtool.cache.tar_entries import (
     clean,
     copy_xattrs,
     directories_below,
-    is_whiteout,
     set_xattrs,
     show,
     write_all,
@@ -34,6 +33,7 @@ from buildtool.cache.tar_entries import (
 )
 from buildtool.cache.tar_read import ByteSource, TarEntry, padding, read_entries
 from buildtool.cache.trees import Tree
+from buildtool.cache.whiteouts import is_whiteout, make_whiteout
 from buildtool.errors import InvalidInput
 
 WHITEOUT = b".wh."
@@ -247,7 +247,7 @@ class Unpacker:
             raise InvalidInput(f"entry {show(entry.name)}: a whiteout of {show(name)}")
         path = parent + b"/" + name
         try:
-            os.mknod(path, stat.S_IFCHR, 0)
+            make_whiteout(path)
         except FileExistsError:  # in this layer already: the whiteout is about those below only
             if stat.S_ISDIR(os.lstat(path).st_mode):
                 os.setxattr(path, self._opaque, b"y")

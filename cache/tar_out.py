@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildtool.cache.tar_headers import entry_header, header
+from buildtool.cache.whiteouts import is_whiteout
 from buildtool.errors import Corrupt, InvalidInput
 
 _CHUNK = 1 << 20
@@ -142,7 +143,7 @@ def _enter(
                     hint="remove the file in the step that makes it",
                 )
             status = child.stat(follow_symlinks=False)
-            if state.layer and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            if state.layer and is_whiteout(status):
                 whiteouts.append(base)
             else:
                 directory.children.append((base, status))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from buildtool.cache.overlay import opaque_xattr
+from buildtool.cache.whiteouts import is_whiteout
 
 _MAX_LINKS = 40
 
@@ -77,7 +78,7 @@ class Tree:
                 for entry in entries:
                     if entry.name not in found:
                         status = entry.stat(follow_symlinks=False)
-                        found[entry.name] = None if _is_whiteout(status) else (status, directory)
+                        found[entry.name] = None if is_whiteout(status) else (status, directory)
         return [(name, *found[name]) for name in sorted(found) if found[name] is not None]  # type: ignore[misc]
 
     def open(self, path: str) -> BinaryIO:
@@ -128,7 +129,7 @@ class Tree:
                     if entry.name in found:
                         continue
                     status = entry.stat(follow_symlinks=False)
-                    found[entry.name] = None if _is_whiteout(status) else status
+                    found[entry.name] = None if is_whiteout(status) else status
         return {name: status for name, status in found.items() if status is not None}
 
     def _names(self, directories: tuple[str, ...]) -> list[str]:
@@ -166,7 +167,7 @@ class Tree:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if top is None:
-                if _is_whiteout(status):
+                if is_whiteout(status):
                     break
                 top, top_status = path, status
             if not stat.S_ISDIR(status.st_mode):
@@ -251,11 +252,7 @@ def _lexical(parts: list[str]) -> list[str]:
     return kept
 
 
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
 def _hides(entry: os.DirEntry[str]) -> bool:
     if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False) or entry.is_symlink():
         return False
-    return _is_whiteout(entry.stat(follow_symlinks=False))
+    return is_whiteout(entry.stat(follow_symlinks=False))

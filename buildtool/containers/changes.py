@@ -9,6 +9,7 @@ from typing import Any
 
 from buildtool.cache.overlay import opaque_xattr
 from buildtool.cache.trees import Tree
+from buildtool.cache.whiteouts import is_whiteout
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
@@ -27,7 +28,7 @@ def _scan(base: Tree, directory: str, prefix: str, found: dict[str, int], opaque
         path = f"{prefix}/{entry.name}"
         status = entry.stat(follow_symlinks=False)
         below = _below(base, path)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        if is_whiteout(status):
             if below is not None:
                 found[path] = DELETED
                 _mark_parent(prefix, found)

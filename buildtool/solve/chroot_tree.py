@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from buildtool.cache import Tree
 from buildtool.cache.overlay import opaque_xattr
+from buildtool.cache.whiteouts import make_whiteout
 
 State: TypeAlias = dict[str, tuple[int, ...]]
 """What there is, by path: inode, times, mode, owner and size."""
@@ -150,7 +151,7 @@ class _Layer:
 
     def remove(self, path: str) -> None:
         self._directory(path.rpartition("/")[0])
-        os.mknod(self._upper + path, stat.S_IFCHR, 0)
+        make_whiteout(self._upper + path)
 
     def finish(self) -> None:
         """Give the directories their times, which changed when files were put in."""

@@ -85,6 +85,40 @@ def test_a_container_without_the_power_to_mount(root: Path, context: Path, tmp_p
     assert left(root) == []
 
 
+@pytest.fixture
+def overlay(root: Path) -> Iterator[Path]:
+    """A directory on an overlay, as the root file system of a container is one."""
+    for name in ("lower", "upper", "work", "merged"):
+        (root / name).mkdir()
+    options = f"lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "none", str(root / "merged")], check=True)
+    yield root / "merged"
+    subprocess.run(["umount", str(root / "merged")], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
+def test_what_is_deleted_in_a_container_is_gone(overlay: Path, context: Path, tmp_path: Path) -> None:
+    """An overlay takes no whiteouts: those of steps, and of a base image, have to be kept otherwise."""
+    step = (
+        'RUN ["/bin/busybox", "sh", "-c", "busybox rm /bin/sh; busybox rm -r /d; busybox mkdir /d; echo 1 > /d/new"]'
+    )
+    (context / "Buildfile").write_text(
+        f"FROM scratch\nCOPY busybox /bin/\nCOPY busybox /bin/sh\nCOPY a /d/\n{step}\n"
+    )
+    (context / "a").write_text("a")
+    plain = ("setpriv", "--bounding-set", "-sys_admin", "--")
+    layout = tmp_path / "layout"
+    done = build(overlay, context, "-o", f"type=oci,dest={layout},tar=false", "-t", "gone:1", before=plain)
+    assert done.returncode == 0, done.stderr
+    (context / "Buildfile").write_text('FROM base\nRUN ["/bin/busybox", "touch", "/more"]\nCOPY a /e\n')
+    again = (f"--build-context=base=oci-layout://{layout}:1", "-o", f"type=tar,dest={tmp_path}/out.tar")
+    done = build(overlay, context, *again, before=plain)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        names = {name.removeprefix("./") for name in archive.getnames()}
+    assert {"d/new", "more", "e"} <= names and not {"bin/sh", "d/a"} & names
+
+
 def test_another_daemon_is_not_for_it(root: Path, context: Path) -> None:
     environment = {**os.environ, "BUILDTOOL_HOST": "tcp://127.0.0.1:1"}
     command = [BUILDTOOL, "build", "--no-daemon", str(context)]
