@@ -61,9 +61,13 @@ class SharedFiles:
         temporary = path.with_name(f"{path.name}.{threading.get_ident()}")
         make(temporary)
         try:
-            temporary.rename(path)
-        except OSError:  # another step was faster: a directory is there
-            shutil.rmtree(temporary, ignore_errors=True)
+            if temporary.is_dir():
+                temporary.rename(path)
+            else:  # not replaced: another step may be mounting what is there, and nothing that is gone can be mounted
+                path.hardlink_to(temporary)
+                temporary.unlink()
+        except OSError:  # another step was faster
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
 
 
 def _write_file(path: Path, content: bytes, mode: int) -> None:
