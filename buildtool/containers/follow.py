@@ -12,7 +12,7 @@ from typing import BinaryIO
 from buildtool.aio import offload
 from buildtool.containers import times
 from buildtool.containers.inotify import Watch
-from buildtool.containers.logs import BLOCK, LogOptions, Renderer, log_files, read_blocks
+from buildtool.containers.logs import BLOCK, LogOptions, Renderer, open_log, read_blocks
 
 
 async def stream(path: Path, options: LogOptions, stopped: Awaitable[object] | None) -> AsyncGenerator[bytes]:
@@ -46,7 +46,7 @@ def until_now(path: Path, options: LogOptions) -> AsyncGenerator[bytes]:
 
 async def _once(path: Path, options: LogOptions, end: int | None = None) -> AsyncGenerator[bytes]:
     with ExitStack() as stack:
-        files = [stack.enter_context(file.open("rb")) for file in await offload(log_files, path)]
+        files = [stack.enter_context(file) for file in await offload(open_log, path)]
         renderer = Renderer(options)
         blocks = read_blocks(files, options.tail, since=options.since, end=end)
         while (rendered := await offload(_next, blocks, renderer)) is not None:
@@ -57,7 +57,7 @@ async def _once(path: Path, options: LogOptions, end: int | None = None) -> Asyn
 async def _followed(path: Path, options: LogOptions, ending: asyncio.Future[object]) -> AsyncGenerator[bytes]:
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(path))
-        files = [stack.enter_context(file.open("rb")) for file in await offload(log_files, path)]
+        files = [stack.enter_context(file) for file in await offload(open_log, path)]
         renderer = Renderer(options)
         blocks = read_blocks(files, options.tail, since=options.since)
         while (rendered := await offload(_next, blocks, renderer)) is not None:

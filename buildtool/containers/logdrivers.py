@@ -7,7 +7,7 @@ well, so that `logs` can be answered with every driver but `none`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -40,6 +40,7 @@ _FACILITIES = (
 _FORMATS = ("", "rfc3164", "rfc5424", "rfc5424micro")
 _SCHEMES = ("udp", "tcp", "tcp+tls", "unix", "unixgram")
 _TAG_PART = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
+_TRUE, _FALSE = ("1", "t", "T", "true", "True", "TRUE"), ("0", "f", "F", "false", "False", "FALSE")
 _KEPT_SIZE, _KEPT_FILES = 20 << 20, 5
 
 
@@ -85,7 +86,32 @@ def log_config(container: Container) -> LogConfig:
     files = options.get("max-file", files_default)
     if not files.isdecimal() or int(files) < 1:
         raise InvalidInput(f"invalid max-file: {files}: it is 1 or more")
-    return LogConfig("json-file", container.log_path, size if size > 0 else None, int(files))
+    return LogConfig(
+        "json-file",
+        container.log_path,
+        size if size > 0 else None,
+        int(files),
+        attributes=said(container.record) if settings.type == "json-file" else None,
+        compress=_compressed(options, settings.type, rotated=size > 0 and int(files) > 1),
+    )
+
+
+def _compressed(options: Mapping[str, str], kind: str, *, rotated: bool) -> bool:
+    """The option `compress`: the driver local does so unless told otherwise."""
+    text = options.get("compress", "")
+    if not text:
+        return rotated and kind == "local"
+    if text not in _TRUE + _FALSE:
+        raise InvalidInput(f"invalid compress: {text}: it is true or false")
+    if text in _TRUE and not rotated:
+        raise InvalidInput("compress cannot be true when max-file is less than 2 or max-size is not set")
+    return text in _TRUE
+
+
+def said(record: Record) -> dict[str, str]:
+    """What every record of a json-file says besides its line: `attributes`, and the tag when one is asked for."""
+    tag = {"tag": tag_of(record)} if record.host.log_config.config.get("tag") else {}
+    return attributes(record) | tag
 
 
 def attributes(record: Record) -> dict[str, str]:

@@ -1,17 +1,21 @@
 """Reading the json-file log: the last lines from the end, a range of times, as frames or raw bytes.
 
-A log is `path` and, when rotated, `path.1` (newer) … `path.N` (oldest). Reading is plain blocking code that gives
-blocks of many lines; following is in `follow.py`.
+A log is `path` and, when rotated, `path.1` (newer) … `path.N` (oldest), compressed ones with `.gz` behind. Reading is
+plain blocking code that gives blocks of many lines; following is in `follow.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import os
+import shutil
 import struct
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import msgspec
 
@@ -85,17 +89,41 @@ def _tail(text: str | int | None) -> int | None:
     return lines if lines >= 0 else None
 
 
-def log_files(path: Path) -> list[Path]:
-    """The files of a log, oldest first; only those that exist."""
-    rotated = []
-    number = 1
-    while True:
-        older = path.with_name(f"{path.name}.{number}")
-        if not older.exists():
-            break
-        rotated.append(older)
+def open_log(path: Path) -> list[BinaryIO]:
+    """The files of a log, oldest first, open for reading; only those that exist.
+
+    A compressed one is unpacked into a temporary file. One that is rotated meanwhile is read once.
+    """
+    files: list[BinaryIO] = []
+    seen: set[int] = set()
+    number = 0
+    while (file := _open(path.with_name(f"{path.name}.{number}") if number else path)) or number == 0:
         number += 1
-    return [*reversed(rotated), path] if path.exists() else list(reversed(rotated))
+        if file is None:
+            continue
+        inode = os.fstat(file.fileno()).st_ino
+        if inode in seen:
+            file.close()
+            continue
+        seen.add(inode)
+        files.insert(0, file)
+    return files
+
+
+def _open(path: Path) -> BinaryIO | None:
+    with contextlib.suppress(FileNotFoundError):
+        return path.open("rb")
+    compressed = path.with_name(f"{path.name}.gz")
+    try:
+        with gzip.open(compressed) as source, compressed.open("rb") as packed:
+            plain = tempfile.TemporaryFile()  # noqa: SIM115 - whoever reads the log closes it
+            shutil.copyfileobj(source, plain, BLOCK)
+            changed = os.fstat(packed.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return None
+    os.utime(plain.fileno(), ns=(changed, changed))
+    plain.seek(0)
+    return cast("BinaryIO", plain)
 
 
 class Renderer:

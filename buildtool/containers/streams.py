@@ -67,8 +67,8 @@ def _history(container: Container, stdout: bool, stderr: bool) -> AsyncIterator[
 
 
 def details(container: Container) -> bytes:
-    """What `--details` puts before each line: the labels and variables that the log options name."""
-    found = logdrivers.attributes(container.record)
+    """What `--details` puts before each line: the labels, variables and tag that the log options name."""
+    found = logdrivers.said(container.record)
     return ",".join(f"{key}={value}" for key, value in sorted(found.items())).encode() + b" "
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
-from buildtool.daemon.answers import stream_type
+from buildtool.daemon.answers import RAW, stream_type
 from buildtool.daemon.hijack import Hijacked, RawConnection
 from buildtool.daemon.negotiate import MAXIMUM, Version
 
@@ -36,8 +36,8 @@ class Attachment(Protocol):
 
 
 def begin(raw: RawConnection, *, tty: bool, version: Version = MAXIMUM) -> None:
-    """Answer with the head of a stream."""
-    raw.begin(stream_type(version, tty=tty))
+    """Answer with the head of a stream. Who asks for no upgrade is told of one kind only, as by dockerd."""
+    raw.begin(stream_type(version, tty=tty) if raw.upgrade else RAW)
 
 
 async def serve(

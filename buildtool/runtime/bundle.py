@@ -26,7 +26,8 @@ class LogConfig:
     """Where output is logged: `json-file` (Docker's format) or `none`.
 
     `max_size` in bytes (None = unlimited); `max_file` counts the current file and the rotated ones (`path`, `path.1`
-    …). `sink` is where lines go besides: the settings of `logsinks.open_sink`.
+    …), `compress` makes the rotated ones `.gz`. `attributes` are said in every record. `sink` is where lines go
+    besides: the settings of `logsinks.open_sink`.
     """
 
     driver: str = "none"
@@ -34,6 +35,8 @@ class LogConfig:
     max_size: int | None = None
     max_file: int = 1
     sink: dict[str, Any] | None = None
+    attributes: dict[str, str] | None = None
+    compress: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,8 @@ class Runtime:
                 "max_size": log.max_size,
                 "max_file": log.max_file,
                 "sink": log.sink,
+                "attributes": log.attributes,
+                "compress": log.compress,
             },
             "stdin": bundle.stdin,
             "stdin_once": bundle.stdin_once,

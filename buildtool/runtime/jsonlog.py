@@ -1,4 +1,4 @@
-# ruff: noqa: PTH104, PTH110
+# ruff: noqa: PTH104, PTH108, PTH110, PTH123
 """Docker's json-file log: one JSON object a line, cut at 16 KiB, rotated by size.
 
 Used in the shim: imports nothing but the lightest. A failing disk never stops the container: what cannot be written
@@ -7,9 +7,14 @@ is counted and dropped.
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import time
+from collections.abc import Mapping
 from json.encoder import encode_basestring
+
+from buildtool.runtime.syscalls import close_all_but
 
 _CUT = 16 * 1024
 _NAMES = {1: "stdout", 2: "stderr"}
@@ -18,13 +23,26 @@ _NAMES = {1: "stdout", 2: "stderr"}
 class JsonLog:
     """Writes records `{"log":…,"stream":…,"time":…}`; a line longer than 16 KiB becomes several without a newline.
 
-    `max_size` bytes (None = no rotation) and `max_file` files (`path`, `path.1`, …) as Docker's options of that name.
+    `max_size` bytes (None = no rotation) and `max_file` files (`path`, `path.1`, …) as Docker's options of that name;
+    with `compress` the rotated ones are `path.1.gz`, …. `attributes` are said in every record.
     """
 
-    def __init__(self, path: str, max_size: int | None, max_file: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        max_size: int | None,
+        max_file: int,
+        attributes: Mapping[str, str] | None = None,
+        *,
+        compress: bool = False,
+    ) -> None:
         self._path = path
         self._max_size = max_size
         self._max_file = max(1, max_file)
+        self._compress = compress
+        self._compressing = -1
+        said = f',"attrs":{json.dumps(dict(sorted(attributes.items())))}' if attributes else ""
+        self._tails = {number: f'","stream":"{name}"{said},"time":"' for number, name in _NAMES.items()}
         self._partial = {1: b"", 2: b""}
         self.lost = 0
         self._fd = -1
@@ -56,7 +74,7 @@ class JsonLog:
 
     def _records(self, stream: int, lines: bytes) -> None:
         text = lines.decode("utf-8", "replace")
-        tail = f'","stream":"{_NAMES[stream]}","time":"{_now()}"}}\n'
+        tail = f'{self._tails[stream]}{_now()}"}}\n'
         if len(lines) <= _CUT and "\\" not in text:  # no line can be too long: one pass in C for all lines
             escaped = encode_basestring(text)[1:-1].replace("\\n", "\\n" + tail + '{"log":"')
             self._put(('{"log":"' + escaped)[: -len('{"log":"')].encode("utf-8", "replace"))
@@ -71,8 +89,8 @@ class JsonLog:
         self._put("".join(records).encode("utf-8", "replace"))
 
     def _record(self, stream: int, line: bytes) -> bytes:
-        text = encode_basestring(line.decode("utf-8", "replace"))
-        return f'{{"log":{text},"stream":"{_NAMES[stream]}","time":"{_now()}"}}\n'.encode("utf-8", "replace")
+        text = encode_basestring(line.decode("utf-8", "replace"))[:-1]
+        return f'{{"log":{text}{self._tails[stream]}{_now()}"}}\n'.encode("utf-8", "replace")
 
     def _put(self, records: bytes) -> None:
         limit = self._max_size
@@ -104,20 +122,53 @@ class JsonLog:
         except OSError:
             self._fd = -1
 
+    def _await_compression(self) -> None:
+        """The file that is being compressed keeps its name until that is done."""
+        if self._compressing >= 0:
+            waiting = select.poll()
+            waiting.register(self._compressing, select.POLLIN)
+            waiting.poll()
+            os.close(self._compressing)
+            self._compressing = -1
+
     def _rotate(self) -> None:
         os.close(self._fd)
         self._fd = -1
         try:
+            self._await_compression()
             if self._max_file == 1:
                 os.truncate(self._path, 0)
             else:
                 for number in range(self._max_file - 1, 1, -1):
-                    older = f"{self._path}.{number - 1}"
-                    if os.path.exists(older):
-                        os.rename(older, f"{self._path}.{number}")
+                    for ending, other in (("", ".gz"), (".gz", "")):
+                        older, newer = f"{self._path}.{number - 1}{ending}", f"{self._path}.{number}"
+                        if os.path.exists(older):
+                            os.rename(older, newer + ending)
+                            if os.path.exists(newer + other):
+                                os.unlink(newer + other)
                 os.rename(self._path, f"{self._path}.1")
+                if self._compress:
+                    self._compressing = _compress_beside(f"{self._path}.1")
         finally:
             self._open()
+
+
+def _compress_beside(path: str) -> int:
+    """Replace the file by its gzip in a process of its own (a pidfd of it); readers find one of the two whole."""
+    pid = os.fork()
+    if pid:
+        return os.pidfd_open(pid)
+    try:
+        close_all_but()
+        import gzip
+        import shutil
+
+        with open(path, "rb") as source, gzip.open(f"{path}.tmp", "wb", 6) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        os.rename(f"{path}.tmp", f"{path}.gz")
+        os.unlink(path)
+    finally:
+        os._exit(0)
 
 
 def _split(lines: bytes) -> list[bytes]:

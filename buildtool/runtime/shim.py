@@ -314,7 +314,10 @@ def _open_log(log: Spec) -> Log | None:
     """Where the output is logged. Raises StartError when a destination elsewhere cannot be reached."""
     writer = None
     if log.get("driver") == "json-file":
-        writer = JsonLog(log["path"], log.get("max_size"), log.get("max_file") or 1)
+        compress = bool(log.get("compress"))
+        writer = JsonLog(
+            log["path"], log.get("max_size"), log.get("max_file") or 1, log.get("attributes"), compress=compress
+        )
     sink = log.get("sink")
     if not sink:
         return writer

@@ -35,6 +35,21 @@ def test_wrong_options_are_refused(kind: str, options: dict[str, str], text: str
         logdrivers.check(LogConfig(kind, options))
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"compress": "perhaps"}, "invalid compress: perhaps"),
+        ({"compress": "true"}, "compress cannot be true when max-file is less than 2 or max-size is not set"),
+        ({"compress": "true", "max-size": "1m"}, "compress cannot be true"),
+        ({"compress": "true", "max-file": "2"}, "compress cannot be true"),
+    ],
+)
+async def test_what_cannot_be_compressed_is_refused(world: World, options: dict[str, str], text: str) -> None:
+    identity = await world.create("true", host={"LogConfig": {"Type": "json-file", "Config": options}})
+    with pytest.raises(InvalidInput, match=text):
+        await world.containers.start(identity)
+
+
 async def test_syslog_gets_the_lines_and_logs_still_answers(world: World) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from buildtool.containers import times
 from buildtool.containers.follow import stream
-from buildtool.containers.logs import LogOptions, Renderer, log_files, read_blocks
+from buildtool.containers.logs import LogOptions, Renderer, open_log, read_blocks
 from buildtool.errors import InvalidInput
 
 BASE = 1_700_000_000
@@ -153,5 +154,13 @@ async def test_following_until_a_time_ends_then(tmp_path: Path) -> None:
         assert [block async for block in stream(tmp_path / "log", LogOptions(until=until), stopped)] == []
 
 
-def test_the_files_of_a_log(log: Path) -> None:
-    assert [path.name for path in log_files(log)] == ["x-json.log.2", "x-json.log.1", "x-json.log"]
+def test_the_files_of_a_log_are_read_oldest_first_whether_compressed_or_not(log: Path) -> None:
+    oldest = log.with_name("x-json.log.2")
+    with gzip.open(log.with_name("x-json.log.2.gz"), "wb") as packed:
+        packed.write(oldest.read_bytes())
+    whole = [path.read_bytes() for path in (oldest, log.with_name("x-json.log.1"), log)]
+    oldest.unlink()
+    files = open_log(log)
+    assert [file.read() for file in files] == whole
+    for file in files:
+        file.close()

@@ -132,8 +132,10 @@ async def test_follow_ends_with_the_container(world: World) -> None:
     assert payload(b"".join(blocks)) == b"1\n2\n3\n"
 
 
-async def test_rotated_logs_are_read_as_one(world: World) -> None:
-    host = {"LogConfig": {"Type": "json-file", "Config": {"max-size": "10k", "max-file": "3"}}}
+@pytest.mark.parametrize("compress", ["true", "false"])
+async def test_rotated_logs_are_read_as_one(world: World, compress: str) -> None:
+    config = {"max-size": "10k", "max-file": "3", "compress": compress}
+    host = {"LogConfig": {"Type": "json-file", "Config": config}}
     script = "i=0; while [ $i -lt 10 ]; do seq $((i * 100 + 1)) $((i * 100 + 100)); i=$((i + 1)); sleep 0.02; done"
     _, output = await world.run("sh", "-c", script, host=host)
     lines = output.split()
@@ -142,12 +144,13 @@ async def test_rotated_logs_are_read_as_one(world: World) -> None:
 
 
 async def test_details_are_what_the_log_options_name(world: World) -> None:
-    host = {"LogConfig": {"Type": "json-file", "Config": {"labels": "tier,none", "env": "A"}}}
-    identity = await world.create("echo", "x", Labels={"tier": "front", "b": "c"}, Env=["A=1"], host=host)
+    host = {"LogConfig": {"Type": "json-file", "Config": {"labels": "tier,none", "env": "A", "tag": "{{.Name}}"}}}
+    label = {"tier": "front", "b": "c"}
+    identity = await world.create("echo", "x", name="said", Labels=label, Env=["A=1"], host=host)
     await world.containers.start(identity)
     await world.containers.wait(identity)
     blocks = [block async for block in world.containers.logs(identity, details=True)]
-    assert payload(b"".join(blocks)) == b"A=1,tier=front x\n"
+    assert payload(b"".join(blocks)) == b"A=1,tag=said,tier=front x\n"
 
 
 async def test_the_none_driver_keeps_nothing(world: World) -> None:

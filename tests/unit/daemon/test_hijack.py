@@ -105,6 +105,8 @@ async def test_bytes_and_half_close_in_the_segment_of_the_request_are_kept(
     head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.1 101" if request_head is UPGRADE else b"HTTP/1.1 200 OK")
+    kind = b"multiplexed-stream" if request_head is UPGRADE else b"raw-stream"
+    assert b"\r\nContent-Type: application/vnd.docker." + kind in head
     assert body == b"GET / HTTP/1.1\r\n\r\nend"
     writer.close()
 

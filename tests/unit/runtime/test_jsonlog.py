@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -104,6 +105,28 @@ def test_rotation_keeps_whole_records_and_the_newest_files(tmp_path: Path) -> No
     assert all(file.stat().st_size <= 1000 for file in files)
     kept = [int(record["log"]) for record in records(*files)]
     assert kept == list(range(kept[0], 200))
+
+
+def test_rotated_files_are_compressed_beside_and_keep_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = JsonLog(str(path), 1000, 3, compress=True)
+    for start in range(0, 200, 50):
+        log.write(1, "".join(f"{number}\n" for number in range(start, start + 50)).encode())
+    log._await_compression()
+    log.close()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["log", "log.1.gz", "log.2.gz"]
+    older = b"".join(gzip.decompress((tmp_path / name).read_bytes()) for name in ("log.2.gz", "log.1.gz"))
+    kept = [int(json.loads(line)["log"]) for line in (older + path.read_bytes()).splitlines()]
+    assert kept == list(range(kept[0], 200))
+
+
+def test_attributes_are_said_in_every_record_between_stream_and_time(tmp_path: Path) -> None:
+    log = JsonLog(str(tmp_path / "log"), None, 1, {"tier": 'fr"ont', "A": "1"})
+    log.write(1, b"one\ntwo\n" + b"x" * 20000 + b"\n")
+    log.close()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [list(json.loads(line)) for line in lines] == [["log", "stream", "attrs", "time"]] * 4
+    assert all(json.loads(line)["attrs"] == {"A": "1", "tier": 'fr"ont'} for line in lines)
 
 
 def test_a_single_file_is_started_anew(tmp_path: Path) -> None:
