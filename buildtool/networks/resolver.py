@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import random
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -115,21 +114,23 @@ class Resolver:
             query = dns.parse(data)
         except ValueError:
             return dns.refusal(data, dns.FORMERR)
-        if query.flags & 0x7800:
+        if query.opcode:
             return dns.answer(query, [], code=dns.NOTIMP, udp=udp)
         if query.type == dns.PTR:
             address = dns.reverse_address(query.name)
             name = self._book.name_of(address) if address else ""
-            return dns.answer(query, [(dns.PTR, dns.encode_name(name))], udp=udp) if name else None
+            try:
+                return dns.answer(query, [(dns.PTR, name)], udp=udp) if name else None
+            except ValueError:  # a container may have a name that no host can have
+                return None
         found = self._book.addresses(query.name)
         if found is None:
             return None
         records = []
-        for text in found:
-            packed = ipaddress.ip_address(text).packed
-            kind = dns.A if len(packed) == 4 else dns.AAAA
+        for address in found:
+            kind = dns.AAAA if ":" in address else dns.A
             if query.type in (kind, dns.ANY):
-                records.append((kind, packed))
+                records.append((kind, address))
         if len(records) > 1:
             random.shuffle(records)
         return dns.answer(query, records, udp=udp)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 
+import dnslib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,19 +16,31 @@ LABEL = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=2
 
 
 def question(name: str, kind: int = dns.A, *, identity: int = 7, edns: int = 0) -> bytes:
-    tail = b"\0" + struct.pack("!HHIH", dns.OPT, edns, 0, 0) if edns else b""
-    header = struct.pack("!HHHHHH", identity, 0x0100, 1, 0, 0, 1 if edns else 0)
-    return header + dns.encode_name(name) + struct.pack("!HH", kind, 1) + tail
+    asked = dnslib.DNSRecord(dnslib.DNSHeader(id=identity, rd=1), q=dnslib.DNSQuestion(name, kind))
+    if edns:
+        asked.add_ar(dnslib.EDNS0(udp_len=edns))
+    data: bytes = asked.pack()
+    return data
 
 
 @given(st.lists(LABEL, min_size=1, max_size=5), st.integers(0, 65535))
 def test_a_question_is_read_as_it_was_asked(labels: list[str], identity: int) -> None:
     """parse inverts encoding, whatever the name."""
-    query = dns.parse(question(".".join(labels), dns.AAAA, identity=identity))
-    assert (query.id, query.name, query.type, query.size) == (identity, ".".join(labels), dns.AAAA, 512)
+    name = ".".join(labels)
+    query = dns.parse(question(name, dns.AAAA, identity=identity))
+    assert (query.message.header.id, query.name, query.type, query.size) == (identity, name, dns.AAAA, 512)
 
 
-@given(st.binary(max_size=80))
+@given(st.lists(st.ip_addresses(), max_size=12), st.booleans())
+def test_an_answer_is_read_as_it_was_given(addresses: list[ipaddress.IPv4Address], udp: bool) -> None:
+    """Every address of an answer that was not cut comes back, of both versions, in order."""
+    records = [(dns.A if one.version == 4 else dns.AAAA, str(one)) for one in addresses]
+    reply = dns.answer(dns.parse(question("web", dns.ANY, edns=1232)), records, udp=udp)
+    read = dnslib.DNSRecord.parse(reply)
+    assert [ipaddress.ip_address(str(one.rdata)) for one in read.rr] == addresses
+
+
+@given(st.one_of(st.binary(max_size=80), st.binary(max_size=80).map(lambda tail: question("web", edns=512)[:-2] + tail)))
 def test_nonsense_is_refused_or_read_but_never_breaks(data: bytes) -> None:
     """parse either answers or raises ValueError."""
     try:
@@ -37,7 +51,7 @@ def test_nonsense_is_refused_or_read_but_never_breaks(data: bytes) -> None:
 
 def test_an_answer_repeats_the_question_and_points_to_its_name() -> None:
     query = dns.parse(question("web"))
-    reply = dns.answer(query, [(dns.A, b"\x0a\0\0\2")])
+    reply = dns.answer(query, [(dns.A, "10.0.0.2")])
     identity, flags, questions, answers, _, _ = struct.unpack_from("!HHHHHH", reply)
     assert (identity, questions, answers) == (7, 1, 1)
     assert flags & 0x8000 and flags & 0x0100 and flags & 0x000F == 0
@@ -45,7 +59,7 @@ def test_an_answer_repeats_the_question_and_points_to_its_name() -> None:
 
 
 def test_what_udp_cannot_carry_is_cut_and_marked() -> None:
-    records = [(dns.A, bytes([10, 0, 0, n])) for n in range(60)]
+    records = [(dns.A, f"10.0.0.{n}") for n in range(60)]
     cut = dns.answer(dns.parse(question("web")), records)
     assert dns.is_truncated(cut) and len(cut) <= 512
     assert not dns.is_truncated(dns.answer(dns.parse(question("web", edns=1232)), records))
@@ -63,3 +77,8 @@ def test_what_udp_cannot_carry_is_cut_and_marked() -> None:
 )
 def test_reverse_names_become_addresses(name: str, address: str) -> None:
     assert dns.reverse_address(name) == address
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="label"):
+        dns.answer(dns.parse(question("2.0.18.172.in-addr.arpa", dns.PTR)), [(dns.PTR, "a" * 64 + ".net")])

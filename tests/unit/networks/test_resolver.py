@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 import struct
 from collections.abc import AsyncIterator
 
+import dnslib
 import pytest
 
 from buildtool.networks import dns_message as dns
@@ -72,7 +74,7 @@ async def test_several_addresses_take_turns(server: tuple[tuple[str, int], tuple
 
 async def test_addresses_have_names(server: tuple[tuple[str, int], tuple[str, int]]) -> None:
     reply = await ask(server[0], question("2.0.0.10.in-addr.arpa", dns.PTR))
-    assert reply.endswith(dns.encode_name("web.net"))
+    assert str(dnslib.DNSRecord.parse(reply).rr[0].rdata) == "web.net."
 
 
 async def test_nonsense_is_answered_with_an_error(server: tuple[tuple[str, int], tuple[str, int]]) -> None:
@@ -121,10 +123,10 @@ async def test_an_answer_that_was_cut_is_fetched_whole_when_the_client_takes_it(
 ) -> None:
     udp, tcp = Resolver.open_sockets()
     resolver = Resolver(udp, tcp, Book(), lambda: ["far"])
-    records = [(dns.A, bytes([10, 0, 0, number])) for number in range(60)]
+    records = [(dns.A, f"10.0.0.{number}") for number in range(60)]
 
     async def cut(server: str, data: bytes) -> bytes:
-        return dns.answer(dns.Query(1, 0x100, "example.org", dns.A, dns.parse(data).question), records)
+        return dns.answer(dataclasses.replace(dns.parse(data), size=512), records)
 
     async def complete(server: str, data: bytes) -> bytes:
         return dns.answer(dns.parse(data), records, udp=False)
