@@ -57,6 +57,7 @@ class Bridges:
         self.warning = await self._rules.foreign_drops()
 
     def _make(self, network: Network) -> None:
+        self._names.remember(there=True)
         with self._place.exclusive():
             network.choose_subnets(self._taken(network), self._settings.pools())
             kernel.make_base(network.record, self._names)
@@ -111,6 +112,8 @@ class Bridges:
 
     async def restore(self) -> None:
         """Those that have members; what a daemon that died has left goes."""
+        if not await offload(lambda: self._names.maybe_there):
+            return
         for network in self._directory:
             if network.members and not network.ready:
                 try:
@@ -127,8 +130,9 @@ class Bridges:
             await self._place.do(kernel.delete_links, stale)
         if ready:
             await self._rules.reload(self._directory)
-        elif bridges:
+        else:
             await self._rules.drop()
+            await offload(self._names.remember, there=False)
 
     async def clear(self) -> None:
         """Nobody is connected, and nobody will be: nothing stays in the kernel."""
@@ -137,6 +141,7 @@ class Bridges:
             try:
                 await self._rules.drop()
                 await self._place.do(kernel.delete_links, [network.record.bridge for network in ready])
+                await offload(self._names.remember, there=False)
             except (BuildtoolError, OSError) as error:
                 log.warning("the networks were not cleared away: %s", error)
         await offload(self._place.close)

@@ -2,21 +2,13 @@
 
 A client that keeps sending from one port keeps its flow alive, and the flow keeps leading where it led: to a
 container that has ended, or to the host from before the port was published.
-Source: linux/netfilter/nfnetlink_conntrack.h.
 """
 
 from __future__ import annotations
 
-import struct
+import errno
+import socket
 from collections.abc import Collection
-
-from buildtool.networks.netlink import Netlink, attribute, attributes
-
-_NETFILTER = 12
-_GET, _DELETE = 0x101, 0x102
-_TUPLE, _PROTOCOL, _NUMBER, _PORT = 1, 2, 1, 3
-_UDP = 17
-_NESTED = 0x8000
 
 
 def forget_datagrams(ports: Collection[int]) -> int:
@@ -24,22 +16,21 @@ def forget_datagrams(ports: Collection[int]) -> int:
 
     Blocking: the kernel looks through all it remembers, which takes some 10 ms.
     """
+    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
+
     count = 0
-    with Netlink(_NETFILTER) as netlink:
-        for body in netlink.dump(_GET, struct.pack("!BBH", 0, 0, 0)):
-            flow = dict(attributes(body, 4)).get(_TUPLE, b"")
-            if _udp_port(flow) in ports:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        asked = NFCTAttrTuple(family=family, proto=socket.IPPROTO_UDP)
+        with NFCTSocket(family) as conntrack:
+            for message in list(conntrack.dump(tuple_orig=asked)):
+                flow = NFCTAttrTuple.from_netlink(family, message.get_attr("CTA_TUPLE_ORIG"))
+                if flow.proto != socket.IPPROTO_UDP or flow.dport not in ports:  # kernels before 5.8 list all
+                    continue
                 count += 1
                 try:
-                    netlink.call(_DELETE, 0, body[:4] + attribute(_TUPLE | _NESTED, flow))
-                except FileNotFoundError:  # it has ended by itself
-                    continue
+                    conntrack.entry("del", tuple_orig=flow)
+                except NetlinkError as error:
+                    if error.code != errno.ENOENT:  # it has not ended by itself
+                        raise OSError(error.code, error.args[1]) from error
     return count
-
-
-def _udp_port(flow: bytes) -> int:
-    """The destination port of a flow of datagrams, 0 for others."""
-    protocol = dict(attributes(dict(attributes(flow, 0)).get(_PROTOCOL, b""), 0))
-    if protocol.get(_NUMBER) != bytes([_UDP]):
-        return 0
-    return int.from_bytes(protocol.get(_PORT, b""))

@@ -35,6 +35,20 @@ class Names:
         self.table = "buildtool" if own else f"buildtool-{self.tag}"
         self.default_bridge = "buildtool0" if own else f"bt-{self.tag}"
         self.alias = f"buildtool {text}"[:255]
+        self._mark = root / "network/made"
+
+    @property
+    def maybe_there(self) -> bool:
+        """Whether something may have been made and not removed: only then is it worth looking."""
+        return self._mark.exists()
+
+    def remember(self, *, there: bool) -> None:
+        """Something is about to be made, or everything was removed (blocking)."""
+        if there and not self.maybe_there:
+            self._mark.parent.mkdir(mode=0o700, exist_ok=True)
+            self._mark.touch()
+        elif not there:
+            self._mark.unlink(missing_ok=True)
 
     def veth(self) -> str:
         """A new name for the host's end of a pair."""
@@ -251,7 +265,7 @@ def _plug_one(
         host.create_veth(endpoint.host_interface, base.index, record.mtu, peer)
     else:
         mode = MACVLAN_MODES[record.options.get("macvlan_mode") or "bridge"]
-        host.create_macvlan(base.index, mode, record.mtu, peer)
+        host.create_child(record.driver, base.index, mode, record.mtu, peer)
     try:
         if endpoint.bridged and not record.switch("bridge.enable_icc", default=True):
             port = host.link(endpoint.host_interface)

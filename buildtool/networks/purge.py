@@ -15,6 +15,7 @@ def purge(root: Path) -> None:
     bridges, veths = kernel.own_links(names)
     kernel.delete_links([link.name for link in (*veths, *bridges)])
     Firewall().apply(rules.removal(names.table))
+    names.remember(there=False)
 
 
 if __name__ == "__main__":

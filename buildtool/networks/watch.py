@@ -11,12 +11,10 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-
-from buildtool.networks.netlink import attributes
+from typing import Any
 
 _NETFILTER, _ADD_MEMBERSHIP, _SOL_NETLINK, _GROUP = 12, 1, 270, 7
 _NFTABLES, _DELTABLE = 10, 2
-_TABLE_NAME = 1
 
 
 class Watch:
@@ -56,14 +54,17 @@ class Watch:
 
 def removed_table(data: bytes, table: str) -> bool:
     """Whether one of the netlink messages says that the table of that name is removed."""
+    from pyroute2.netlink.nfnetlink.nftsocket import nft_table_msg
+
     offset = 0
     while offset + 20 <= len(data):
         size, kind = struct.unpack_from("IH", data, offset)
         if size < 20:
             break
         if kind == _NFTABLES << 8 | _DELTABLE:
-            name = dict(attributes(data[offset + 16 : offset + size], 4)).get(_TABLE_NAME, b"")
-            if name.rstrip(b"\0").decode(errors="replace") == table:
+            message: Any = nft_table_msg(data[offset : offset + size])
+            message.decode()
+            if message.get("name") == table:
                 return True
         offset += (size + 3) & ~3
     return False

@@ -40,7 +40,9 @@ def test_an_answer_is_read_as_it_was_given(addresses: list[ipaddress.IPv4Address
     assert [ipaddress.ip_address(str(one.rdata)) for one in read.rr] == addresses
 
 
-@given(st.one_of(st.binary(max_size=80), st.binary(max_size=80).map(lambda tail: question("web", edns=512)[:-2] + tail)))
+@given(
+    st.one_of(st.binary(max_size=80), st.binary(max_size=80).map(lambda tail: question("web", edns=512)[:-2] + tail))
+)
 def test_nonsense_is_refused_or_read_but_never_breaks(data: bytes) -> None:
     """parse either answers or raises ValueError."""
     try:

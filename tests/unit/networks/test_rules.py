@@ -11,7 +11,6 @@ import pytest
 from buildtool.networks import kernel, rules
 from buildtool.networks.firewall import Firewall
 from buildtool.networks.model import PortMapping
-from buildtool.networks.netlink import attribute
 from buildtool.networks.watch import removed_table
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -92,7 +91,8 @@ def test_the_resolvers_table_replaces_an_older_one(sleeper: subprocess.Popen[byt
     [(0xA02, "mine", True), (0xA02, "theirs", False), (0xA00, "mine", False), (0x1002, "mine", False)],
 )
 def test_the_removal_of_a_table_is_heard(kind: int, name: str, expected: bool) -> None:
-    body = struct.pack("!BBH", 1, 0, 7) + attribute(1, name.encode() + b"\0")
+    body = struct.pack("!BBH", 1, 0, 7) + struct.pack("HH", 5 + len(name), 1) + name.encode() + b"\0"
+    body += bytes(-len(body) % 4)
     message = struct.pack("IHHII", 16 + len(body), kind, 0, 0, 0) + body
     other = struct.pack("IHHII", 20, 0xA06, 0, 0, 0) + bytes(4)
     assert removed_table(other + message + other, "mine") is expected
