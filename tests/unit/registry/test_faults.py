@@ -396,6 +396,27 @@ async def test_a_full_disk_of_the_server(here: Side, there: Side, small_disk: Pa
         assert not store.check() and not store.leftovers()
 
 
+async def test_a_full_disk_under_a_bucket(here: Side, there: Side, small_disk: Path, tmp_path: Path) -> None:
+    port = free_port()
+    host = f"127.0.0.1:{port}"
+    (small_disk / "bucket").mkdir()
+    server = ServerProcess(tmp_path / "registry", port, "--bucket", f"file://{small_disk}/bucket")
+    try:
+        before = here.make(f"{host}/x:before", {"a": os.urandom(100_000)})
+        await here.push(f"{host}/x:before")
+        here.make(f"{host}/x:large", {"a": os.urandom(20 << 20)})
+        with pytest.raises(BuildtoolError):
+            await here.push(f"{host}/x:large")
+        assert (await there.pull(f"{host}/x:before")).id == before.id  # what was acknowledged is there
+        with pytest.raises(NotFound):
+            await there.pull(f"{host}/x:large")  # and what was not is not
+        after = here.make(f"{host}/x:after", {"a": os.urandom(100_000)})
+        await here.push(f"{host}/x:after")  # what the refused push wrote takes no space
+        assert (await there.pull(f"{host}/x:after")).id == after.id
+    finally:
+        assert server.end() == 0
+
+
 async def test_a_full_disk_of_the_puller(here: Side, ours: Running, small_disk: Path) -> None:
     name = f"{ours.host}/x:1"
     here.make(name, {"a": os.urandom(8 << 20)})
