@@ -14,7 +14,7 @@ from typing import Literal
 from buildtool.cache.actions import ActionCache
 from buildtool.cache.blobs import BlobStore
 from buildtool.cache.check import Problem, check
-from buildtool.cache.disk import FullDisk, Reserve, boot_id, remove_tree, write_file
+from buildtool.cache.disk import FullDisk, Reserve, boot_id, remove_tree, spread_directories, write_file
 from buildtool.cache.gc import GcReport, Pins, collect, drop_dangling_rows
 from buildtool.cache.layers import LayerStore
 from buildtool.cache.leases import LeaseStore
@@ -190,6 +190,7 @@ def _create_layout(root: Path) -> None:
         path = root / name
         if not path.is_dir():
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    spread_directories(root / "snapshots")
     for name, content in _LAYOUT.items():
         if not (root / name).exists():
             write_file(root / name, content)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from buildtool.cache.disk import FullDisk, mounts_below, remove_tree, tree_usage, write_file
+from buildtool.cache import Store
+from buildtool.cache.disk import FullDisk, mounts_below, remove_tree, spread_directories, tree_usage, write_file
 from buildtool.errors import StoreFull
 
 
@@ -79,3 +82,27 @@ def test_mounts_below_a_directory_are_seen(tmp_path: Path, small_disk: Path) -> 
     assert mounts_below(tmp_path) == [str(small_disk)]
     assert mounts_below(small_disk) == [str(small_disk)]
     assert mounts_below(tmp_path / "other") == []
+
+
+def test_snapshots_are_laid_far_from_each_other_where_the_file_system_can(tmp_path: Path) -> None:
+    if shutil.which("lsattr") is None or shutil.which("chattr") is None:
+        pytest.skip("needs lsattr and chattr (e2fsprogs)")
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    if subprocess.run(["chattr", "+T", str(probe)], check=False, capture_output=True).returncode:
+        pytest.skip("the file system of the test's folder has no +T")
+
+    with Store.open(tmp_path / "store") as store:
+        directory = store.snapshots.directory
+        with store.snapshots.prepare() as draft:
+            flags = [subprocess.check_output(["lsattr", "-d", str(path)], text=True).split()[0]
+                     for path in (directory, draft.directory)]  # fmt: skip
+
+    assert ["T" in found for found in flags] == [True, False]  # the advice is about the folder's children only
+
+
+def test_a_file_system_without_such_advice_is_left_alone(tmp_path: Path) -> None:
+    spread_directories(Path("/proc"))
+
+    spread_directories(tmp_path)
+    spread_directories(tmp_path)
