@@ -89,7 +89,7 @@ def _query(call: Call, source: BuildInput, dockerfile: str) -> dict[str, Any]:
         "rm": True,
         "forcerm": True,
         "target": call.text("target") or None,
-        "platform": call.text("platform") or None,
+        "platform": ",".join(call.texts("platform")) or None,
         "memswap": call.number("memory-swap"),
         "cpusetcpus": call.text("cpuset-cpus") or None,
         "cpusetmems": call.text("cpuset-mems") or None,

@@ -8,7 +8,8 @@ import sys
 
 from buildtool.cli.archives import write_stream
 from buildtool.cli.build_outputs import Outputs
-from buildtool.cli.build_statements import write_statements
+from buildtool.cli.build_statements import provenance_of
+from buildtool.cli.build_trees import write_trees
 from buildtool.cli.copying import extract
 from buildtool.client import quote_path
 
@@ -20,25 +21,35 @@ if TYPE_CHECKING:
     from buildtool.cli.call import Call
 
 
-def give(call: Call, outputs: Outputs, result: dict[str, Any], stated: list[dict[str, Any]], *, quiet: bool) -> str:
-    """Give everything; the digest of the manifest that was pushed last, "" when none was.
+def give(
+    call: Call, outputs: Outputs, result: dict[str, Any], stated: dict[str, list[dict[str, Any]]], *, quiet: bool
+) -> str:
+    """Give everything; the digest of what was pushed last (a manifest or an index), "" when nothing was.
 
-    `stated` are the statements about the image, for files beside its own.
+    `stated` are the statements about each image, for files beside its own.
     """
-    image, digest = str(result["image_id"]), ""
+    images, digest = made(result), ""
     try:
         for item in outputs.items:
             if item.pushes:
                 for name in dict.fromkeys([*outputs.names, *item.names]):
                     digest = _push(call, name, item, quiet=quiet) or digest
             elif item.dest:
-                _write(call, image, item, outputs)
-                if item.kind == "local":
-                    write_statements(stated, item.dest)
+                if item.kind in ("local", "tar"):
+                    write_trees(call, images, item, stated)
+                else:
+                    _write(call, images, item, outputs, result)
     finally:
-        if not outputs.keeps_image and result.get("is_new"):
-            call.client.call("DELETE", f"/buildtool/v1/images/{image}/unnamed").read()
+        for image in images if not outputs.keeps_image else ():
+            if image["is_new"]:
+                call.client.call("DELETE", f"/buildtool/v1/images/{image['id']}/unnamed").read()
     return digest
+
+
+def made(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The images of a build's result, one for each platform: `id`, `platform`, `is_new`."""
+    one = {"id": str(result["image_id"]), "platform": result.get("platform", ""), "is_new": result.get("is_new")}
+    return list(result.get("images") or [one])
 
 
 def _push(call: Call, name: str, item: Output, *, quiet: bool) -> str:
@@ -58,45 +69,43 @@ def _push(call: Call, name: str, item: Output, *, quiet: bool) -> str:
     return next((str(each["Digest"]) for each in reversed(told) if isinstance(each, dict) and "Digest" in each), "")
 
 
-def _write(call: Call, image: str, item: Output, outputs: Outputs) -> None:
-    form = item.kind if item.kind in ("docker", "oci") else "tar"
-    query: dict[str, Any] = {"form": form, "name": [*outputs.names, *item.names]} | item.form()
-    response = call.client.call("GET", f"/buildtool/v1/images/{image}/export", query)
-    if item.kind == "local" or not item.switch("tar", default=True):
+def _write(call: Call, images: list[dict[str, Any]], item: Output, outputs: Outputs, result: dict[str, Any]) -> None:
+    first, *others = (str(image["id"]) for image in images)
+    query: dict[str, Any] = {"form": item.kind, "name": [*outputs.names, *item.names]} | item.form()
+    if others:
+        query |= {"and": others, "notes": json.dumps(result.get("notes") or {})}
+    response = call.client.call("GET", f"/buildtool/v1/images/{first}/export", query)
+    if not item.switch("tar", default=True):
         os.makedirs(item.dest, exist_ok=True)
-        if item.attributes.get("mode") == "delete":
-            _empty(item.dest)
         extract(response, item.dest, rename="", keep_owners=False)
         return
     write_stream(response, "" if item.dest == "-" else item.dest, f"the {item.kind} archive")
 
 
-def _empty(folder: str) -> None:
-    import shutil
-
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)
-
-
 def write_metadata(
-    path: str, outputs: Outputs, result: dict[str, Any], pushed: str, provenance: dict[str, Any] | None
+    path: str,
+    outputs: Outputs,
+    result: dict[str, Any],
+    pushed: str,
+    stated: dict[str, list[dict[str, Any]]],
 ) -> None:
     """The file of --metadata-file, with the names of buildx."""
-    manifest = dict(result.get("manifest") or {})
+    manifest = dict(result.get("index") or result.get("manifest") or {})
     if pushed:
         manifest["digest"] = pushed
     names = list(dict.fromkeys([*outputs.names, *(name for item in outputs.items for name in item.names)]))
     document: dict[str, Any] = {
         "buildx.build.ref": result.get("build_id", ""),
-        "containerimage.config.digest": result["image_id"],
+        **({} if result.get("index") else {"containerimage.config.digest": result["image_id"]}),
         "containerimage.digest": manifest.get("digest", ""),
         "containerimage.descriptor": manifest,
     }
-    if provenance is not None:
-        document["buildx.build.provenance"] = provenance
+    images = made(result)
+    for image in images:
+        provenance = provenance_of(stated.get(image["id"], []))
+        if provenance is not None:
+            platform = f"/{image['platform']}" if len(images) > 1 else ""
+            document[f"buildx.build.provenance{platform}"] = provenance
     if names:
         document["image.name"] = ",".join(names)
     with open(path, "w", encoding="utf-8") as file:

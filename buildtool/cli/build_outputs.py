@@ -7,6 +7,7 @@ import re
 import sys
 
 from buildtool.cli.build_caches import read_attributes
+from buildtool.cli.build_request import platforms_of
 from buildtool.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -26,9 +27,10 @@ _KNOWN = {
 }
 _TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
 _SWITCHES = ("force-compression", "name-canonical", "oci-mediatypes", "platform-split", "push", "store", "tar")
-_ANNOTATION = re.compile(
-    r"(?:(?P<type>[a-z-]+)(?:\[(?P<platform>[^\]]*)\])?:)?(?P<key>[^=:]+)=(?P<value>.*)", re.DOTALL
-)
+_TYPE = re.compile(r"(?P<type>[a-z-]+)(?:\[(?P<platform>[^\]]*)\])?")
+_ONE = r"[a-z-]+(?:\[[^\]]*\])?"
+_ANNOTATION = re.compile(rf"(?:(?P<types>{_ONE}(?:,{_ONE})*):)?(?P<key>[^=:]+)=(?P<value>.*)", re.DOTALL)
+_PLACES = ("manifest", "manifest-descriptor", "index", "index-descriptor")
 _ATTRIBUTE = re.compile(r"annotation(?:-(?P<type>[a-z-]+?))?(?:\[(?P<platform>[^\]]*)\])?\.(?P<key>.+)")
 
 
@@ -63,12 +65,17 @@ class Output:
 
 
 class Outputs:
-    """All of a build's. `tags` are the image's names in the daemon, `annotations` those of its manifest."""
+    """All of a build's. `tags` are the image's names in the daemon, `annotations` those of its manifest, `annotate`
+    those of anything else: of one platform's manifest, of descriptors, of the index.
+    """
 
-    __slots__ = ("annotations", "items", "names", "tags")
+    __slots__ = ("annotate", "annotations", "items", "names", "tags")
 
-    def __init__(self, items: list[Output], names: list[str], annotations: dict[str, str]) -> None:
+    def __init__(
+        self, items: list[Output], names: list[str], annotations: dict[str, str], annotate: list[dict[str, str]]
+    ) -> None:
         self.items = items
+        self.annotate = annotate
         self.names = names
         self.annotations = annotations
         kept = [item for item in items if item.is_image]
@@ -82,22 +89,62 @@ class Outputs:
 
 def read_outputs(call: Call) -> Outputs:
     """What the flags say. Raises InvalidInput."""
-    annotations: dict[str, str] = {}
-    items = [_read(item, annotations) for item in call.texts("output")]
+    marks = _Annotations(platforms_of(call))
+    items = [_read(item, marks) for item in call.texts("output")]
     items += [Output("registry", {})] if call.switch("push") else []
     items += [Output("docker", {})] if call.switch("load") and not any(each.is_image for each in items) else []
     for text in call.texts("annotation"):
         match = _ANNOTATION.fullmatch(text)
         if match is None:
             raise InvalidInput(f"invalid --annotation {text!r}: write KEY=VALUE")
-        _check_annotation(match, text)
-        annotations[match["key"]] = match["value"]
-    outputs = Outputs(items or [Output("image", {})], call.texts("tag"), annotations)
+        for place in (match["types"] or "manifest").split(","):
+            kind = _TYPE.fullmatch(place)
+            assert kind is not None
+            marks.add(kind["type"], kind["platform"], match["key"], match["value"], text)
+    outputs = Outputs(items or [Output("image", {})], call.texts("tag"), marks.plain, marks.others)
     _check(outputs)
     return outputs
 
 
-def _read(text: str, annotations: dict[str, str]) -> Output:
+class _Annotations:
+    """What is to be annotated, of a build for these platforms."""
+
+    def __init__(self, platforms: list[str]) -> None:
+        self._platforms = platforms
+        self.plain: dict[str, str] = {}
+        self.others: list[dict[str, str]] = []
+
+    def add(self, place: str, platform: str | None, key: str, value: str, text: str) -> None:
+        """One annotation; `text` is how it was given. Raises InvalidInput."""
+        if place not in _PLACES:
+            hint = f"There are {', '.join(_PLACES)}."
+            raise InvalidInput(f"invalid annotation {text!r}: nothing is called {place!r}", hint=hint)
+        if place != "manifest" and len(self._platforms) < 2:
+            raise InvalidInput(
+                f"invalid annotation {text!r}: only manifests can be annotated",
+                hint="an image of one platform has no index; write KEY=VALUE or manifest:KEY=VALUE",
+            )
+        if platform is not None:
+            self._check_platform(place, platform, text)
+        if place == "manifest" and platform is None:
+            self.plain[key] = value
+        else:
+            self.others.append({"on": place, "platform": platform or "", "key": key, "value": value})
+
+    def _check_platform(self, place: str, platform: str, text: str) -> None:
+        from buildtool.oci import host_platform, parse_platform, parse_platforms
+
+        if place.startswith("index"):
+            raise InvalidInput(f"invalid annotation {text!r}: an index has no platform")
+        wanted = parse_platforms(",".join(self._platforms)) if self._platforms else [host_platform()]
+        if parse_platform(platform) not in wanted:
+            built = ", ".join(str(each) for each in wanted)
+            raise InvalidInput(
+                f"invalid annotation {text!r}: nothing is built for {platform}", hint=f"It is built for {built}."
+            )
+
+
+def _read(text: str, marks: _Annotations) -> Output:
     if "=" not in text:
         attributes = {"type": "tar" if text == "-" else "local", "dest": text}
     else:
@@ -109,8 +156,7 @@ def _read(text: str, annotations: dict[str, str]) -> Output:
     for name, value in list(attributes.items()):
         match = _ATTRIBUTE.fullmatch(name)
         if match is not None and "name" in known:
-            _check_annotation(match, name)
-            annotations[match["key"]] = attributes.pop(name)
+            marks.add(match["type"] or "manifest", match["platform"], match["key"], attributes.pop(name), name)
         elif name not in known:
             hint = f"It takes {', '.join(known)}." if known else "It takes nothing else."
             raise InvalidInput(f"--output type={kind}: unknown attribute {name!r}", hint=hint)
@@ -122,14 +168,6 @@ def _read(text: str, annotations: dict[str, str]) -> Output:
             raise InvalidInput(f"--output type={kind}: dest is missing", hint="write dest=PATH")
         output.dest = "-"
     return output
-
-
-def _check_annotation(match: re.Match[str], text: str) -> None:
-    if match["type"] not in (None, "manifest") or match["platform"] is not None:
-        raise InvalidInput(
-            f"invalid annotation {text!r}: only manifests can be annotated",
-            hint="an image of one platform has no index; write KEY=VALUE or manifest:KEY=VALUE",
-        )
 
 
 def _check(outputs: Outputs) -> None:

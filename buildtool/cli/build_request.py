@@ -77,6 +77,8 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
 
         outputs = read_outputs(call)
         document |= {"tags": outputs.tags, "annotations": outputs.annotations}
+        if outputs.annotate:
+            document["annotate"] = outputs.annotate
     for flag in ("cache-from", "cache-to"):
         if call.texts(flag):
             from buildtool.cli.build_caches import cache_specs
@@ -93,13 +95,18 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
 
         document["secrets"] = read_secrets(call.texts("secret"))
     if call.given("platform"):
-        document["platform"] = call.text("platform")
+        document["platform"] = ",".join(platforms_of(call))
     if call.texts("resource"):
         from buildtool.cli.build_resources import read_resources
 
         document |= read_resources(call.texts("resource"))
     document |= {field: call.number(flag) for field, flag in _NUMBERS if call.given(flag)}
     return document | {field: call.text(flag) for field, flag in _TEXTS if call.given(flag)}
+
+
+def platforms_of(call: Call) -> list[str]:
+    """The platforms to build for, as they were given; [] for this machine's."""
+    return [part.strip() for item in call.texts("platform") for part in item.split(",") if part.strip()]
 
 
 def has_outputs(call: Call) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from buildtool.client import quote_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from buildtool.cli.call import Call
@@ -29,8 +28,8 @@ def statements(call: Call, image: str) -> list[dict[str, Any]]:
     return [each["Statement"] for each in found]
 
 
-def write_statements(found: list[dict[str, Any]], folder: str) -> None:
-    """A file each in the root of a `local` output, under the names that BuildKit has for them."""
+def file_names(found: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
+    """Files of the statements, for the root of an image's tree, under the names that BuildKit has for them."""
     import json
 
     seen: dict[str, int] = {}
@@ -40,9 +39,7 @@ def write_statements(found: list[dict[str, Any]], folder: str) -> None:
             number = seen[name] = seen.get(name, -1) + 1
             stem, dot, rest = name.partition(".")
             name = f"{stem}-{number}{dot}{rest}" if number else name
-            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
-                json.dump(statement, file, ensure_ascii=False)
-                file.write("\n")
+            yield name, (json.dumps(statement, ensure_ascii=False) + "\n").encode()
 
 
 def provenance_of(found: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ _BLOCK = 512
 _READ = 1 << 20
 
 
-class _Reader:
+class BodyReader:
     """A response's body as the file that tarfile reads."""
 
     def __init__(self, response: Response) -> None:
@@ -55,7 +55,7 @@ def extract(response: Response, folder: str, *, rename: str, keep_owners: bool) 
         raise InvalidInput(f"no such directory: {folder!r}")
     total, root = 0, None
     try:
-        with tarfile.open(fileobj=_Reader(response), mode="r|") as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=BodyReader(response), mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:
                 root = member.name.split("/")[0] if root is None else root
                 member.name = rebase(member.name, root, rename)

@@ -21,7 +21,7 @@ from buildtool.containers.registry import Registry
 from buildtool.containers.volumes import Volumes
 from buildtool.errors import InvalidInput, NotFound
 from buildtool.images import Image, Images
-from buildtool.oci import Platform, host_platform
+from buildtool.oci import Platform, best_platform, host_platform
 
 _UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
@@ -41,7 +41,7 @@ class Creator:
         request = bodies.decode_body(body)
         if not request.config.image:
             raise InvalidInput("no image given: the Image of the request is empty")
-        image = self._image(request.config.image)
+        image = self._image(request.config.image, platform)
         warnings = _check_platform(request.config.image, image, platform)
         bodies.merge(request.config, image.config.config)
         asked = request.host.network_mode
@@ -81,8 +81,11 @@ class Creator:
             raise
         return container, warnings
 
-    def _image(self, reference: str) -> Image:
-        return self._images.get(reference)
+    def _image(self, reference: str, platform: Platform | None) -> Image:
+        """The image; of a name that means an index the one for the platform, if there is one."""
+        members = self._images.members(reference) if platform is not None else []
+        place = None if platform is None else best_platform(platform, [each.config.platform for each in members])
+        return self._images.get(reference) if place is None else members[place]
 
     async def _layers(self, image: Image) -> list[int]:
         known = [int(layer.snapshot) for layer in image.layers if layer.snapshot is not None]

@@ -107,6 +107,11 @@ def _request(call: Call, given: Given) -> BuildRequest:
         assert given.directory is not None
         name, text = _read_buildfile(given.directory, call.text("dockerfile"))
         ignore = read_ignore(given.directory)
+    if "," in call.text("platform"):
+        raise InvalidInput(
+            f"invalid platform {call.text('platform')!r}: this call builds for one platform",
+            hint="build for several with `buildtool build --platform A,B`, or POST /buildtool/v1/build",
+        )
     request = BuildRequest(
         dockerfile=text,
         dockerfile_name=name,

@@ -25,8 +25,13 @@ _FORMS = ("docker", "oci", "tar")
 
 @routes.add("GET", "/buildtool/v1/images/{id}/export", stream=True)
 async def export(call: Call) -> web.StreamResponse:
-    """An image as an archive: `docker` or `oci`, with `name`s; or as the `tar` of its file tree."""
+    """An image as an archive: `docker` or `oci`, with `name`s; or as the `tar` of its file tree.
+
+    With the digest of an index, or with `and` (further images, that a build without a name made), the archive is one
+    of an index; `notes` (JSON) annotates it.
+    """
     from buildtool.images.forms import Compression
+    from buildtool.images.groups import IndexNotes
 
     form, images = call.text("form"), call.services.images
     if form not in _FORMS:
@@ -34,13 +39,19 @@ async def export(call: Call) -> web.StreamResponse:
     names = [parse_reference(name).with_default_tag() for name in call.texts("name")]
     options = (call.text(name) for name in ("compression", "compression-level", "force-compression"))
     compression = Compression.read(*options)
-    image = await images.bring(await offload(images.get, call.names["id"]))
+    found = [
+        image for name in (call.names["id"], *call.texts("and")) for image in await offload(images.members, name)
+    ]
+    members = [await images.bring(image) for image in found]
+    notes = msgspec.convert(call.document("notes") or {}, IndexNotes)
+    if form == "tar" and len(members) > 1:
+        raise InvalidInput("one tar has one image's file tree: name one of them")
 
     def archive(write: Callable[[bytes], None]) -> None:
         if form == "tar":
-            _write_tree(call, image, write)
+            _write_tree(call, members[0], write)
         else:
-            images.export(image, names, write, compression, docker=form == "docker")
+            images.export(members, names, write, compression, docker=form == "docker", notes=notes)
 
     return await written(call, "application/x-tar", archive)
 
@@ -89,7 +100,7 @@ async def forget(call: Call) -> web.StreamResponse:
 
     def work() -> None:
         image = images.find(call.names["id"])
-        if image is not None and not (image.references or image.repo_digests or users(image.id)):
+        if image is not None and not (image.references or image.repo_digests or image.held or users(image.id)):
             images.delete(image.id, noprune=True)
 
     await offload(work)

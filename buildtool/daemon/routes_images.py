@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from buildtool.aio import offload
@@ -27,7 +28,11 @@ async def list_images(call: Call) -> web.StreamResponse:
     if call.version < (1, 41) and call.text("filter"):
         filters.setdefault("reference", []).append(call.text("filter"))
     summaries = await offload(
-        call.services.images.summaries, filters, call.flag("all"), shared_size=call.flag("shared-size")
+        call.services.images.summaries,
+        filters,
+        call.flag("all"),
+        shared_size=call.flag("shared-size"),
+        manifests=call.flag("manifests"),
     )
     return json_answer([_with_virtual_size(call, summary) for summary in summaries])
 
@@ -47,9 +52,10 @@ async def save_one(call: Call) -> web.StreamResponse:
 async def _save(call: Call, names: list[str]) -> web.StreamResponse:
     if not names:
         raise InvalidInput("no image names were given")
-    for image in await offload(call.services.images.chosen, names):
-        await call.services.images.bring(image)
-    return await written(call, "application/x-tar", lambda write: call.services.images.save(names, write))
+    images, platform = call.services.images, platform_of(call)
+    for image in await offload(images.chosen, names, platform):
+        await images.bring(image)
+    return await written(call, "application/x-tar", lambda write: images.save(names, write, platform))
 
 
 @routes.add("POST", "/images/load", stream=True)
@@ -115,7 +121,14 @@ async def inspect(call: Call) -> web.StreamResponse:
 
     def work() -> dict[str, Any]:
         images = call.services.images
-        return images.inspect(images.get(call.names["name"]))
+        name = call.names["name"]
+        shape = images.inspect(images.get(name, platform_of(call)))
+        group = images.group(name)
+        if group is not None and not call.text("platform"):
+            shape["Descriptor"] = msgspec.to_builtins(group.descriptor)
+        if call.flag("manifests"):
+            shape["Manifests"] = images.manifests(name)
+        return shape
 
     return json_answer(_older(call, await offload(work)))
 
@@ -126,7 +139,7 @@ async def history(call: Call) -> web.StreamResponse:
 
     def work() -> list[dict[str, Any]]:
         images = call.services.images
-        return images.history(images.get(call.names["name"]))
+        return images.history(images.get(call.names["name"], platform_of(call)))
 
     return json_answer(await offload(work))
 
@@ -140,7 +153,8 @@ async def tag(call: Call) -> web.StreamResponse:
 
     def work() -> None:
         images = call.services.images
-        images.tag(images.get(call.names["name"]).id, reference)
+        name = call.names["name"]
+        images.tag(images.get(name).id, reference, images.group(name))
 
     await offload(work)
     return nothing(201)

@@ -38,9 +38,19 @@ from buildtool.errors import BuildtoolError, InvalidInput, StepFailed
 from buildtool.images.attestations import Wanted
 
 if TYPE_CHECKING:
+    from buildtool.images.groups import Group
     from buildtool.solve import BuildRequest, BuildResult
 
 routes = Routes()
+
+
+class AnnotationSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """An annotation of anything but all manifests."""
+
+    on: Literal["manifest", "manifest-descriptor", "index", "index-descriptor"]
+    key: str
+    value: str
+    platform: str = ""
 
 
 class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -87,6 +97,7 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     isolation: str = ""
     context_mode: str = ""
     annotations: dict[str, str] = {}
+    annotate: list[AnnotationSpec] = []
     cache_from: list[CacheSpec] = []
     cache_to: list[CacheSpec] = []
     cutoff_ignore: list[str] = []
@@ -197,8 +208,10 @@ async def _tell(stream: Stream, running: RunningBuild) -> None:
 
 def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) -> BuildRequest:
     from buildtool.solve import BuildRequest
+    from buildtool.solve.request import Annotation
 
     own = (
+        "annotate",
         "cache_from",
         "cache_to",
         "context",
@@ -218,6 +231,8 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
     for name in ("tags", "extra_hosts", "ulimits", "cutoff_ignore", "no_cache_filter"):
         values[name] = tuple(values[name])
     values["platform"] = body.platform or ""
+    values["annotate"] = tuple(Annotation(**msgspec.to_builtins(each)) for each in body.annotate)
+    first = _first_platform(body)
     auth = values["registry_auth"] = call.encoded_header("X-Registry-Config") or {}
     if body.cache_from or body.cache_to or body.build_args.get("BUILDKIT_INLINE_CACHE"):
         inline = body.build_args.get("BUILDKIT_INLINE_CACHE", "") in ("1", "true")
@@ -226,7 +241,7 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
             body.cache_from,
             body.cache_to,
             auth=auth,
-            platform=body.platform or "",
+            platform=first,
             inline=inline,
         )
     if body.remote:
@@ -238,7 +253,7 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
 def _from_contexts(call: Call, body: BuildBody, given: Given) -> dict[str, Any]:
     """What of the request has to be read: the named contexts, a Buildfile that lies in the context. Blocking."""
     values: dict[str, Any] = {
-        "contexts": named_contexts(call.services, body.contexts, given.sent, body.platform or "")
+        "contexts": named_contexts(call.services, body.contexts, given.sent, _first_platform(body))
     }
     if body.dockerfile is None and given.text is not None:
         values |= {"dockerfile": given.text, "dockerfile_name": body.remote}
@@ -286,16 +301,42 @@ def _event_document(event: Any, decoder: TextDecoder) -> dict[str, Any]:
 
 
 def _success(result: BuildResult, tags: list[str]) -> dict[str, Any]:
+    several = {} if result.index is None else _index_shape(result, result.index)
     return {
         "event": "result",
         "build_id": result.id,
-        "image_id": result.image.id,
+        "image_id": result.image.id if result.index is None else result.index.digest,
         "tags": tags,
         "steps": msgspec.to_builtins(result.steps),
         "warnings": [str(warning) for warning in result.warnings],
         "manifest": msgspec.to_builtins(result.image.manifest),
         "is_new": result.is_new,
+        "platform": str(result.image.config.platform),
+        **several,
     }
+
+
+def _index_shape(result: BuildResult, index: Group) -> dict[str, Any]:
+    """What a build for several platforms tells besides: the index and each platform's image."""
+    images = [
+        {
+            "id": image.id,
+            "platform": str(image.config.platform),
+            "manifest": msgspec.to_builtins(image.manifest),
+            "is_new": result.is_new,
+        }
+        for image in result.images
+    ]
+    return {
+        "index": msgspec.to_builtins(index.descriptor),
+        "images": images,
+        "notes": msgspec.to_builtins(index.notes),
+    }
+
+
+def _first_platform(body: BuildBody) -> str:
+    """The platform that contexts and caches are looked at for."""
+    return (body.platform or "").partition(",")[0]
 
 
 async def _failure(running: RunningBuild, error: Exception) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from aiohttp import web
 from buildtool.daemon.answers import Stream, json_answer, json_lines
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
-from buildtool.errors import InvalidInput, Unavailable
+from buildtool.errors import InvalidInput
 from buildtool.oci import Platform, parse_platform, parse_reference
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ async def push(call: Call) -> web.StreamResponse:
     """Push one tag, or all of the repository's."""
     name, tag = call.names["name"], call.text("tag")
     reference = parse_reference(f"{name}:{tag}" if tag else name)
-    if call.text("platform"):
-        raise Unavailable("images here have one platform each: push without --platform")
     registries, credentials = call.services.registries(), credentials_of(call)
 
     async def work(emit: Emit) -> None:
@@ -57,6 +55,7 @@ async def push(call: Call) -> web.StreamResponse:
             compression=call.text("compression"),
             level=call.text("compression-level"),
             force=call.flag("force-compression", default=True),
+            platform=platform_of(call),
         )
 
     return await _told(call, work)

@@ -2,6 +2,7 @@
 
 from buildtool.graph.options import BaseImage, BaseNeed, PlanOptions
 from buildtool.graph.plan import EARLIEST, ImagePlan, Plan, missing_bases, plan
+from buildtool.graph.platforms import of_platform, plan_all, platform_options
 from buildtool.graph.stages import image_key
 from buildtool.graph.state import HistoryLine
 from buildtool.graph.steps import (
@@ -52,6 +53,9 @@ __all__ = [
     "digest_of",
     "image_key",
     "missing_bases",
+    "of_platform",
     "plan",
+    "plan_all",
+    "platform_options",
     "step_id",
 ]

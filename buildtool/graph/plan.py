@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 _TRUE = ("1", "t", "true")
+ARROW = "->"
 EARLIEST = 315532800
 """1980-01-01: the time of images that nothing else dates (ZIP files and others cannot hold an earlier one)."""
 
@@ -72,6 +73,7 @@ class Plan:
     Buildfile, which is a topological one. `stages` are the indexes of the stages that are needed,
     `shells` of those whose base image sets a SHELL. `scans` are the stages besides the target, by index and name,
     that an SBOM is to be made of as well (BUILDKIT_SBOM_SCAN_STAGE); `scan_context` says so of the build context.
+    A build for several platforms has `others`: the target and the image of each platform but the first.
     """
 
     graph: nx.DiGraph[StepId]
@@ -83,6 +85,26 @@ class Plan:
     shells: frozenset[int]
     scans: tuple[tuple[int, str | None], ...] = ()
     scan_context: bool = False
+    others: tuple[tuple[StepId, ImagePlan], ...] = ()
+
+    @property
+    def targets(self) -> tuple[StepId, ...]:
+        """What all images' file trees are, in the order of the platforms."""
+        return (self.target, *(target for target, _ in self.others))
+
+    @property
+    def images(self) -> tuple[ImagePlan, ...]:
+        """The images of all platforms."""
+        return (self.image, *(image for _, image in self.others))
+
+    @property
+    def exported(self) -> frozenset[StepId]:
+        """The steps whose layers some image has."""
+        return frozenset(step for image in self.images for step in image.chain)
+
+    def epoch_of(self, step: StepId) -> int:
+        """The latest time of a file in the step's layer: that of the first image which has it."""
+        return next((image.epoch for image in self.images if step in image.chain), self.image.epoch)
 
     def node(self, step: StepId) -> Node:
         """The node of a step."""
@@ -131,6 +153,7 @@ class _Planner:
         self.resolution = resolution
         self.states: dict[int, StageState] = {}
         self.shells: set[int] = set()
+        self.platform = ""
         self.visible: list[StepId] = []
         self.warnings: list[Warning] = []
         self.stage_name = ""
@@ -140,6 +163,7 @@ class _Planner:
         stage = resolved.stage
         self.stage_name = stage.name or (f"stage-{stage.index}" if len(self.resolution.stages) > 1 else "")
         self.ordinal = 0
+        self.platform = _platforms_name(resolved.platform, self.options) if self.options.several else ""
         if resolved.base_stage is not None:
             state = self.states[resolved.base_stage].child()
             inherits = resolved.base_stage in self.shells
@@ -251,14 +275,16 @@ class _Planner:
         name = step_id(step, inputs)
         if name in self.graph:
             return name
-        prefix = f"[{self.stage_name}] " if self.stage_name else ""
+        where = " ".join(filter(None, (self.platform, self.stage_name)))
+        prefix = f"[{where}] " if where else ""
+        site = " ".join(filter(None, (str(self.options.platform) if self.platform else "", self.stage_name or "0")))
         node = Node(
             id=name,
             step=step,
             inputs=inputs,
             name=prefix + describe(instruction) if instruction is not None else "",
             stage=self.stage_name,
-            site=f"{self.stage_name or '0'}/{self.ordinal}{'' if instruction is not None else f'/{len(self.graph)}'}",
+            site=f"{site}/{self.ordinal}{'' if instruction is not None else f'/{len(self.graph)}'}",
             span=span,
             places=places,
         )
@@ -299,6 +325,14 @@ class _Planner:
         if index is not None:
             return self.states[index].tip
         return self._source(self.bases[image_key(name, resolved.platform)], span, None)
+
+
+def _platforms_name(platform: Platform, options: PlanOptions) -> str:
+    """How names of steps tell their platform: the stage's, and what it builds for where that is another one."""
+    target = options.platform
+    if platform == target:
+        return str(platform)
+    return f"{platform}{ARROW}{str(target).removeprefix(f'{platform.os}/')}"
 
 
 def created_epoch(base: BaseImage | None) -> int:

@@ -191,8 +191,11 @@ class _Walk:
         return [item.trigger for item in self.buildfile.stages[index].instructions if isinstance(item, OnBuild)]
 
     def _platform(self, stage: Stage) -> Platform:
+        """The stage's own, else that of the stage it is made from, else the one that is built for."""
         if stage.from_.platform is None:
-            return self.options.platform
+            image = expand_word(stage.from_.image, self.globals)
+            base = stage_index(self.buildfile.stages, image, stage.index) if not image.isdigit() else None
+            return self.options.platform if base is None else self._platform(self.buildfile.stages[base])
         try:
             return parse_platform(expand_word(stage.from_.platform, self.globals))
         except InvalidInput as error:

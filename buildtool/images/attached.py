@@ -25,11 +25,13 @@ _EMPTY = b"{}"
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What is written beside an image. `manifest` is the statements' own, `blobs` are what it names."""
+    """What is written beside an image. `manifest` is the statements' own, `descriptor` what an index
+    names that by, `blobs` are what it names."""
 
     index: bytes
     manifest: bytes
     blobs: tuple[bytes, ...]
+    descriptor: Descriptor
 
     @property
     def documents(self) -> dict[Digest, bytes]:
@@ -52,18 +54,16 @@ def attach(
     config = Descriptor(media_types.EMPTY, sha256(_EMPTY), len(_EMPTY))
     stated = encode(Manifest(2, media_types.MANIFEST, config, layers, artifact_type=ARTIFACT_TYPE, subject=subject))
     marks = {REFERENCE_DIGEST: str(manifest.digest), REFERENCE_TYPE: ATTESTATION_MANIFEST}
-    entries = [
-        Descriptor(manifest.media_type, manifest.digest, manifest.size, platform=image.config.platform),
-        Descriptor(
-            media_types.MANIFEST,
-            sha256(stated),
-            len(stated),
-            annotations=marks,
-            platform=Platform(architecture="unknown", os="unknown"),
-        ),
-    ]
-    index = encode(Index(2, media_types.INDEX, entries))
-    return Attached(index, stated, (_EMPTY, *(data for _, data in statements)))
+    descriptor = Descriptor(
+        media_types.MANIFEST,
+        sha256(stated),
+        len(stated),
+        annotations=marks,
+        platform=Platform(architecture="unknown", os="unknown"),
+    )
+    own = Descriptor(manifest.media_type, manifest.digest, manifest.size, platform=image.config.platform)
+    index = encode(Index(2, media_types.INDEX, [own, descriptor]))
+    return Attached(index, stated, (_EMPTY, *(data for _, data in statements)), descriptor)
 
 
 def is_attestation(entry: Descriptor, manifest: Digest | None = None) -> bool:

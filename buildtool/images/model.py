@@ -47,7 +47,7 @@ class Image:
 
     `references` are its tags, `repo_digests` the `repository@digest` it was pulled as, both sorted. `created_locally`
     is when it was built, committed or imported here, 0.0 when it was made elsewhere. `parent` is the image it was
-    committed from, where that is known.
+    committed from, where that is known. `held`: a name means an index that it is one image of.
     """
 
     id: Digest
@@ -59,6 +59,7 @@ class Image:
     created_locally: float = 0.0
     last_tagged: float = 0.0
     parent: Digest | None = None
+    held: bool = False
 
     @property
     def diff_ids(self) -> list[Digest]:

@@ -30,9 +30,17 @@ class Removal:
     notice: Notice
     records: list[dict[str, str]] = field(default_factory=list)
     freed: dict[Digest, int] = field(default_factory=dict)
+    orphans: list[Digest] = field(default_factory=list)
 
     def remove(self, record: Record, name: str, *, force: bool, noprune: bool) -> None:
         """`docker rmi NAME`: untag when other names remain, else delete. Raises Conflict."""
+        self._remove(record, name, force=force, noprune=noprune)
+        while self.orphans:  # the other images of an index whose name is gone
+            orphan = self.table.record(self.orphans.pop())
+            if orphan is not None and not (orphan.references or orphan.held_by):
+                self._delete(orphan, force=force, prune=not noprune, quiet=True)
+
+    def _remove(self, record: Record, name: str, *, force: bool, noprune: bool) -> None:
         quiet = False
         if _is_id_prefix(record.id, name):
             if _single_repository(record.references):
@@ -61,9 +69,12 @@ class Removal:
             for other in sorted(record.references, key=str):
                 if other.repository == reference.repository:
                     self._untag(record, other)
-        return not record.references
+        return not (record.references or record.held_by)
 
     def _untag(self, record: Record, reference: Reference) -> None:
+        group = self.table.group(reference)
+        if group is not None:
+            self.orphans += group.images
         self.table.unpoint(reference)
         self.records.append({"Untagged": reference.familiar})
         self.notice("untag", record)
@@ -104,6 +115,9 @@ class Removal:
             raise _Used(record, hard=True, why=why, by_container=True)
         if force:
             return
+        if record.held_by - record.references:
+            names = ", ".join(sorted(reference.familiar for reference in record.held_by))
+            raise _Used(record, hard=False, why=f"it is one platform's image of {names}")
         if record.references and not ignore_references:
             raise _Used(record, hard=False, why="image is referenced in multiple repositories")
         if users:
@@ -134,6 +148,8 @@ def prune(removal: Removal, *, dangling_only: bool, filters: Filters) -> None:
         if any(image.created > until for until in untils) or not filtering.labels_match(filters, image.labels):
             continue
         if image.references and dangling_only:
+            continue
+        if image.held and not image.references:  # goes with the name of its index
             continue
         if removal.in_use(record.id):
             continue

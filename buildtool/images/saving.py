@@ -22,6 +22,7 @@ from buildtool.errors import Corrupt, InvalidInput
 from buildtool.images.attached import attach
 from buildtool.images.attestations import Attestations
 from buildtool.images.forms import Compression, find_form, make_form
+from buildtool.images.groups import NO_NOTES, IndexNotes, index_of
 from buildtool.images.model import Image, LayerSource, manifest_of
 from buildtool.images.table import IMAGE_NAME, REFERENCE_NAME
 from buildtool.oci import (
@@ -29,10 +30,13 @@ from buildtool.oci import (
     Digest,
     Index,
     Manifest,
+    Platform,
     Reference,
+    best_platform,
     decode_manifest,
     encode,
     hex_of,
+    host_platform,
     is_digest,
     media_types,
     parse_reference,
@@ -48,10 +52,17 @@ Output = Callable[[bytes], None]
 
 @dataclass
 class Chosen:
-    """An image to write, with the names it is to have."""
+    """An image to write, or the index of `others` and it, with the names it is to have."""
 
     image: Image
     names: list[Reference] = field(default_factory=list)
+    others: list[Image] = field(default_factory=list)
+    notes: IndexNotes = NO_NOTES
+
+    @property
+    def members(self) -> list[Image]:
+        """The images, in the order of the index."""
+        return [self.image, *self.others]
 
 
 @dataclass(frozen=True)
@@ -63,27 +74,36 @@ class _Layer:
     plain: bool = False
 
 
-def save(images: Images, names: Sequence[str], out: Output) -> None:
+def save(images: Images, names: Sequence[str], out: Output, platform: Platform | None = None) -> None:
     """See Images.save."""
     with images.store.leases.hold("save") as lease:
-        chosen = choose(images, names)
-        for item in chosen:
-            _lease(lease, item.image)
+        chosen = choose(images, names, platform)
+        for image in (image for item in chosen for image in item.members):
+            _lease(lease, image)
         _write(images.store, chosen, out, lambda layer: _plan(images.store, layer))
     for item in chosen:
         images.notify("save", item.image)
 
 
 def export(
-    images: Images, image: Image, names: Sequence[Reference], out: Output, compression: Compression, *, docker: bool
+    images: Images,
+    members: Sequence[Image],
+    names: Sequence[Reference],
+    out: Output,
+    compression: Compression,
+    *,
+    docker: bool,
+    notes: IndexNotes = NO_NOTES,
 ) -> None:
-    """Write one image under these names, which it need not have here; layers without a compressed form get one.
+    """Write one image, or several as an index, under these names, which it need not have here; layers without a
+    compressed form get one.
 
     With `docker` the archive is Docker's as well as an OCI layout, else only that. Raises Corrupt, StoreFull.
     """
     store = images.store
     with store.leases.hold("export") as lease:
-        _lease(lease, image)
+        for image in members:
+            _lease(lease, image)
 
         def form(layer: LayerSource) -> _Layer:
             if not compression.name and layer.blob is not None and store.blobs.has(layer.blob.digest):
@@ -93,19 +113,38 @@ def export(
             blob = find_form(store, layer, compression, lease) or make_form(store, layer, compression, lease)
             return _Layer(blob, replace(layer, blob=blob))
 
-        _write(store, [Chosen(image, list(names))], out, form, docker=docker)
+        _write(store, [Chosen(members[0], list(names), list(members[1:]), notes)], out, form, docker=docker)
 
 
-def choose(images: Images, names: Sequence[str]) -> list[Chosen]:
-    """The images named, each once. `name:tag` brings that name, `name` every tag of the repository, an id none."""
+def choose(images: Images, names: Sequence[str], platform: Platform | None = None) -> list[Chosen]:
+    """The images named, each once. `name:tag` brings that name, `name` every tag of the repository, an id none.
+
+    A name that means an index brings all its images, or the one for the platform.
+    """
     if not names:
         raise InvalidInput("no image was named", hint="save needs one name or id at least")
     chosen: dict[Digest, Chosen] = {}
     for name in names:
         for image, references in _named(images, name):
-            item = chosen.setdefault(image.id, Chosen(image))
-            item.names.extend(reference for reference in references if reference not in item.names)
+            for each in [str(reference) for reference in references] or [name]:
+                key, item = _chosen(images, image, each, platform)
+                chosen.setdefault(key, item)
+            for reference in references:
+                item = chosen[_chosen(images, image, str(reference), platform)[0]]
+                item.names.extend({reference} - {*item.names})
     return list(chosen.values())
+
+
+def _chosen(images: Images, image: Image, name: str, platform: Platform | None) -> tuple[Digest, Chosen]:
+    """What a name means, by the digest of its index or the id of its image."""
+    if platform is not None:
+        image = images.get(name, platform)
+        return image.id, Chosen(image)
+    group = images.group(name)
+    if group is None:
+        return image.id, Chosen(image)
+    first, *others = images.members(name)
+    return group.digest, Chosen(first, others=others, notes=group.notes)
 
 
 def _named(images: Images, name: str) -> Iterator[tuple[Image, list[Reference]]]:
@@ -151,24 +190,32 @@ def _write(
     descriptors: list[Descriptor] = []
     shared_tags = _tags_of_several(chosen)
     for item in chosen:
-        planned = [form(layer) for layer in item.image.layers]
-        layers.update((layer.descriptor.digest, layer) for layer in planned)
-        config = store.blobs.read(item.image.id)
-        manifest = _manifest(store, item.image, planned, len(config))
-        documents[_blob_name(item.image.id)] = config
-        documents[_blob_name(sha256(manifest))] = manifest
-        table.append(
-            {
-                "Config": _blob_name(item.image.id),
-                "RepoTags": [name.familiar for name in item.names] or None,
-                "Layers": [_blob_name(layer.descriptor.digest) for layer in planned],
-            }
-        )
-        descriptor = _descriptor(item.image, manifest)
-        attached = attach(attestations, item.image, descriptor, item.names)
-        if attached is not None:
-            index = attached.index
-            documents |= {_blob_name(digest): data for digest, data in attached.documents.items()}
+        entries: list[tuple[Digest, Descriptor]] = []
+        stated: list[Descriptor] = []
+        shown = _shown(item)
+        for image in item.members:
+            planned = [form(layer) for layer in image.layers]
+            layers.update((layer.descriptor.digest, layer) for layer in planned)
+            config = store.blobs.read(image.id)
+            manifest = _manifest(store, image, planned, len(config))
+            documents[_blob_name(image.id)] = config
+            documents[_blob_name(sha256(manifest))] = manifest
+            if image is shown:
+                table.append(
+                    {
+                        "Config": _blob_name(image.id),
+                        "RepoTags": [name.familiar for name in item.names] or None,
+                        "Layers": [_blob_name(layer.descriptor.digest) for layer in planned],
+                    }
+                )
+            descriptor = _descriptor(image, manifest)
+            entries.append((image.id, descriptor))
+            attached = attach(attestations, image, descriptor, item.names)
+            if attached is not None:
+                documents |= {_blob_name(digest): data for digest, data in attached.documents.items()}
+                stated.append(attached.descriptor)
+        if stated or len(entries) > 1:
+            index = index_of(entries, item.notes, stated)
             documents[_blob_name(sha256(index))] = index
             descriptor = Descriptor(media_types.INDEX, sha256(index), len(index))
         descriptors.extend(_named_descriptors(item, descriptor, shared_tags))
@@ -184,6 +231,11 @@ def _write(
     for layer in layers.values():
         writer.stream(_blob_name(layer.descriptor.digest), layer.descriptor.size, _content(store, layer))
     writer.end()
+
+
+def _shown(item: Chosen) -> Image:
+    """The image that readers of Docker's own form get: they know one platform a name."""
+    return item.members[best_platform(host_platform(), [image.config.platform for image in item.members]) or 0]
 
 
 def _tags_of_several(chosen: list[Chosen]) -> set[str]:
@@ -203,9 +255,10 @@ def _descriptor(image: Image, manifest: bytes) -> Descriptor:
 def _named_descriptors(item: Chosen, plain: Descriptor, shared_tags: set[str]) -> Iterator[Descriptor]:
     for name in item.names:
         label = name.familiar if name.tag in shared_tags else name.tag
-        yield msgspec.structs.replace(plain, annotations={IMAGE_NAME: str(name), REFERENCE_NAME: label})
+        own = {IMAGE_NAME: str(name), REFERENCE_NAME: label}
+        yield msgspec.structs.replace(plain, annotations={**item.notes.descriptor, **own})
     if not item.names:
-        yield plain
+        yield msgspec.structs.replace(plain, annotations=item.notes.descriptor or None)
 
 
 def _plan(store: Store, layer: LayerSource) -> _Layer:

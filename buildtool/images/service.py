@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeAlias
 
+import msgspec
+
 from buildtool.aio import offload
 from buildtool.cache.check import Problem
 from buildtool.cache.gc import Pins
@@ -17,6 +19,7 @@ from buildtool.images import importing, loading, removal, saving, shapes
 from buildtool.images.attestations import Attestations
 from buildtool.images.filters import Filters
 from buildtool.images.forms import Compression
+from buildtool.images.groups import NO_NOTES, Group, IndexNotes, index_of, manifests_in
 from buildtool.images.model import Image, LayerSource, check_tag, manifest_of
 from buildtool.images.removal import InUse, Removal, Running
 from buildtool.images.table import ImageTable, Record
@@ -27,9 +30,11 @@ from buildtool.oci import (
     Digest,
     Platform,
     Reference,
+    best_platform,
     decode_config,
     decode_manifest,
     encode,
+    host_platform,
     is_digest,
     parse_reference,
 )
@@ -59,9 +64,79 @@ class Images:
 
     # Looking up
 
-    def get(self, ref_or_id: str) -> Image:
-        """The image of this name (`name[:tag][@digest]`), id or unique id prefix. Raises NotFound, InvalidInput."""
-        return self._record(ref_or_id).image()
+    def get(self, ref_or_id: str, platform: Platform | None = None) -> Image:
+        """The image of this name (`name[:tag][@digest]`), id or unique id prefix. Raises NotFound, InvalidInput.
+
+        Of a name that means an index, or an index's digest: the image for the platform, else for this machine's,
+        else the first one.
+        """
+        if platform is None:
+            return self._record(ref_or_id).image()
+        members = self.members(ref_or_id)
+        place = best_platform(platform, [image.config.platform for image in members])
+        if place is None:
+            there = ", ".join(str(image.config.platform) for image in members)
+            raise NotFound(
+                f"image with reference {ref_or_id} was found but does not provide the specified platform "
+                f"({platform})",
+                hint=f"it is here for {there}",
+            )
+        return members[place]
+
+    def group(self, ref_or_id: str) -> Group | None:
+        """The index that a name (or its own digest) means; None when it means a single image, or nothing."""
+        digest = ref_or_id if is_digest(ref_or_id) else f"sha256:{ref_or_id}"
+        if is_digest(digest):
+            return next((group for _, group in self.table.groups() if group.digest == digest), None)
+        try:
+            reference = parse_reference(ref_or_id).with_default_tag()
+            if reference.digest:
+                reference = Reference(reference.domain, reference.path, digest=reference.digest)
+            return self.table.group(reference)
+        except InvalidInput:
+            return None
+
+    def members(self, ref_or_id: str) -> ImageList:
+        """The images of the index that a name means, in its order; else the one image. Raises as `get`."""
+        with self.table.lock:
+            group = self.group(ref_or_id)
+            if group is None:
+                return [self._record(ref_or_id).image()]
+            return [self._record(each).image() for each in group.images]
+
+    def name_index(
+        self, images: Sequence[Image], references: Sequence[Reference] = (), notes: IndexNotes = NO_NOTES
+    ) -> Group:
+        """Make the index of these images, in this order, and let the names mean it; each then shows the image for
+        this machine, else the first. The order counts for the digest. Raises InvalidInput.
+        """
+        return self._name_index(images, [check_tag(reference) for reference in references], notes)
+
+    def _name_index(self, images: Sequence[Image], names: Sequence[Reference], notes: IndexNotes) -> Group:
+        with self.table.lock, self.store.leases.hold("index"):
+            records = [self._record(image.id) for image in images]
+            platforms = [record.config.platform for record in records]
+            entries = [
+                (record.id, msgspec.structs.replace(record.manifest, platform=platform))
+                for record, platform in zip(records, platforms, strict=True)
+            ]
+            data = index_of(entries, notes)
+            group = Group(
+                digest=self.store.blobs.put(data),
+                size=len(data),
+                images=tuple(record.id for record in records),
+                notes=notes,
+            )
+            shown = records[best_platform(host_platform(), platforms) or 0]
+            for name in names:
+                self.table.point(name, shown, group=group)
+                self.notify("tag", shown.image(), name.familiar)
+        return group
+
+    def join_index(self, references: Sequence[Reference], images: Sequence[Image]) -> None:
+        """Let names (digests may be among them) mean these images of one index, as many as are here by now."""
+        found = {image.id: image for image in images}
+        self._name_index(sorted(found.values(), key=lambda each: str(each.config.platform)), references, NO_NOTES)
 
     def find(self, ref_or_id: str) -> Image | None:
         """As `get`, but None where there is none; a malformed name is none."""
@@ -77,7 +152,7 @@ class Images:
     def _record(self, name: str) -> Record:
         identity = name if is_digest(name) else f"sha256:{name}"
         if is_digest(identity):
-            record = self.table.record(Digest(identity))
+            record = self.table.record(Digest(identity)) or self._of_index(Digest(identity))
             if record is None:
                 raise NotFound(f"No such image: {identity}")
             return record
@@ -90,6 +165,13 @@ class Images:
             return candidates[0]
         hint = f"{len(candidates)} image ids begin with {name}" if candidates else ""
         raise NotFound(f"No such image: {reference.familiar}", hint=hint)
+
+    def _of_index(self, digest: Digest) -> Record | None:
+        """The image that a name of this index shows."""
+        for name, group in self.table.groups():
+            if group.digest == digest:
+                return self.table.by_reference(name)
+        return None
 
     def _named(self, reference: Reference) -> Record | None:
         if reference.digest is None:
@@ -143,13 +225,13 @@ class Images:
             names = [check_tag(name) for name in references]
             return self.table.put(record, names, durable, renew=renew).image()
 
-    def tag(self, image_id: Digest, reference: Reference) -> None:
-        """Give the image a name; the name leaves the image that had it. Raises NotFound, InvalidInput."""
+    def tag(self, image_id: Digest, reference: Reference, group: Group | None = None) -> None:
+        """Give the image, or the index `group`, a name that leaves what had it. Raises NotFound, InvalidInput."""
         record = self.table.record(image_id)
         if record is None:
             raise NotFound(f"No such image: {image_id}")
         reference = check_tag(reference)
-        self.table.point(reference, record)
+        self.table.point(reference, record, group=group)
         self.notify("tag", record.image(), reference.familiar)
 
     def record_digest(self, image_id: Digest, reference: Reference) -> None:
@@ -216,12 +298,13 @@ class Images:
         *,
         shared_size: bool = False,
         containers: Callable[[Digest], int] | None = None,
+        manifests: bool = False,
     ) -> Shapes:
         """GET /images/json: newest first. `containers` counts the containers of an image (for /system/df)."""
         filters = filters or {}
         chosen = self._select(filters, all)
         shared = shapes.shared_sizes(self.list()) if shared_size else {}
-        return [
+        found = [
             shapes.summary_shape(
                 image,
                 shared=shared.get(image.id, -1),
@@ -229,6 +312,13 @@ class Images:
             )
             for image in chosen
         ]
+        for shape, image in zip(found, chosen, strict=True) if manifests else ():
+            shape["Manifests"] = self.manifests(str(image.references[0]) if image.references else image.id)
+        return found
+
+    def manifests(self, name: str) -> Shapes:
+        """The `Manifests` of a name: one for each platform's image."""
+        return [shapes.manifest_shape(image) for image in self.members(name)]
 
     def _select(self, filters: Filters, all_images: bool) -> ImageList:
         filtering.check_names(filters, filtering.LIST_FILTERS)
@@ -246,6 +336,8 @@ class Images:
             if not filtering.labels_match(filters, image.labels):
                 continue
             if not image.references and not image.repo_digests and image.id in parents:
+                continue
+            if image.held and not image.references and (not all_images or wants_dangling):
                 continue
             if "dangling" in filters and wants_dangling == bool(image.references):
                 continue
@@ -283,6 +375,7 @@ class Images:
             blobs |= {record.id, record.manifest.digest}
             blobs.update(layer.blob.digest for layer in record.layers if layer.blob is not None)
             snapshots.update(layer.snapshot for layer in record.layers if layer.snapshot is not None)
+        blobs |= manifests_in(self.store.blobs, [group for _, group in self.table.groups()])
         blobs.update(self.attestations.blobs({record.id for record in self.table.records()}))
         return Pins(blobs=blobs, snapshots=snapshots)
 
@@ -296,25 +389,30 @@ class Images:
             problems.append(Problem("image", record.id, f"image {names or record.id}: {fault}", repaired=repair))
         return problems
 
-    def chosen(self, names: Sequence[str]) -> ImageList:
+    def chosen(self, names: Sequence[str], platform: Platform | None = None) -> ImageList:
         """The images that `save` would write. Raises NotFound, InvalidInput."""
-        return [item.image for item in saving.choose(self, names)]
+        return [image for item in saving.choose(self, names, platform) for image in item.members]
 
-    def save(self, names: Sequence[str], out: Callable[[bytes], None]) -> None:
-        """Write an archive of these images that docker load, skopeo, umoci and podman read. Raises NotFound first."""
-        saving.save(self, names, out)
+    def save(self, names: Sequence[str], out: Callable[[bytes], None], platform: Platform | None = None) -> None:
+        """Write an archive of these images that docker load, skopeo, umoci and podman read; of an index all
+        images, or the one for the platform. Raises NotFound first.
+        """
+        saving.save(self, names, out, platform)
 
     def export(
         self,
-        image: Image,
+        members: Sequence[Image],
         names: Sequence[Reference],
         out: Callable[[bytes], None],
         compression: Compression,
         *,
         docker: bool,
+        notes: IndexNotes = NO_NOTES,
     ) -> None:
-        """Write an archive of one image under these names: an OCI layout, with `docker` Docker's form in it too."""
-        saving.export(self, image, names, out, compression, docker=docker)
+        """Write an archive of one image, or of the index of several, under these names: an OCI layout, with `docker`
+        Docker's form in it too.
+        """
+        saving.export(self, members, names, out, compression, docker=docker, notes=notes)
 
     def load(
         self, stream: BinaryIO, *, platform: Platform | None = None, quiet: bool = False

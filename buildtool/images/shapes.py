@@ -107,6 +107,21 @@ def summary_shape(image: Image, *, shared: int = -1, containers: int = -1) -> di
     }
 
 
+def manifest_shape(image: Image) -> dict[str, Any]:
+    """One element of an image's `Manifests`, API 1.48: an image of an index, with its platform and sizes."""
+    content = image.manifest.size + sum(layer.blob.size for layer in image.layers if layer.blob is not None)
+    unpacked = sum(layer.size for layer in image.layers if layer.snapshot is not None)
+    platform = msgspec.to_builtins(image.config.platform)
+    return {
+        "ID": image.manifest.digest,
+        "Descriptor": {**msgspec.to_builtins(image.manifest), "platform": platform},
+        "Available": True,
+        "Size": {"Content": content, "Total": content + unpacked},
+        "Kind": "image",
+        "ImageData": {"Platform": platform, "Size": {"Unpacked": unpacked}, "Containers": []},
+    }
+
+
 def shared_sizes(images: Sequence[Image]) -> dict[str, int]:
     """For each image id: the bytes of its layers that stand on the same layers in another image too."""
     chains = {image.id: _chain(image) for image in images}

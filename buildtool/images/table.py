@@ -21,6 +21,7 @@ import msgspec
 from buildtool.cache.blobs import BlobStore
 from buildtool.cache.snapshots import SnapshotId
 from buildtool.cache.store import Store
+from buildtool.images.groups import Group
 from buildtool.images.model import Image, LayerSource
 from buildtool.oci import (
     Descriptor,
@@ -52,6 +53,7 @@ class Record:
     parent: Digest | None
     blobs: BlobStore
     references: set[Reference] = field(default_factory=set)
+    held_by: set[Reference] = field(default_factory=set)
 
     @cached_property
     def config(self) -> ImageConfig:
@@ -70,6 +72,7 @@ class Record:
             created_locally=self.created_locally,
             last_tagged=self.last_tagged,
             parent=self.parent,
+            held=bool(self.held_by),
         )
 
     def document(self) -> dict[str, Any]:
@@ -121,6 +124,7 @@ class ImageTable:
         self._attestations = store.state.documents("attestations")
         self._records: dict[Digest, Record] = {}
         self._by_name: dict[Reference, Digest] = {}
+        self._groups: dict[Reference, Group] = {}
         self._index = b""
         self.lock = threading.RLock()
         lost = self._read()
@@ -151,6 +155,10 @@ class ImageTable:
             reference = parse_reference(key)
             owner.references.add(reference)
             self._by_name[reference] = owner.id
+            if "group" in document:
+                group = msgspec.convert(document["group"], Group)
+                if group.digest in content.blobs and all(each in self._records for each in group.images):
+                    self._hold(reference, group)
         return lost
 
     def _content(self) -> _Content:
@@ -173,6 +181,7 @@ class ImageTable:
             except BaseException:
                 self._records.clear()
                 self._by_name.clear()
+                self._groups.clear()
                 self._read()
                 raise
             self._write_index()
@@ -225,7 +234,11 @@ class ImageTable:
             )
             if known is not None and renew and known.manifest != record.manifest:
                 known.manifest, unchanged = record.manifest, False
-            moving = [reference for reference in references if self._by_name.get(reference) != record.id]
+            moving = [
+                reference
+                for reference in references
+                if self._by_name.get(reference) != record.id or reference in self._groups
+            ]
             if known is not None and unchanged and not moving:
                 return known
             with self._changing(durable):
@@ -237,24 +250,53 @@ class ImageTable:
                 self._images.put(known.id, known.document())
             return known
 
-    def point(self, reference: Reference, record: Record, durable: bool = False) -> Record | None:
-        """Make the reference name this image; returns the image it named before, if another."""
+    def group(self, reference: Reference) -> Group | None:
+        """The index this exact reference names, if it names one."""
+        with self.lock:
+            return self._groups.get(reference)
+
+    def groups(self) -> list[tuple[Reference, Group]]:
+        """All indexes with their names."""
+        with self.lock:
+            return list(self._groups.items())
+
+    def point(
+        self, reference: Reference, record: Record, durable: bool = False, group: Group | None = None
+    ) -> Record | None:
+        """Make the reference name this image, with `group` an index that it is the first one of; returns the image it
+        named before, if another.
+        """
         with self.lock:
             before = self.by_reference(reference)
-            if before is not record:
+            if before is not record or group != self._groups.get(reference):
                 with self._changing(durable):
-                    self._point(reference, record)
+                    self._point(reference, record, group)
                     self._images.put(record.id, record.document())
             return None if before is record else before
 
-    def _point(self, reference: Reference, record: Record) -> None:
+    def _point(self, reference: Reference, record: Record, group: Group | None = None) -> None:
         before = self.by_reference(reference)
         if before is not None:
             before.references.discard(reference)
+        self._release(reference)
+        if group is not None:
+            self._hold(reference, group)
         record.references.add(reference)
         record.last_tagged = time.time()
         self._by_name[reference] = record.id
-        self._references.put(str(reference), {"image": record.id})
+        self._references.put(str(reference), _reference_document(record.id, group))
+
+    def _hold(self, reference: Reference, group: Group) -> None:
+        self._groups[reference] = group
+        for image_id in group.images:
+            self._records[image_id].held_by.add(reference)
+
+    def _release(self, reference: Reference) -> None:
+        group = self._groups.pop(reference, None)
+        for image_id in group.images if group is not None else ():
+            held = self._records.get(image_id)
+            if held is not None:
+                held.held_by.discard(reference)
 
     def unpoint(self, reference: Reference) -> None:
         """Forget one reference."""
@@ -263,6 +305,7 @@ class ImageTable:
             if owner is not None:
                 owner.references.discard(reference)
             self._by_name.pop(reference, None)
+            self._release(reference)
             self._references.delete(str(reference))
 
     def remove(self, record: Record) -> None:
@@ -270,7 +313,11 @@ class ImageTable:
         with self._changing():
             for reference in record.references:
                 self._by_name.pop(reference, None)
+                self._release(reference)
                 self._references.delete(str(reference))
+            for reference in list(record.held_by):  # what is left of the index is the image that the name has
+                self._release(reference)
+                self._references.put(str(reference), _reference_document(self._by_name[reference], None))
             self._records.pop(record.id, None)
             self._images.delete(record.id)
             self._attestations.delete(record.id)
@@ -321,11 +368,18 @@ class ImageTable:
             record = self._records[image_id]
             names = sorted((name for name in record.references if not name.digest), key=str)
             for name in names:
-                yield msgspec.structs.replace(
-                    record.manifest, annotations={IMAGE_NAME: str(name), REFERENCE_NAME: name.familiar}
-                )
-            if not names:
+                group = self._groups.get(name)
+                own = {IMAGE_NAME: str(name), REFERENCE_NAME: name.familiar}
+                if group is None:
+                    yield msgspec.structs.replace(record.manifest, annotations=own)
+                else:
+                    yield msgspec.structs.replace(group.descriptor, annotations={**group.notes.descriptor, **own})
+            if not names and not record.held_by:
                 yield record.manifest
+
+
+def _reference_document(image_id: Digest, group: Group | None) -> dict[str, Any]:
+    return {"image": image_id, **({} if group is None else {"group": msgspec.to_builtins(group)})}
 
 
 def _common(a: Sequence[LayerSource], b: Sequence[LayerSource]) -> int:

@@ -18,7 +18,7 @@ from buildtool.oci.image import (
     decode_manifest,
     encode,
 )
-from buildtool.oci.platform import Platform, best_platform, host_platform, parse_platform
+from buildtool.oci.platform import Platform, best_platform, host_platform, parse_platform, parse_platforms
 from buildtool.oci.reference import Reference, parse_reference
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "media_types",
     "parse_digest",
     "parse_platform",
+    "parse_platforms",
     "parse_reference",
     "sha256",
 ]

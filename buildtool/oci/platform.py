@@ -86,6 +86,16 @@ def parse_platform(text: str) -> Platform:
     return Platform(architecture=parts[1], os=parts[0], variant=variant).normalized()
 
 
+def parse_platforms(text: str) -> list[Platform]:
+    """Parse a list of platforms with commas between them; each is there once. `local` is this machine's.
+
+    Raises InvalidInput.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    found = [host_platform() if part == "local" else parse_platform(part) for part in parts]
+    return list(dict.fromkeys(found))
+
+
 def best_platform(wanted: Platform, offered: Sequence[Platform | None]) -> int | None:
     """The place of the offered platform that suits `wanted` best, or None.
 

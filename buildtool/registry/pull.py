@@ -222,17 +222,27 @@ def wanted_layers(selected: Selected, *sources: str) -> list[LayerSource]:
 
 
 def register(images: Images, selected: Selected, sources: list[LayerSource], reference: Reference) -> Image:
-    """Make it an image of the store, under `reference` unless that has a digest. Blocking."""
-    image = images.add(
-        selected.config_bytes,
-        sources,
-        references=[] if reference.digest else [reference],
-        manifest=selected.fetched.data,
-        local=False,
-        durable=True,
-    )
-    images.record_digest(image.id, Reference(reference.domain, reference.path, digest=selected.digest))
-    return images.get(image.id)
+    """Make it an image of the store, under `reference` unless that has a digest. Blocking.
+
+    What is here of the same index for other platforms keeps the name with it.
+    """
+    by_digest = Reference(reference.domain, reference.path, digest=selected.digest)
+    with images.table.lock:
+        known = images.members(str(by_digest)) if images.find(str(by_digest)) is not None else []
+        image = images.add(
+            selected.config_bytes,
+            sources,
+            references=[] if reference.digest else [reference],
+            manifest=selected.fetched.data,
+            local=False,
+            durable=True,
+        )
+        others = [each for each in known if each.id != image.id]
+        if others and selected.fetched.digest != selected.digest:
+            images.join_index([by_digest, *([] if reference.digest else [reference])], [*others, image])
+        else:
+            images.record_digest(image.id, by_digest)
+        return images.get(image.id)
 
 
 class _Unpacking:

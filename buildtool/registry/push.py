@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from buildtool.cache import Lease, Store
 from buildtool.images import Image, Images, LayerSource
+from buildtool.images.groups import IndexNotes, index_of
 from buildtool.images.model import annotations_of
-from buildtool.oci import Descriptor, Digest, Reference, media_types, sha256
+from buildtool.oci import Descriptor, Digest, Reference, decode_index, media_types, sha256
 from buildtool.registry import forms
 from buildtool.registry.attestations import push_attestations
 from buildtool.registry.downloads import Flights
@@ -30,11 +32,12 @@ _MOUNT_TRIES = 2
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a tag of the registry is now."""
+    """What a tag of the registry is now. `entries`: what an index is to have of an image pushed without one."""
 
     tag: str
     digest: Digest
     size: int
+    entries: tuple[Descriptor, ...] = ()
 
 
 @dataclass
@@ -109,6 +112,23 @@ class Pusher:
             manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered, plan.annotations)
             return await self._finish(image, reference, manifest, [plan.config, *ordered], lease)
 
+    async def push_index(self, images: Sequence[Image], reference: Reference, notes: IndexNotes) -> Pushed:
+        """Push several images with what is stated about them, then their index under the reference's tag.
+
+        Raises as `push`.
+        """
+        entries: list[tuple[Digest, Descriptor]] = []
+        stated: list[Descriptor] = []
+        for image in images:
+            pushed = await self.push(image, replace(reference, tag="", digest=image.manifest.digest))
+            own, *about = pushed.entries
+            entries.append((image.id, own))
+            stated += about
+        index = index_of(entries, notes, stated)
+        digest = await self._repository.put_manifest(reference.tag, index, media_types.INDEX)
+        await settled(self._note_index, images, reference, digest)
+        return Pushed(reference.tag, digest, len(index))
+
     async def _finish(
         self, image: Image, reference: Reference, manifest: bytes, blobs: list[Descriptor], lease: Lease
     ) -> Pushed:
@@ -117,6 +137,12 @@ class Pusher:
             self._images, self._repository, self._bring, image, manifest, reference, lease
         )
         top = manifest if index is None else index
+        if not reference.tag:  # one image of an index that is still to come
+            await self._repository.put_manifest(sha256(manifest), manifest, media_type_of(manifest))
+            await settled(self._seen.note, (blob.digest for blob in blobs), reference.repository)
+            own = Descriptor(media_type_of(manifest), sha256(manifest), len(manifest), platform=image.config.platform)
+            stated = [] if index is None else decode_index(index).manifests[1:]
+            return Pushed("", sha256(manifest), len(manifest), (own, *stated))
         digest = await self._repository.put_manifest(reference.tag, top, media_type_of(top))
         await settled(self._note, image, reference, digest, blobs)
         return Pushed(reference.tag, digest, len(top))
@@ -210,6 +236,10 @@ class Pusher:
         await upload(repository, path, blob.digest, lambda sent: said.update("Pushing", sent, blob.size), location)
         said.say("Pushed")
         return blob
+
+    def _note_index(self, images: Sequence[Image], reference: Reference, digest: Digest) -> None:
+        by_digest = Reference(reference.domain, reference.path, digest=digest)
+        self._images.join_index([by_digest], images)
 
     def _note(self, image: Image, reference: Reference, digest: Digest, blobs: list[Descriptor]) -> None:
         self._images.record_digest(image.id, Reference(reference.domain, reference.path, digest=digest))

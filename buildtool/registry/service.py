@@ -15,6 +15,7 @@ from buildtool.aio import offload
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.images import Image, Images
 from buildtool.images.forms import Compression, find_form, make_form
+from buildtool.images.groups import NO_NOTES
 from buildtool.oci import (
     Descriptor,
     Platform,
@@ -190,11 +191,13 @@ class Registries:
         compression: str = "",
         level: str = "",
         force: bool = True,
+        platform: Platform | None = None,
     ) -> list[Pushed]:
         """Push one tag, or every tag of the repository that there is here when the reference has none.
 
         `compression`: "gzip" or "zstd" for all layers, whatever they are in here (without `force` for those that are
-        not compressed yet), at this level; "" for as they are.
+        not compressed yet), at this level; "" for as they are. Of a name that means an index all its images go, or
+        the one for `platform`.
         Raises NotFound when there is no such image here, RegistryRefused, RegistryUnreachable, Corrupt.
         """
         if reference.digest:
@@ -203,7 +206,8 @@ class Registries:
             raise InvalidInput(f"layers are not pushed as {compression!r}: choose gzip or zstd")
         wanted = Compression.read(compression, level, str(force))
         tagged = await offload(self._tagged, reference)
-        for _, image in tagged if level or (compression and not force) else ():
+        going = [(one, await offload(self._going, one, platform)) for one, _ in tagged]
+        for image in (image for _, members in going for image in members if level or (compression and not force)):
             await settled(self._compress, image, wanted)
         compression = compression if force else ""
         status(emit, f"The push refers to repository [{reference.repository}]")
@@ -211,13 +215,23 @@ class Registries:
         repository = Repository(connection, reference.path, "pull", "push")
         pusher = Pusher(self._images, repository, self._seen, self._flights, self.remote_layers, emit, compression)
         done: list[Pushed] = []
-        for one, image in tagged:
-            pushed = await pusher.push(image, one)
+        for one, members in going:
+            image = members[0]
+            if len(members) == 1:
+                pushed = await pusher.push(image, one)
+            else:
+                group = self._images.group(str(one))
+                pushed = await pusher.push_index(members, one, group.notes if group is not None else NO_NOTES)
             status(emit, f"{pushed.tag}: digest: {pushed.digest} size: {pushed.size}")
             emit({"progressDetail": {}, "aux": {"Tag": pushed.tag, "Digest": pushed.digest, "Size": pushed.size}})
             self._images.notify("push", image, one.familiar)
             done.append(pushed)
         return done
+
+    def _going(self, reference: Reference, platform: Platform | None) -> list[Image]:
+        if platform is not None:
+            return [self._images.get(str(reference), platform)]
+        return self._images.members(str(reference))
 
     def _compress(self, image: Image, wanted: Compression) -> None:
         """Make what forms of the layers are missing, as far as the layers are here."""

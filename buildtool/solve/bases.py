@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from buildtool.buildfile.instructions import Buildfile
 from buildtool.errors import InvalidInput, NotFound
 from buildtool.graph import BaseImage, BaseNeed, PlanOptions, image_key, missing_bases
 from buildtool.images import Image, Images
+from buildtool.oci import best_platform
 
 
 class MissingBase(NotFound):
@@ -18,29 +19,50 @@ class MissingBase(NotFound):
 
 
 def find_bases(
-    buildfile: Buildfile, options: PlanOptions, images: Images, fresh: Collection[str] | None = None
+    buildfile: Buildfile, options: Sequence[PlanOptions], images: Images, fresh: Collection[str] | None = None
 ) -> tuple[dict[str, BaseImage], dict[str, Image]]:
-    """The configs of all images the target needs, and the images by their chain_id.
+    """The configs of all images the target needs for each platform, and the images by their chain_id and `base_name`.
 
-    With `fresh`, only the local images of these references are good enough. Raises MissingBase at the place that
-    names another, or one that is not here.
+    With `fresh`, only the local images of these (by `image_key`) are good enough. Of a name that has images for
+    several platforms the fitting one counts. A build for one platform takes another's where there is no
+    other; one for several does not. Raises MissingBase at the place that names another, or one that is not here.
     """
     bases: dict[str, BaseImage] = {}
     found: dict[str, Image] = {}
-    while missing := missing_bases(buildfile, options, bases):  # ONBUILD triggers of a base may name more
-        for need in missing:
-            image = _find(need, images, fresh)
-            base = BaseImage(need.reference, image.config)
-            bases[image_key(need.reference, need.platform)] = base
-            found[base.chain_id] = image
+    for each in options:
+        while missing := missing_bases(buildfile, each, bases):  # ONBUILD triggers of a base may name more
+            for need in missing:
+                image = _find(need, images, fresh, strict=each.several)
+                base = BaseImage(need.reference, image.config)
+                bases[image_key(need.reference, need.platform)] = base
+                found.setdefault(base.chain_id, image)
+                found[base_name(base)] = image
     return bases, found
 
 
-def _find(need: BaseNeed, images: Images, fresh: Collection[str] | None) -> Image:
+def base_name(base: BaseImage) -> str:
+    """What the images of `find_bases` are called beside their chain_id: those of two platforms may share that."""
+    return f"{base.chain_id} {base.config.platform}"
+
+
+def _find(need: BaseNeed, images: Images, fresh: Collection[str] | None, *, strict: bool) -> Image:
     try:
-        if fresh is not None and need.reference not in fresh:
+        if fresh is not None and image_key(need.reference, need.platform) not in fresh:
             raise NotFound(need.reference)
-        return images.get(need.reference)
+        members = images.members(need.reference)
+        place = best_platform(need.platform, [image.config.platform for image in members])
+        if place is None and strict:
+            there = ", ".join(str(image.config.platform) for image in members)
+            missing = MissingBase(
+                f"base image {need.reference!r} is in the local store for {there}, not for {need.platform}",
+                where=need.span,
+                hint=f"pull it with --platform {need.platform}, or load or bootstrap one for that platform",
+            )
+            missing.need = need
+            raise missing
+        return members[place or 0]
+    except MissingBase:
+        raise
     except InvalidInput as error:
         raise InvalidInput(error.message, where=need.span, hint=error.hint) from None
     except NotFound:

@@ -16,6 +16,7 @@ from buildtool.cache import Lease, SnapshotId, Store
 from buildtool.cache.memory_files import let_go, remembered
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.graph import Exec, Node, Plan, Remote, StepId
+from buildtool.graph import image_key as image_key_of
 from buildtool.images import Image, Images
 from buildtool.images.model import annotations_of
 from buildtool.networks import Networks
@@ -35,6 +36,7 @@ from buildtool.solve.events import Built, Event, Tell, Warning, telling
 from buildtool.solve.flights import Flights
 from buildtool.solve.gate import Gate, default_capacity
 from buildtool.solve.history import BuildHistory, Recording
+from buildtool.solve.platforms import by_platform, index_notes, refuse_foreign
 from buildtool.solve.prepare import MissingRemotes, Prepared, prepare
 from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
 from buildtool.solve.remotes import Access, Fetched, Remotes
@@ -183,12 +185,15 @@ class Builder:
                 prepared.warnings.append(BuildWarning(CHROOT_WARNING))
         for warning in prepared.warnings:
             emit(Warning(warning.message, warning.where))
-        digests = LayerDigests(self._store, prepared.plan.image)
+        refuse_foreign(prepared)
+        parts = by_platform(prepared)
+        digests = [LayerDigests(self._store, part.plan.image) for part in parts]
         solver = Solver(self._shared, prepared, emit, imports)
         exports = self._exports(prepared, imports, telling(emit))
 
         def done(step: StepId, result: StepResult) -> None:
-            digests.begin(step, result)
+            for each in digests:
+                each.begin(step, result)
             for _, export in exports:
                 export.begin(step, result)
 
@@ -198,8 +203,16 @@ class Builder:
             await solver.solve()
             recording.phase("solve", began)
             began = time.monotonic()
-            image, is_new = await self._image(prepared, solver, digests, tags)
-            image = await self._attested(prepared, image, recording, imports, emit)
+            alone = tags if len(parts) == 1 else []
+            made = [await self._image(part, solver, each, alone) for part, each in zip(parts, digests, strict=True)]
+            images = [
+                await self._attested(part, image, recording, imports, emit)
+                for part, (image, _) in zip(parts, made, strict=True)
+            ]
+            index = None
+            if len(parts) > 1:
+                index = await offload(self._images.name_index, images, tags, index_notes(request, images))
+            image = images[0]
             recording.phase("export", began)
             began = time.monotonic()
             await self._give(exports, solver, emit)
@@ -216,11 +229,15 @@ class Builder:
             await solver.close()
             if request.isolation == "chroot" or self._shared.run.chroot:
                 await forget_tree(self._store)
-            await digests.close()
+            for each in digests:
+                await each.close()
             await offload(prepared.sites.save)
-        emit(Built(image.id, tuple(tag.familiar for tag in tags)))
-        result = BuildResult(image, solver.ledger.all(), prepared.warnings, recording.record.id, is_new)
-        recording.end(image=image.id, steps=result.steps, warnings=result.warnings)
+        named = image.id if index is None else index.digest
+        emit(Built(named, tuple(tag.familiar for tag in tags)))
+        is_new = any(is_new for _, is_new in made)
+        steps, build = solver.ledger.all(), recording.record.id
+        result = BuildResult(image, steps, prepared.warnings, build, is_new, tuple(images), index)
+        recording.end(image=named, steps=result.steps, warnings=result.warnings)
         return result, solver.executed
 
     def _exports(self, prepared: Prepared, imports: Imports, tell: Tell) -> list[tuple[CacheTarget, Export]]:
@@ -304,7 +321,8 @@ class Builder:
                 fetched |= await self._fetch(missing_remotes.nodes, request, lease, emit)
             except MissingBase as missing:
                 need = missing.need
-                if self._registry is None or need.reference in pulled:
+                wanted = image_key_of(need.reference, need.platform)
+                if self._registry is None or wanted in pulled:
                     raise
                 try:
                     await self._registry.resolve(need.reference, need.platform, request, telling(emit))
@@ -312,7 +330,7 @@ class Builder:
                     what = f"{missing.message} and cannot be pulled: {error.message}"
                     hint = "\n".join(filter(None, (error.hint, missing.hint)))
                     raise NotFound(what, where=need.span, hint=hint) from error
-                pulled.add(need.reference)
+                pulled.add(wanted)
 
     async def _fetch(
         self, nodes: list[Node], request: BuildRequest, lease: Lease, emit: Callable[[Event], None]
@@ -354,7 +372,7 @@ class Builder:
         self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]
     ) -> tuple[Image, bool]:
         plan = await offload(without_empty, prepared.plan.image, solver.results, self._store)
-        base = prepared.base_images[plan.base.chain_id] if plan.base is not None else None
+        base = prepared.base(plan.base) if plan.base is not None else None
         if base is not None:
             base = self._images.find(base.id) or base  # more of its layers may be here by now
         for step in plan.chain:
@@ -363,16 +381,16 @@ class Builder:
         cache = None
         if prepared.request.caches.inline:
             cache = encode_inline(await offload(inline_records, prepared, solver.results, self._store))
+        wanted = prepared.request.annotations_for(plan.platform)
         key = image_key(plan, base, solver.results, cache)
         if not solver.executed:
             found = await offload(find_image, self._images, self._records, key, tags)
-            wanted = prepared.request.annotations
             if found is not None and (not wanted or annotations_of(self._store, found) == wanted):
                 return found, False
         layers = await digests.get(plan.chain, solver.results)
 
         def add() -> tuple[Image, bool]:
-            image, is_new = add_image(self._images, plan, base, layers, tags, cache, prepared.request.annotations)
+            image, is_new = add_image(self._images, plan, base, layers, tags, cache, wanted)
             self._records.put_image(key, image.id)
             return image, is_new
 

@@ -55,7 +55,7 @@ class Leftovers:
 
 
 def _is_left(image: Image) -> bool:
-    if image.references or image.repo_digests or not image.created_locally:
+    if image.references or image.repo_digests or image.held or not image.created_locally:
         return False
     history = image.config.history or []
     return bool(history) and history[-1].comment == COMMENT

@@ -15,10 +15,23 @@ from buildtool.buildfile.evaluation import Given
 from buildtool.buildfile.instructions import Warning
 from buildtool.cache import Lease
 from buildtool.errors import InvalidInput
-from buildtool.graph import Copy, Exec, Node, Plan, PlanOptions, Remote, Source, StepId, digest_of, plan
+from buildtool.graph import (
+    BaseImage,
+    Copy,
+    Exec,
+    Node,
+    Plan,
+    PlanOptions,
+    Remote,
+    Source,
+    StepId,
+    digest_of,
+    plan_all,
+    platform_options,
+)
 from buildtool.images import Image, Images
-from buildtool.oci import host_platform, parse_platform
-from buildtool.solve.bases import find_bases
+from buildtool.oci import host_platform, parse_platforms
+from buildtool.solve.bases import base_name, find_bases
 from buildtool.solve.expiry import executed_anew, renew
 from buildtool.solve.explain import Difference
 from buildtool.solve.files import ContextFiles, NoFiles
@@ -63,6 +76,10 @@ class Prepared:
     contexts: dict[str, ContextFiles] = field(default_factory=dict)
     fetched: Mapping[Remote, Fetched] = field(default_factory=dict)
 
+    def base(self, base: BaseImage) -> Image:
+        """The image in the store that planning knows as this one."""
+        return self.base_images.get(base_name(base)) or self.base_images[base.chain_id]
+
     def node(self, step: StepId) -> Node:
         return self.plan.node(step)
 
@@ -86,9 +103,10 @@ def prepare(
     buildfile = parse(request.dockerfile, request.dockerfile_name)
     if request.no_cache_filter:
         buildfile = executed_anew(buildfile, request.no_cache_filter)
-    options = _options(request)
+    platforms = parse_platforms(request.platform) if request.platform else [host_platform()]
+    options = platform_options(_options(request), platforms)
     bases, base_images = find_bases(buildfile, options, images, fresh)
-    planned = plan(buildfile, options, bases)
+    planned = plan_all(buildfile, options, bases)
     context = _context(request, images)
     fetched = fetched or {}
     nodes = [planned.node(step) for step in planned.graph]
@@ -137,7 +155,6 @@ def _options(request: BuildRequest) -> PlanOptions:
     return PlanOptions(
         build_args=request.build_args,
         target=request.target,
-        platform=parse_platform(request.platform) if request.platform else host_platform(),
         labels=request.labels,
         network="default" if request.network_mode in ("", "bridge") else request.network_mode,
         entitlements=request.entitlements,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from buildtool.errors import Span
 from buildtool.graph.contexts import (
@@ -17,6 +18,8 @@ from buildtool.graph.contexts import (
 )
 from buildtool.images import Image
 from buildtool.images.attestations import Wanted
+from buildtool.images.groups import Group
+from buildtool.oci import Platform, parse_platform
 from buildtool.solve.caches.options import Caches
 from buildtool.solve.debugger import DebugOptions
 from buildtool.solve.explain import Difference
@@ -41,6 +44,28 @@ NamedContext: TypeAlias = LocalContext | ImageContext | StageContext | RemoteCon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """One annotation. `on`: manifest, manifest-descriptor, index or index-descriptor; `platform` for the former two:
+    of that platform's image, empty: of all."""
+
+    on: Literal["manifest", "manifest-descriptor", "index", "index-descriptor"]
+    key: str
+    value: str
+    platform: str = ""
+
+
+def marks(annotate: Sequence[Annotation], on: str, platform: Platform | None = None) -> dict[str, str]:
+    """The annotations on one thing; those that name the platform win."""
+    fitting = [
+        each
+        for each in annotate
+        if each.on == on
+        and (not each.platform or (platform is not None and parse_platform(each.platform) == platform))
+    ]
+    return {each.key: each.value for each in sorted(fitting, key=lambda each: bool(each.platform))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build. Only `dockerfile` is needed.
 
@@ -48,9 +73,10 @@ class BuildRequest:
     over time, for the index of file digests (empty: its path). `contexts` are the named ones.
     `ignore` is the text of the ignore file that
     applies. `no_cache_filter` names stages whose RUN steps are executed anew.
-    `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]` or
-    empty. `network_mode`: default, host, none or a network's name. `memory` and its kin limit each RUN step and are
-    no part of any cache key; nor is `jobs`, how many steps may run at a time (0: as many as there are places).
+    `build_args`: None as a value means "declared, without a value". `platform` is `os/arch[/variant]`, several of
+    them with commas between (then the tags name an index of all their images), or empty. `network_mode`: default,
+    host, none or a network's name. `memory` and its kin limit each RUN step and are no part of any cache key; nor is
+    `jobs`, how many steps may run at a time (0: as many as there are places).
     `isolation` "chroot": RUN steps by chroot alone (see run_chroot).
     `context_mode` "git": files of the context have mode 0644 or 0755, directories 0755, whatever the umask was.
     `cutoff_ignore`: patterns as in an ignore file; what they match does not count when two trees are compared for
@@ -58,7 +84,8 @@ class BuildRequest:
     `epoch` is SOURCE_DATE_EPOCH in seconds, `context_epoch` what it is when it is
     "context", `commit_epoch` the time of the context's commit (see PlanOptions); `context_source` is the key of what
     was fetched, for a context that is a URL. `attest`: what is to be stated about the image. `caches`: those that
-    travel. `annotations` are those of the image's manifest. `registry_auth` is handed to the BaseRegistry as it is.
+    travel. `annotations` are those of the images' manifests; `annotate` are those of one platform's image, of its
+    descriptor, and of the index. `registry_auth` is handed to the BaseRegistry as it is.
     `secrets` are values by id and `agents` open connections to ssh agents by id, both for RUN --mount; neither is
     written anywhere. `entitlements`: what RUN steps may have beyond the sandbox (see PlanOptions).
     """
@@ -107,6 +134,11 @@ class BuildRequest:
     registry_auth: dict[str, Any] = field(default_factory=dict, repr=False)
     caches: Caches = field(default_factory=Caches)
     annotations: dict[str, str] = field(default_factory=dict)
+    annotate: tuple[Annotation, ...] = ()
+
+    def annotations_for(self, platform: Platform) -> dict[str, str]:
+        """Those of the manifest of one platform's image."""
+        return self.annotations | marks(self.annotate, "manifest", platform)
 
     def named_contexts(self) -> dict[str, Context]:
         """The named contexts as planning sees them."""
@@ -159,7 +191,8 @@ class BuildWarning:
 @dataclass(frozen=True, slots=True)
 class BuildResult:
     """A finished build: the registered image, its steps in the order of the Buildfile, the warnings, its id in the
-    history. `is_new`: the image was not here before.
+    history. `is_new`: the image was not here before. `images` are those of all platforms, `image` the first of them;
+    `index` is what names them when there are several.
     """
 
     image: Image
@@ -167,3 +200,5 @@ class BuildResult:
     warnings: list[BuildWarning]
     id: str = ""
     is_new: bool = False
+    images: tuple[Image, ...] = ()
+    index: Group | None = None

@@ -28,7 +28,7 @@ def rfc3339(epoch: int) -> str:
 
 
 class LayerDigests:
-    """Digests the layers of the exported stage in the background, each as soon as its step is done."""
+    """Digests the layers of an exported stage in the background, each as soon as its step is done."""
 
     def __init__(self, store: Store, plan: ImagePlan) -> None:
         self._store = store
@@ -128,7 +128,7 @@ def find_image(images: Images, records: Records, key: Digest, tags: Sequence[Ref
     if image is None or any(layer.snapshot is None for layer in image.layers if layer.blob is None):
         return None
     for tag in tags:
-        if tag not in image.references:
+        if tag not in image.references or images.table.group(tag) is not None:
             images.tag(image.id, tag)
     return images.get(image.id) if tags else image
 

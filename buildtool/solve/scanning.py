@@ -52,7 +52,7 @@ def extras(plan: Plan) -> list[Extra]:
 
 def scanner_request(request: BuildRequest, generator: str) -> BuildRequest:
     """The build of the scanner's image alone: its config tells what to run."""
-    text = f"FROM {generator}\n"
+    text = f"FROM --platform=$BUILDPLATFORM {generator}\n"
     return replace(_plain(request), dockerfile=text, dockerfile_name="--sbom=generator", target="", contexts={})
 
 
@@ -74,7 +74,7 @@ def scan_request(
     if more:
         variables["BUILDKIT_SCAN_SOURCE_EXTRAS"] = f"{_EXTRAS}/"
     lines = [
-        f"FROM {generator} AS {STAGE}",
+        f"FROM --platform=$BUILDPLATFORM {generator} AS {STAGE}",
         *(f"ENV {name}={value}" for name, value in variables.items()),
         "USER 0",
         f"WORKDIR {_OUT}",

@@ -116,7 +116,7 @@ class Solver:
         """The steps to be executed or looked up by content, in the order of the graph."""
         plan, hits = self.prepared.plan, self.prepared.hits
         wanted: set[StepId] = set()
-        stack = [plan.target, *self._stops]
+        stack = [*plan.targets, *self._stops]
         while stack:
             step = stack.pop()
             if step in wanted:

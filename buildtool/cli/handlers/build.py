@@ -6,7 +6,7 @@ import os
 import sys
 
 from buildtool.cli.build_input import BuildInput, read_input
-from buildtool.cli.build_request import has_outputs, request_document
+from buildtool.cli.build_request import has_outputs, platforms_of, request_document
 from buildtool.cli.credentials import config_headers
 from buildtool.cli.preprocessing import make_plain
 from buildtool.client import EngineError
@@ -123,6 +123,11 @@ def _classic(call: Call, source: BuildInput, progress: str | Display) -> dict[st
     from buildtool.cli.build_attest import read_attest
     from buildtool.cli.build_classic import build_classic
 
+    if len(platforms_of(call)) > 1:
+        raise InvalidInput(
+            "Docker's classic build call builds for one platform",
+            hint="name a directory as the context and build with buildtool's daemon",
+        )
     attest = read_attest(call, source)
     if attest.get("provenance") or attest.get("sbom"):
         raise InvalidInput(
@@ -257,14 +262,14 @@ def finish(call: Call, outputs: Outputs | None, result: dict[str, Any], progress
     """Give the result to where the flags say. The exit code."""
     identifier, to_stdout = result["image_id"], False
     if outputs is not None:
-        from buildtool.cli.build_giving import give, write_metadata
-        from buildtool.cli.build_statements import provenance_of, statements
+        from buildtool.cli.build_giving import give, made, write_metadata
+        from buildtool.cli.build_statements import statements
 
-        stated = statements(call, identifier)
+        stated = {each["id"]: statements(call, each["id"]) for each in made(result)}
         pushed = give(call, outputs, result, stated, quiet=progress == "quiet")
         to_stdout = any(item.dest == "-" for item in outputs.items)
         if call.text("metadata-file"):
-            write_metadata(call.text("metadata-file"), outputs, result, pushed, provenance_of(stated))
+            write_metadata(call.text("metadata-file"), outputs, result, pushed, stated)
     if call.text("iidfile"):
         with open(call.text("iidfile"), "w", encoding="ascii") as file:
             file.write(identifier)

@@ -133,13 +133,14 @@ def _targets(call: Call, source: BuildInput, options: CallOptions) -> int:
 
 def _given(call: Call) -> Given:
     from buildtool.buildfile.evaluation import Given
-    from buildtool.cli.build_request import build_arguments
+    from buildtool.cli.build_request import build_arguments, platforms_of
     from buildtool.oci import parse_platform
 
+    wanted = platforms_of(call)
     return Given(
         build_args=build_arguments(call.texts("build-arg")),
         target=call.text("target"),
-        platform=parse_platform(call.text("platform")) if call.text("platform") else None,
+        platform=parse_platform(wanted[0]) if wanted else None,
         bases=_Daemon(call).facts,
     )
 

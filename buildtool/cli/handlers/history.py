@@ -25,7 +25,9 @@ _HEADERS = {
 def history(call: Call) -> int:
     """Print an image's history, newest step first."""
     truncate, human = not call.switch("no-trunc"), call.switch("human")
-    steps = call.client.get(f"/images/{quote_path(call.arguments[0])}/history")
+    steps = call.client.get(
+        f"/images/{quote_path(call.arguments[0])}/history", {"platform": call.text("platform") or None}
+    )
     columns = ("ID", "CreatedSince" if human else "CreatedAt", "CreatedBy", "Size", "Comment")
     rows = (_row(step, truncate, human) for step in steps)
     print_rows(rows, call.text("format"), columns, _HEADERS, quiet="ID" if call.switch("quiet") else "")

@@ -21,6 +21,7 @@ _PATHS = {
     "network": "/networks/{}",
     "volume": "/volumes/{}",
 }
+_ASKED = {"container": "size", "image": "platform"}
 # In Docker's order: a name that is both a container's and an image's is the container's.
 _ORDER = ("container", "image", "network", "volume")
 
@@ -44,9 +45,7 @@ def inspect_image(call: Call) -> int:
         from buildtool.cli.handlers.remote import inspect
 
         return inspect(call)
-    if call.given("platform"):
-        raise InvalidInput("--platform means nothing without --remote: images here have one platform each")
-    return _inspect(call, ("image",), "image")
+    return _inspect(call, ("image",), "image", platform=call.text("platform"))
 
 
 def inspect_volume(call: Call) -> int:
@@ -59,13 +58,13 @@ def inspect_network(call: Call) -> int:
     return _inspect(call, ("network",), "network")
 
 
-def _inspect(call: Call, kinds: tuple[str, ...], what: str, *, size: bool = False) -> int:
+def _inspect(call: Call, kinds: tuple[str, ...], what: str, *, size: bool = False, platform: str = "") -> int:
     show = printer(call.text("format"))
     found: list[Any] = []
     problems: list[str] = []
     for name in call.arguments:
         try:
-            found.append(_find(call, kinds, what, name, size))
+            found.append(_find(call, kinds, what, name, {"size": size or None, "platform": platform or None}))
         except EngineError as error:
             problems.append(f"Error response from daemon: {error}" if len(kinds) == 1 else f"Error: {error}")
     show(found)
@@ -96,9 +95,9 @@ def printer(form: str) -> Callable[[list[Any]], None]:
     return show
 
 
-def _find(call: Call, kinds: tuple[str, ...], what: str, name: str, size: bool) -> Any:
+def _find(call: Call, kinds: tuple[str, ...], what: str, name: str, wanted: dict[str, Any]) -> Any:
     for kind in kinds:
-        query = {"size": True} if size and kind == "container" else None
+        query = {_ASKED[kind]: wanted[_ASKED[kind]]} if kind in _ASKED else None
         try:
             return call.client.get(_PATHS[kind].format(quote_path(name)), query)
         except EngineError as error:

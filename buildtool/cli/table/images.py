@@ -105,7 +105,7 @@ COMMANDS = {
                 "list",
                 "Where it goes (type=image|registry|docker|oci|local|tar|cacheonly,dest=…; or DIR, -)",
             ),
-            _PLATFORM,
+            Flag("platform", "", "list", "Platforms of the image (os/arch, several with commas: an index of all)"),
             Flag(
                 "progress",
                 "",
@@ -182,6 +182,7 @@ COMMANDS = {
             FORMAT,
             Flag("human", "H", "bool", "Print sizes and times for human eyes", default=True),
             NO_TRUNC,
+            _PLATFORM,
             Flag("quiet", "q", "bool", "Show only ids"),
         ),
         minimum=1,

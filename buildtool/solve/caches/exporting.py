@@ -51,14 +51,14 @@ class Candidate:
 def candidates(prepared: Prepared, results: Mapping[StepId, StepResult], mode: str, store: Store) -> list[Candidate]:
     """The results of a finished build that the mode asks for, in the order of the graph. Blocking."""
     plan = prepared.plan
-    wanted = set(plan.image.chain) if mode == "min" else set(plan.graph)
+    wanted = plan.exported if mode == "min" else set(plan.graph)
     found = []
     for step in plan.graph:
         result = results.get(step) or prepared.hits.get(step)
         if step not in wanted or result is None or not _may_travel(prepared, step):
             continue
-        if result.is_here or fits(result, plan.image.epoch):
-            found.append(Candidate(step, result, layer_of(result, plan.image.epoch, store)))
+        if result.is_here or fits(result, plan.epoch_of(step)):
+            found.append(Candidate(step, result, layer_of(result, plan.epoch_of(step), store)))
     return found
 
 
@@ -124,7 +124,7 @@ class Export:
     def begin(self, step: StepId, result: StepResult) -> None:
         """A step is done: its layer may go, if it is one that goes."""
         plan = self._prepared.plan
-        unwanted = self._target.mode == "min" and step not in plan.image.chain
+        unwanted = self._target.mode == "min" and step not in plan.exported
         if (
             unwanted
             or not result.is_here
@@ -140,7 +140,7 @@ class Export:
         known = {record.key for record in bundle.records}
         if self._prepared.keys[step] in known:
             return None
-        layer = await to_end(layer_of, result, self._prepared.plan.image.epoch, self._store)
+        layer = await to_end(layer_of, result, self._prepared.plan.epoch_of(step), self._store)
         there = {record.blob.digest for record in bundle.records}
         return await self._blob(backend, Candidate(step, result, layer), there)
 
@@ -254,7 +254,7 @@ class Export:
             diff_id=layer.diff_id,
             size=layer.size,
             blob=blob,
-            epoch=layer.epoch or self._prepared.plan.image.epoch,
+            epoch=layer.epoch or self._prepared.plan.epoch_of(candidate.step),
             content=result.content,
             tree=_tree(self._prepared, trees, candidate.step),
             generations=generation_pointer(plain) if plain else "",

@@ -215,7 +215,7 @@ def _may_come(node: Node) -> bool:
 def _needed(prepared: Prepared) -> list[StepId]:
     """The steps that have to be executed, as far as is known."""
     needed: list[StepId] = []
-    stack, seen = [prepared.plan.target], set[StepId]()
+    stack, seen = [*prepared.plan.targets], set[StepId]()
     while stack:
         step = stack.pop()
         if step in seen or step in prepared.hits:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildtool.errors import InvalidInput
-from buildtool.oci import Platform, best_platform, host_platform, parse_platform
+from buildtool.oci import Platform, best_platform, host_platform, parse_platform, parse_platforms
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,8 @@ def test_an_older_variant_runs_on_a_newer_machine_and_not_the_reverse() -> None:
     assert best_platform(v7, [v6]) == 0
     assert best_platform(v6, [v7]) is None
     assert best_platform(parse_platform("amd64"), [None, parse_platform("arm64")]) is None
+
+
+def test_a_list_has_each_platform_once_in_its_order() -> None:
+    found = parse_platforms("linux/arm64, aarch64,linux/arm64/v8,linux/arm,local")
+    assert found == list(dict.fromkeys([parse_platform("arm64"), parse_platform("linux/arm/v7"), host_platform()]))
