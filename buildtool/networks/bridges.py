@@ -112,7 +112,9 @@ class Bridges:
 
     async def restore(self) -> None:
         """Those that have members; what a daemon that died has left goes."""
-        if not await offload(lambda: self._names.maybe_there):
+        if any(network.members for network in self._directory):
+            await offload(self._names.remember, there=True)
+        elif not await offload(lambda: self._names.maybe_there):
             return
         for network in self._directory:
             if network.members and not network.ready:
