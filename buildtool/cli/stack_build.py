@@ -34,6 +34,7 @@ class BuildOptions:
         ssh: str = "",
         provenance: str = "",
         sbom: str = "",
+        every_platform: bool = False,
     ) -> None:
         self.arguments = list(arguments or [])
         self.no_cache = no_cache
@@ -41,6 +42,8 @@ class BuildOptions:
         self.ssh = ssh
         self.provenance = provenance
         self.sbom = sbom
+        # `compose build` makes an index of all `platforms`; what is only to run here needs one.
+        self.every_platform = every_platform
 
 
 def build_services(
@@ -58,6 +61,7 @@ def build_services(
     `reasons` are told: why a service's image is built. What each was built from is remembered.
     Raises BuildFailed with the words of the first build that fails.
     """
+    from buildtool.client import quote_path
     from buildtool.stacks.built import Built, begin
     from buildtool.stacks.graph import Walk
     from buildtool.stacks.names import image_name
@@ -78,6 +82,8 @@ def build_services(
                 return
             record = begin(service)
             made = _build(call, project, name, service, "quiet" if quiet or len(names) > 1 else "", options)
+            if options.every_platform and len(service["build"].get("platforms") or ()) > 1:
+                made = call.client.get(f"/images/{quote_path(image)}/json")["Id"]  # this machine's
             built.keep(name, record, made)
             report.state("Image", image, "Built")
 
@@ -98,8 +104,6 @@ def ignored(service: Mapping[str, Any], options: BuildOptions) -> list[str]:
             f"{key} {item} is ignored: there is no such cache" for item in build.get(key) or [] if _is_foreign(item)
         ]
     told += [f"{key} is ignored: it has no effect here" for key in ("isolation", "privileged") if build.get(key)]
-    if len(build.get("platforms") or ()) > 1:
-        told.append(f"platforms: only {_platform(service)} is built, one build makes an image for one platform")
     return told
 
 
@@ -189,7 +193,9 @@ def build_words(
     for key, limit in (build.get("ulimits") or {}).items():
         text = f"{limit['soft']}:{limit['hard']}" if isinstance(limit, dict) else str(limit)
         words += ["--ulimit", f"{key}={text}"]
-    words += ["--platform", platform] if (platform := _platform(service)) else []
+    listed = build.get("platforms") or []
+    platform = ",".join(listed) if options.every_platform and listed else _platform(service)
+    words += ["--platform", platform] if platform else []
     words += [word for item in build.get("no_cache_filter") or [] for word in ("--no-cache-filter", item)]
     for key, where in (build.get("additional_contexts") or {}).items():
         if where.startswith("service:"):

@@ -7,9 +7,9 @@ is counted and dropped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import select
 import time
 from collections.abc import Mapping
 from json.encoder import encode_basestring
@@ -125,9 +125,8 @@ class JsonLog:
     def _await_compression(self) -> None:
         """The file that is being compressed keeps its name until that is done."""
         if self._compressing >= 0:
-            waiting = select.poll()
-            waiting.register(self._compressing, select.POLLIN)
-            waiting.poll()
+            with contextlib.suppress(ChildProcessError):  # the shim has taken it with its other children
+                os.waitid(os.P_PIDFD, self._compressing, os.WEXITED)
             os.close(self._compressing)
             self._compressing = -1
 

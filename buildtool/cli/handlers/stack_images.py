@@ -37,6 +37,7 @@ def build(call: Call) -> int:
         ssh=call.text("ssh"),
         provenance=call.text("provenance"),
         sbom=call.text("sbom"),
+        every_platform=True,
     )
     if call.switch("print"):
         print(json.dumps(_bake(project, names), indent=2))
