@@ -147,7 +147,8 @@ class JsonLog:
                                 os.unlink(newer + other)
                 os.rename(self._path, f"{self._path}.1")
                 if self._compress:
-                    self._compressing = _compress_beside(f"{self._path}.1")
+                    with contextlib.suppress(OSError):  # no process to be had: it stays as it is
+                        self._compressing = _compress_beside(f"{self._path}.1")
         finally:
             self._open()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -118,6 +121,22 @@ def test_rotated_files_are_compressed_beside_and_keep_their_order(tmp_path: Path
     older = b"".join(gzip.decompress((tmp_path / name).read_bytes()) for name in ("log.2.gz", "log.1.gz"))
     kept = [int(json.loads(line)["log"]) for line in (older + path.read_bytes()).splitlines()]
     assert kept == list(range(kept[0], 200))
+
+
+def test_a_machine_without_room_for_a_process_keeps_rotated_files_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> int:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", full)
+    path = tmp_path / "log"
+    log = JsonLog(str(path), 500, 3, compress=True)
+    for number in range(30):
+        log.write(1, f"{number}\n".encode())
+    log.close()
+    kept = [int(record["log"]) for record in records(tmp_path / "log.2", tmp_path / "log.1", path)]
+    assert kept == list(range(kept[0], 30)) and log.lost == 0
 
 
 def test_attributes_are_said_in_every_record_between_stream_and_time(tmp_path: Path) -> None:
