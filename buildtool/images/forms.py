@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from buildtool.cache import Lease, Store, compress, decompress
 from buildtool.cache.compression import read_ahead
 from buildtool.errors import Corrupt, InvalidInput
-from buildtool.images.model import LayerSource
-from buildtool.oci import Descriptor, media_types
+from buildtool.images.model import Image, LayerSource
+from buildtool.oci import Descriptor, decode_manifest, media_types
 
 _GZIP_LEVELS = (0, 1, 1, 1, 2, 2, 2, 3, 3, 3)
 """isal's level for each of zlib's."""
+
+_LEVEL = "buildtool.level"
+"""Annotates, in the store's own list of forms, one that was made at a level somebody asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
     """How layers are to be compressed: `name` is gzip, zstd or "" (not at all); `level` as BuildKit counts it.
 
-    Without `force` a layer that is there in another form keeps it. Source: reference/build.md, 1.8.
+    Without `force` a layer that its image has compressed stays as it is. Source: reference/build.md, 1.8.
     """
 
     name: str = "gzip"
@@ -53,15 +56,46 @@ class Compression:
 GZIP = Compression()
 
 
-def find_form(store: Store, source: LayerSource, wanted: Compression, lease: Lease) -> Descriptor | None:
-    """The blob of the layer that does: in the wanted form, or in any that is compressed unless that is forced."""
-    candidates = [source.blob] if source.blob is not None else []
-    candidates += store.layers.blobs_of(source.diff_id)
-    for blob in sorted(candidates, key=lambda one: media_types.compression_of(one.media_type) != wanted.name):
+def named_forms(store: Store, image: Image) -> list[Descriptor | None]:
+    """The compressed blob of each layer that the image's own manifest names; None where that is a plain tar.
+
+    These belong to the image. In which other forms its layers are here is the doing of other builds and pushes.
+    """
+    if not store.blobs.has(image.manifest.digest):
+        return [None] * len(image.layers)
+    named = decode_manifest(store.blobs.read(image.manifest.digest)).layers
+    if len(named) != len(image.layers):
+        return [None] * len(image.layers)
+    return [blob if media_types.compression_of(blob.media_type) else None for blob in named]
+
+
+def forms_of(store: Store, source: LayerSource, wanted: Compression, named: Descriptor | None) -> list[Descriptor]:
+    """The blobs in which a layer may go out, best first; not all of them need be here.
+
+    Its image's own form, `named`, unless another compression is forced; else a form in the wanted compression that
+    was made at the wanted level. A level that is not named means the usual one, or whatever a registry had.
+    """
+    own = "" if named is None else media_types.compression_of(named.media_type)
+    if named is not None and own and wanted.name and (own == wanted.name or not wanted.force):
+        return [named]
+    known = [source.blob] if source.blob is not None else []
+    known += store.layers.blobs_of(source.diff_id)
+    level = None if wanted.level is None else str(wanted.own_level)
+    return [
+        blob
+        for blob in known
+        if media_types.compression_of(blob.media_type) == wanted.name
+        and (not wanted.name or (blob.annotations or {}).get(_LEVEL) == level)
+    ]
+
+
+def find_form(
+    store: Store, source: LayerSource, wanted: Compression, lease: Lease, named: Descriptor | None = None
+) -> Descriptor | None:
+    """The first of `forms_of` that is here."""
+    for blob in forms_of(store, source, wanted, named):
         lease.blob(blob.digest)
-        form = media_types.compression_of(blob.media_type)
-        fits = form == wanted.name or (bool(form) and bool(wanted.name) and not wanted.force)
-        if fits and store.blobs.has(blob.digest):
+        if store.blobs.has(blob.digest):
             return Descriptor(media_types.to_oci(blob.media_type), blob.digest, blob.size)
     return None
 
@@ -93,9 +127,10 @@ def make_form(
             digest, size = ingest.commit(), ingest.written
     finally:
         plain.close()
-    blob = Descriptor(media_types.layer_type(wanted.name), digest, size)
-    store.layers.remember_blob(source.diff_id, blob)
-    return blob
+    media_type = media_types.layer_type(wanted.name)
+    level = None if wanted.level is None else {_LEVEL: str(wanted.own_level)}
+    store.layers.remember_blob(source.diff_id, Descriptor(media_type, digest, size, annotations=level))
+    return Descriptor(media_type, digest, size)
 
 
 def plain_layer(store: Store, source: LayerSource) -> Iterator[bytes]:

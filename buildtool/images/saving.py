@@ -21,7 +21,7 @@ from buildtool.cache.store import Store
 from buildtool.errors import Corrupt, InvalidInput
 from buildtool.images.attached import attach
 from buildtool.images.attestations import Attestations
-from buildtool.images.forms import Compression, find_form, make_form
+from buildtool.images.forms import Compression, find_form, make_form, named_forms
 from buildtool.images.groups import NO_NOTES, IndexNotes, index_of
 from buildtool.images.model import Image, LayerSource, manifest_of
 from buildtool.images.table import IMAGE_NAME, REFERENCE_NAME
@@ -80,7 +80,7 @@ def save(images: Images, names: Sequence[str], out: Output, platform: Platform |
         chosen = choose(images, names, platform)
         for image in (image for item in chosen for image in item.members):
             _lease(lease, image)
-        _write(images.store, chosen, out, lambda layer: _plan(images.store, layer))
+        _write(images.store, chosen, out, lambda layer, _: _plan(images.store, layer))
     for item in chosen:
         images.notify("save", item.image)
 
@@ -105,12 +105,12 @@ def export(
         for image in members:
             _lease(lease, image)
 
-        def form(layer: LayerSource) -> _Layer:
+        def form(layer: LayerSource, named: Descriptor | None) -> _Layer:
             if not compression.name and layer.blob is not None and store.blobs.has(layer.blob.digest):
                 return _Layer(Descriptor(media_types.LAYER, layer.diff_id, layer.size), layer, plain=True)
             if not compression.name:
                 return _plan(store, layer)
-            blob = find_form(store, layer, compression, lease) or make_form(store, layer, compression, lease)
+            blob = find_form(store, layer, compression, lease, named) or make_form(store, layer, compression, lease)
             return _Layer(blob, replace(layer, blob=blob))
 
         _write(store, [Chosen(members[0], list(names), list(members[1:]), notes)], out, form, docker=docker)
@@ -179,7 +179,7 @@ def _write(
     store: Store,
     chosen: list[Chosen],
     out: Output,
-    form: Callable[[LayerSource], _Layer],
+    form: Callable[[LayerSource, Descriptor | None], _Layer],
     *,
     docker: bool = True,
 ) -> None:
@@ -194,7 +194,7 @@ def _write(
         stated: list[Descriptor] = []
         shown = _shown(item)
         for image in item.members:
-            planned = [form(layer) for layer in image.layers]
+            planned = [form(*pair) for pair in zip(image.layers, named_forms(store, image), strict=True)]
             layers.update((layer.descriptor.digest, layer) for layer in planned)
             config = store.blobs.read(image.id)
             manifest = _manifest(store, image, planned, len(config))

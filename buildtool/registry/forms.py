@@ -1,19 +1,20 @@
 """In which form each layer of an image goes out: the compressed blob there is, or one that is made now.
 
-Layers that were built here exist only unpacked: their tar is made again (the same bytes as when its diff_id was
-computed), compressed (with gzip, or what is asked for), kept as a blob and remembered as a form of that diff_id, so
-that the next push and every other image on top of it find it. The image's id is its config's digest and knows nothing
-of compression.
+A layer whose image names a compressed blob goes out as that blob. Layers that were built here exist only unpacked:
+their tar is made again (the same bytes as when its diff_id was computed), compressed (with gzip, or what is asked
+for), kept as a blob and remembered as a form of that diff_id, so that the next push and every other image on top of
+it find it. In which forms other pushes left a layer decides nothing. The image's id is its config's digest and knows
+nothing of compression.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildtool.cache import Lease, Store
 from buildtool.images import Image, LayerSource
-from buildtool.images.forms import Compression, make_form
+from buildtool.images.forms import Compression, forms_of, make_form
 from buildtool.images.model import manifest_of
 from buildtool.oci import Descriptor, Manifest, decode_manifest, encode, media_types
 
@@ -36,43 +37,62 @@ def is_foreign(blob: Descriptor) -> bool:
     return "foreign" in blob.media_type or "nondistributable" in blob.media_type
 
 
-def stored_manifest(store: Store, image: Image, lease: Lease, compression: str = "") -> tuple[bytes, Manifest] | None:
-    """The manifest the image came with, when all it names is here or can be had: it is pushed as it is.
+def stored_manifest(
+    store: Store, image: Image, lease: Lease, wanted: Compression
+) -> tuple[bytes, list[Outgoing], Descriptor] | None:
+    """The manifest the image came with, its layers and its config, when all it names is here or can be had.
 
-    None for images that were made here, whose manifest names uncompressed layers, and when the layers are not all of
-    the `compression` that is asked for.
+    None for images that were made here, whose manifest names uncompressed layers, and when it is not in the
+    compression that is forced. A layer that is here in another form may be had from where the image was pulled.
     """
     if not store.blobs.has(image.manifest.digest):
         return None
     data = store.blobs.read(image.manifest.digest)
     manifest = decode_manifest(data)
-    if data == encode(manifest_of(image.id, manifest.config.size, image.layers)) and any(
-        not media_types.compression_of(layer.media_type) for layer in manifest.layers
-    ):
+    forms = [media_types.compression_of(layer.media_type) for layer in manifest.layers]
+    if not all(forms) and _is_ours(data, manifest):
         return None
     if manifest.config.digest != image.id or len(manifest.layers) != len(image.layers):
         return None
-    for layer, source in zip(manifest.layers, image.layers, strict=True):
-        if compression and not is_foreign(layer) and media_types.compression_of(layer.media_type) != compression:
+    origins = tuple(f"registry://{reference.repository}" for reference in image.repo_digests)
+    layers = []
+    for layer, form, source in zip(manifest.layers, forms, image.layers, strict=True):
+        if wanted.force and not is_foreign(layer) and form != wanted.name:
             return None
         lease.blob(layer.digest)
         if not store.blobs.has(layer.digest) and not _elsewhere(source, layer):
-            return None
-    return data, manifest
+            if not origins or not form:
+                return None
+            source = replace(source, blob=layer, sources=origins)
+        layers.append(Outgoing(source, layer))
+    return data, layers, manifest.config
 
 
-def form_of(store: Store, source: LayerSource, lease: Lease, compression: str = "") -> Outgoing:
-    """The compressed blob of the layer, if there is one; with `compression` only one of that kind."""
-    candidates = [source.blob] if source.blob is not None else []
-    candidates += store.layers.blobs_of(source.diff_id)
+def _is_ours(data: bytes, manifest: Manifest) -> bool:
+    """Whether these are the bytes of a manifest that was made here (see `manifest_of`)."""
+    made = Manifest(2, media_types.MANIFEST, manifest.config, manifest.layers, annotations=manifest.annotations)
+    return data == encode(made)
+
+
+def form_of(
+    store: Store,
+    source: LayerSource,
+    lease: Lease,
+    wanted: Compression,
+    named: Descriptor | None = None,
+    *,
+    far: bool = True,
+) -> Outgoing:
+    """The layer with the compressed blob it goes out as, if there is that already; `named` by its image's manifest.
+
+    `far`: a blob that has to be fetched is there, too.
+    """
     if source.blob is not None and is_foreign(source.blob):
         return Outgoing(source, source.blob)
-    for blob in sorted(candidates, key=lambda one: media_types.compression_of(one.media_type) != "gzip"):
+    for blob in forms_of(store, source, wanted, named):
         lease.blob(blob.digest)
-        here = store.blobs.has(blob.digest) or _elsewhere(source, blob)
-        found = media_types.compression_of(blob.media_type)
-        if found and compression in ("", found) and here:
-            return Outgoing(source, blob)
+        if store.blobs.has(blob.digest) or (far and _elsewhere(source, blob)):
+            return Outgoing(source, Descriptor(blob.media_type, blob.digest, blob.size, urls=blob.urls))
     return Outgoing(source, None)
 
 
@@ -90,9 +110,9 @@ class Making:
         source: LayerSource,
         lease: Lease,
         report: Callable[[int], None],
-        compression: str = "gzip",
+        wanted: Compression,
     ) -> None:
-        self._wanted = Compression(compression)
+        self._wanted = wanted
         self._store = store
         self._source = source
         self._lease = lease

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from buildtool.cache import Lease, Store
+from buildtool.errors import BuildtoolError
 from buildtool.images import Image, Images, LayerSource
+from buildtool.images.forms import GZIP, Compression, named_forms
 from buildtool.images.groups import IndexNotes, index_of
 from buildtool.images.model import annotations_of
 from buildtool.oci import Descriptor, Digest, Reference, decode_index, media_types, sha256
 from buildtool.registry import forms
 from buildtool.registry.attestations import push_attestations
+from buildtool.registry.credentials import Credentials
 from buildtool.registry.downloads import Flights
 from buildtool.registry.errors import RegistryRefused
 from buildtool.registry.forms import Outgoing
@@ -47,6 +50,16 @@ class _Layer:
     outgoing: Outgoing
     progress: Progress
 
+    @property
+    def key(self) -> Digest:
+        """Layers of one key are one blob in the registry."""
+        blob = self.outgoing.blob
+        return self.outgoing.source.diff_id if blob is None else blob.digest
+
+
+class _NotToBeHad(Exception):
+    """A blob that the image's manifest names is neither here nor where it came from; its cause says why."""
+
 
 @dataclass
 class _Plan:
@@ -69,10 +82,10 @@ class Pusher:
         flights: Flights,
         remote_layers: RemoteLayers,
         emit: Emit,
-        compression: str = "",
+        wanted: Compression = GZIP,
     ) -> None:
-        """`compression`: "gzip" or "zstd" for all layers; "" takes them as they are, and gzip for those without."""
-        self._compression = compression
+        """`wanted` is for the layers that the images do not name compressed, and with its `force` for all."""
+        self._wanted = wanted
         self._images = images
         self._store: Store = images.store
         self._repository = repository
@@ -89,28 +102,38 @@ class Pusher:
         Raises RegistryRefused, RegistryUnreachable, Corrupt (content of the store that is damaged).
         """
         with self._store.leases.hold(f"push {reference}") as lease:
-            plan = await settled(self._plan, image, lease)
-            unique = {layer.outgoing.source.diff_id: layer for layer in reversed(plan.layers)}
-            for layer in plan.layers:
-                layer.progress.say("Preparing")
-            manifest = self._known_manifest(image, plan)
-            if manifest is not None and await self._has_manifest(manifest):
-                there = [layer.outgoing.blob for layer in plan.layers if layer.outgoing.blob is not None]
-                try:
-                    pushed = await self._finish(image, reference, manifest, [plan.config, *there], lease)
-                except RegistryRefused:
-                    log.info("%s: the registry lacks something of its manifest", reference)
-                else:
-                    for layer in unique.values():
-                        layer.progress.say("Layer already exists")
-                    return pushed
-            _, *blobs = await together(
-                (self._bring(plan.config), *(self._push_layer(layer, lease) for layer in unique.values()))
-            )
-            by_diff_id = dict(zip(unique, blobs, strict=True))
-            ordered = [by_diff_id[layer.outgoing.source.diff_id] for layer in plan.layers]
-            manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered, plan.annotations)
-            return await self._finish(image, reference, manifest, [plan.config, *ordered], lease)
+            try:
+                return await self._push(image, reference, await settled(self._plan, image, lease), lease)
+            except _NotToBeHad as error:
+                plan = await settled(self._plan, image, lease, as_stored=False)
+                missing = [layer for layer in plan.layers if layer.outgoing.blob is None]
+                if any(layer.outgoing.source.snapshot is None for layer in missing):
+                    raise (error.__cause__ or error) from None
+                log.info("%s: layers are compressed anew: %s", reference, error.__cause__)
+                return await self._push(image, reference, plan, lease)
+
+    async def _push(self, image: Image, reference: Reference, plan: _Plan, lease: Lease) -> Pushed:
+        unique = {layer.key: layer for layer in reversed(plan.layers)}
+        for layer in plan.layers:
+            layer.progress.say("Preparing")
+        manifest = self._known_manifest(image, plan)
+        if manifest is not None and await self._has_manifest(manifest):
+            there = [layer.outgoing.blob for layer in plan.layers if layer.outgoing.blob is not None]
+            try:
+                pushed = await self._finish(image, reference, manifest, [plan.config, *there], lease)
+            except RegistryRefused:
+                log.info("%s: the registry lacks something of its manifest", reference)
+            else:
+                for layer in unique.values():
+                    layer.progress.say("Layer already exists")
+                return pushed
+        _, *blobs = await together(
+            (self._bring(plan.config), *(self._push_layer(layer, lease) for layer in unique.values()))
+        )
+        by_key = dict(zip(unique, blobs, strict=True))
+        ordered = [by_key[layer.key] for layer in plan.layers]
+        manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered, plan.annotations)
+        return await self._finish(image, reference, manifest, [plan.config, *ordered], lease)
 
     async def push_index(self, images: Sequence[Image], reference: Reference, notes: IndexNotes) -> Pushed:
         """Push several images with what is stated about them, then their index under the reference's tag.
@@ -165,14 +188,16 @@ class Pusher:
         except RegistryRefused:
             return False
 
-    def _plan(self, image: Image, lease: Lease) -> _Plan:
-        stored = forms.stored_manifest(self._store, image, lease, self._compression)
+    def _plan(self, image: Image, lease: Lease, as_stored: bool = True) -> _Plan:
+        """Without `as_stored` only of what is here."""
+        stored = forms.stored_manifest(self._store, image, lease, self._wanted) if as_stored else None
         if stored is not None:
-            data, manifest = stored
-            pairs = zip(image.layers, manifest.layers, strict=True)
-            return _Plan([self._layer(Outgoing(*pair)) for pair in pairs], manifest.config, data)
+            data, outgoing, config = stored
+            return _Plan([self._layer(layer) for layer in outgoing], config, data)
+        named = named_forms(self._store, image)
         layers = [
-            self._layer(forms.form_of(self._store, source, lease, self._compression)) for source in image.layers
+            self._layer(forms.form_of(self._store, source, lease, self._wanted, form, far=as_stored))
+            for source, form in zip(image.layers, named, strict=True)
         ]
         config = Descriptor(media_types.CONFIG, image.id, self._store.blobs.size(image.id))
         return _Plan(layers, config, None, annotations_of(self._store, image))
@@ -185,19 +210,20 @@ class Pusher:
             assert layer.outgoing.blob is not None
             layer.progress.say("Skipped foreign layer")
             return layer.outgoing.blob
-        if layer.outgoing.source.diff_id in self._there:
+        key = layer.key
+        if key in self._there:
             layer.progress.say("Layer already exists")
-            return self._there[layer.outgoing.source.diff_id]
+            return self._there[key]
         async with self._slots:
             blob = layer.outgoing.blob or await self._make(layer, lease)
             await self._bring(blob, layer)
-        self._there[layer.outgoing.source.diff_id] = blob
+        self._there[key] = self._there[blob.digest] = blob
         return blob
 
     async def _make(self, layer: _Layer, lease: Lease) -> Descriptor:
         source, progress = layer.outgoing.source, layer.progress
         async with self._flights(source.diff_id):  # in one compression at a time
-            found = await settled(forms.form_of, self._store, source, lease, self._compression)
+            found = await settled(forms.form_of, self._store, source, lease, self._wanted)
             if found.blob is not None:
                 return found.blob
             loop = asyncio.get_running_loop()
@@ -206,8 +232,8 @@ class Pusher:
                 loop.call_soon_threadsafe(progress.update, "Compressing", done, source.size)
 
             if source.blob is not None and source.snapshot is None:
-                await self._remote_layers.fetch(source, self._emit)
-            job = forms.Making(self._store, source, lease, report, self._compression or "gzip")
+                await self._remote_layers.fetch(source, self._emit, self._credentials)
+            job = forms.Making(self._store, source, lease, report, self._wanted)
             return await in_thread(job.run, "compress", stop=job.stop)
 
     async def _bring(self, blob: Descriptor, layer: _Layer | None = None) -> Descriptor:
@@ -231,11 +257,19 @@ class Pusher:
             if location:
                 break
         if layer is not None and not await settled(self._store.blobs.has, blob.digest):
-            await self._remote_layers.fetch(layer.outgoing.source, self._emit)
+            try:
+                await self._remote_layers.fetch(layer.outgoing.source, self._emit, self._credentials)
+            except BuildtoolError as error:
+                raise _NotToBeHad from error
         path = self._store.blobs.path(blob.digest)
         await upload(repository, path, blob.digest, lambda sent: said.update("Pushing", sent, blob.size), location)
         said.say("Pushed")
         return blob
+
+    def _credentials(self, domain: str) -> Credentials | None:
+        connection = self._repository.connection
+        own = connection.authorizer.credentials
+        return own if domain == connection.domain and own != Credentials() else None
 
     def _note_index(self, images: Sequence[Image], reference: Reference, digest: Digest) -> None:
         by_digest = Reference(reference.domain, reference.path, digest=digest)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from buildtool.aio import offload
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.images import Image, Images
-from buildtool.images.forms import Compression, find_form, make_form
+from buildtool.images.forms import Compression
 from buildtool.images.groups import NO_NOTES
 from buildtool.oci import (
     Descriptor,
@@ -40,7 +40,6 @@ from buildtool.registry.retry import RetryPolicy
 from buildtool.registry.seen import Seen
 from buildtool.registry.selection import Selected, not_pullable, select
 from buildtool.registry.transport import BROKEN, Transport
-from buildtool.registry.work import settled
 
 if TYPE_CHECKING:
     from buildtool.registry.remote_images import SearchResult
@@ -195,25 +194,22 @@ class Registries:
     ) -> list[Pushed]:
         """Push one tag, or every tag of the repository that there is here when the reference has none.
 
-        `compression`: "gzip" or "zstd" for all layers, whatever they are in here (without `force` for those that are
-        not compressed yet), at this level; "" for as they are. Of a name that means an index all its images go, or
-        the one for `platform`.
+        `compression`: "gzip" or "zstd" for all layers (without `force` for those that their image does not name
+        compressed), at this level; "" for as the image names them, and gzip for the others. Of a name that means an
+        index all its images go, or the one for `platform`.
         Raises NotFound when there is no such image here, RegistryRefused, RegistryUnreachable, Corrupt.
         """
         if reference.digest:
             raise InvalidInput("cannot push a digest reference")
         if compression not in ("", "gzip", "zstd"):
             raise InvalidInput(f"layers are not pushed as {compression!r}: choose gzip or zstd")
-        wanted = Compression.read(compression, level, str(force))
+        wanted = Compression.read(compression, level, str(force and bool(compression)))
         tagged = await offload(self._tagged, reference)
         going = [(one, await offload(self._going, one, platform)) for one, _ in tagged]
-        for image in (image for _, members in going for image in members if level or (compression and not force)):
-            await settled(self._compress, image, wanted)
-        compression = compression if force else ""
         status(emit, f"The push refers to repository [{reference.repository}]")
         connection = await self._transport.connect(reference.domain, credentials)
         repository = Repository(connection, reference.path, "pull", "push")
-        pusher = Pusher(self._images, repository, self._seen, self._flights, self.remote_layers, emit, compression)
+        pusher = Pusher(self._images, repository, self._seen, self._flights, self.remote_layers, emit, wanted)
         done: list[Pushed] = []
         for one, members in going:
             image = members[0]
@@ -232,15 +228,6 @@ class Registries:
         if platform is not None:
             return [self._images.get(str(reference), platform)]
         return self._images.members(str(reference))
-
-    def _compress(self, image: Image, wanted: Compression) -> None:
-        """Make what forms of the layers are missing, as far as the layers are here."""
-        store = self._images.store
-        with store.leases.hold("compress") as lease:
-            for layer in image.layers:
-                here = layer.snapshot is not None or (layer.blob is not None and store.blobs.has(layer.blob.digest))
-                if here and find_form(store, layer, wanted, lease) is None:
-                    make_form(store, layer, wanted, lease)
 
     def _tagged(self, reference: Reference) -> list[tuple[Reference, Image]]:
         if reference.tag:

@@ -233,7 +233,7 @@ class Export:
         async with self._slots:
             if layer.blob is not None and layer.snapshot is None:
                 await self._bring(layer, layer.blob)
-            blob = await to_end(find_form, self._store, layer, self._target.compression, lease)
+            blob = await to_end(find_form, self._store, layer, self._target.compression, lease, layer.blob)
             if blob is None:
                 blob = await to_end(make_form, self._store, layer, self._target.compression, lease)
             if blob.digest in there or await backend.has_blob(blob.digest):

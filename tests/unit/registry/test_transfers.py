@@ -7,11 +7,23 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from buildtool.cache import Pins
 from buildtool.errors import InvalidInput, NotFound
-from buildtool.oci import Descriptor, Digest, Index, Platform, encode, media_types, parse_reference
+from buildtool.images import Image
+from buildtool.oci import (
+    Descriptor,
+    Digest,
+    Index,
+    Platform,
+    RootFS,
+    decode_config,
+    encode,
+    media_types,
+    parse_reference,
+)
 from buildtool.registry.repository import Repository
 from tests.unit.registry.conftest import Cutter, Running, Side
 
@@ -297,3 +309,89 @@ async def test_layers_go_out_as_zstd_when_asked(here: Side, there: Side, ours: R
     assert len(there.said("Pushed")) == 2
     with pytest.raises(InvalidInput, match="choose gzip or zstd"):
         await here.push(name, compression="xz")
+
+
+async def _types(side: Side, name: str) -> list[str]:
+    """How the layers are compressed of what the registry has under a name."""
+    async with side.registries._resolved(parse_reference(name), None, None) as (_, selected):
+        return [media_types.compression_of(layer.media_type) for layer in selected.manifest.layers]
+
+
+@pytest.mark.parametrize("other", [{"compression": "zstd"}, {"compression": "gzip", "level": "9"}])
+async def test_what_another_push_made_of_the_layers_changes_no_push(
+    here: Side, ours: Running, other: dict[str, str]
+) -> None:
+    """The digest of what is pushed is the image's affair: the same before and after, and where nothing was before."""
+    image = here.make("app:1", {"a": b"1" * 100_000}, {"b": b"2" * 100_000})
+    names = [f"{ours.host}/{name}:1" for name in ("forced", "plain", "again")]
+    for name in names:
+        here.images.tag(image.id, parse_reference(name))
+    (forced,) = await here.push(names[0], **other)
+    (plain,) = await here.push(names[1])
+    assert plain.digest != forced.digest and await _types(here, names[1]) == ["gzip", "gzip"]
+    assert (await here.push(names[0], **other))[0].digest == forced.digest
+    assert not here.said("Compressing")
+    assert (await here.push(names[2]))[0].digest == plain.digest
+
+
+async def test_an_image_on_a_base_of_zstd_keeps_the_bases_layers(here: Side, there: Side, ours: Running) -> None:
+    """Its own layers are gzip, or what is asked for; only force changes the base's."""
+    base_name, name = f"{ours.host}/base:1", f"{ours.host}/app:1"
+    here.make(base_name, {"a": b"1" * 100_000})
+    await here.push(base_name, compression="zstd")
+    base = await there.pull(base_name)
+    own = there.make("own:1", {"b": b"2" * 100_000}).layers
+    config = replace_diff_ids(there.store.blobs.read(base.id), [*base.diff_ids, own[0].diff_id])
+    there.images.add(config, [*base.layers, *own], references=[parse_reference(name)])
+    expected = {
+        (): ["zstd", "gzip"],
+        (("compression", "zstd"), ("force", False)): ["zstd", "zstd"],
+        (("compression", "gzip"), ("force", False)): ["zstd", "gzip"],
+        (("compression", "gzip"),): ["gzip", "gzip"],
+    }
+    for options, forms in expected.items():
+        await there.push(name, **dict(options))
+        assert await _types(there, name) == forms
+
+
+def replace_diff_ids(config: bytes, diff_ids: list[Digest]) -> bytes:
+    document = decode_config(config)
+    return encode(msgspec.structs.replace(document, rootfs=RootFS("layers", diff_ids)))
+
+
+async def _pull_on_another_form(here: Side, there: Side, host: str) -> tuple[Image, Digest]:
+    """An image whose lower layer came to `there` as gzip before, while its manifest names zstd; with its digest."""
+    base, name = f"{host}/base:1", f"{host}/app:1"
+    lower = {"a": b"1" * 100_000}
+    here.make(base, lower)
+    await here.push(base)
+    await there.pull(base)
+    here.make(name, lower, {"b": b"2" * 100_000})
+    (pushed,) = await here.push(name, compression="zstd")
+    image = await there.pull(name)
+    assert there.said("Already exists") and image.manifest.digest == pushed.digest
+    return image, pushed.digest
+
+
+async def test_a_pulled_image_keeps_its_digest_though_a_layer_was_here_in_another_form(
+    here: Side, there: Side, make_server: Callable[..., Awaitable[Running]]
+) -> None:
+    one, two = await make_server(), await make_server()
+    image, digest = await _pull_on_another_form(here, there, one.host)
+    for name in (f"{two.host}/copied:1", f"{one.host}/other:1"):
+        there.images.tag(image.id, parse_reference(name))
+        assert (await there.push(name))[0].digest == digest
+
+
+async def test_a_pulled_image_is_pushed_as_it_is_here_when_its_own_blobs_cannot_be_had(
+    here: Side, there: Side, make_server: Callable[..., Awaitable[Running]]
+) -> None:
+    one, two = await make_server(grace=0.0), await make_server()
+    image, digest = await _pull_on_another_form(here, there, one.host)
+    assert one.server.local is not None and one.server.local.delete_manifest("app", digest)
+    await one.server.collect()
+    name = f"{two.host}/copied:1"
+    there.images.tag(image.id, parse_reference(name))
+    await there.push(name)
+    assert await _types(there, name) == ["gzip", "zstd"]
+    assert (await here.pull(name)).id == image.id
