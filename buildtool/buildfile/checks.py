@@ -7,6 +7,7 @@ Source: ../shared/reference/build.md, table 1.4.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,8 @@ _SECRET = re.compile(r"(?i)(_|^)(apikey|auth|credentials?|key|password|pword|pas
 _NOT_SECRET = re.compile(r"(?i)(_|^)(public|file|version)(_|$)")
 _CHECK_COMMENT = re.compile(r"check\s*=\s*(.+)", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"/|\$|[A-Za-z]:[\\/]")
+HIDDEN = "***"
+"""Stands for the value of a secret wherever a build is told of."""
 _SIGNALS = "to prevent unintended behavior related to OS signals"
 
 
@@ -284,6 +287,7 @@ def _instruction(instruction: Instruction) -> Iterator[Warning]:
     yield from _secrets(instruction)
 
 
+@functools.lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Whether a variable of this name holds a secret, as far as names tell."""
     return _SECRET.search(name) is not None and _NOT_SECRET.search(name) is None

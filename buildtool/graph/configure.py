@@ -31,6 +31,7 @@ from buildtool.buildfile.instructions import (
 )
 from buildtool.errors import InvalidInput
 from buildtool.graph.gofmt import duration, quoted_list
+from buildtool.graph.scope import shown_value
 from buildtool.graph.state import StageState
 from buildtool.oci import HealthConfig
 
@@ -93,7 +94,7 @@ def _arg(state: StageState, instruction: Arg) -> None:
     shown = []
     for name, default in instruction.pairs:
         value = state.scope.declare(name.text, default)
-        shown.append(name.text if value is None else f"{name.text}={value}")
+        shown.append(name.text if value is None else f"{name.text}={shown_value(name.text, value)}")
     state.note(f"ARG {' '.join(shown)}")
 
 

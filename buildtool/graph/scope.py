@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from buildtool.buildfile import expand_name, expand_word
+from buildtool.buildfile.checks import HIDDEN, is_secret_name
 from buildtool.buildfile.instructions import Buildfile, Word
 from buildtool.errors import InvalidInput, Span
 from buildtool.graph.options import PlanOptions
@@ -181,7 +182,15 @@ class Scope:
         return tuple((name, value) for name, value in found.items() if name not in names)
 
     def shown_args(self, visible: Collection[tuple[str, str]], *, strict: bool) -> list[tuple[str, str]]:
-        """The ARGs that history shows for a RUN: all declared ones (in strict mode the visible ones)."""
+        """The ARGs that history shows for a RUN: all declared ones (in strict mode the visible ones).
+
+        Whoever has the image can read its history, so it does not show the values of those called like secrets.
+        """
         view = self.view()
         names = [name for name, _ in visible] if strict else list(self.declared)
-        return [(name, view.get(name, self.declared.get(name, ""))) for name in names]
+        return [(name, shown_value(name, view.get(name, self.declared.get(name, "")))) for name in names]
+
+
+def shown_value(name: str, value: str) -> str:
+    """The value of an ARG as history shows it."""
+    return HIDDEN if value and is_secret_name(name) else value

@@ -12,6 +12,7 @@ from typing import Any, Literal, NewType, TypeAlias
 
 import msgspec
 
+from buildtool.buildfile.checks import is_secret_name
 from buildtool.buildfile.instructions import AS_USUAL, Execution
 from buildtool.errors import Span
 from buildtool.oci import Digest, sha256
@@ -206,12 +207,18 @@ class Node:
 
 
 def definition(step: Step) -> dict[str, Any]:
-    """The step as a canonical JSON object: what it does, all that its result can depend on besides its inputs."""
+    """The step as a canonical JSON object: what it does, all that its result can depend on besides its inputs.
+
+    Preimages are written down and travel: of a variable that is called like a secret only a digest is in it.
+    """
     fields: dict[str, Any] = msgspec.to_builtins(step)
     if isinstance(step, Source):
         del fields["reference"]
     elif isinstance(step, Exec):
         del fields["hidden_args"], fields["execution"]
+        fields["build_args"] = [(name, _kept(name, value)) for name, value in step.build_args]
+        variables = [variable.partition("=")[::2] for variable in step.env]
+        fields["env"] = [f"{name}={_kept(name, value)}" for name, value in variables]
         if step.security == "sandbox":
             del fields["security"]  # nor has a plain RUN what was not there before
         if not step.devices:
@@ -234,6 +241,10 @@ def content_definition(step: Step) -> dict[str, Any]:
         for name in ("sources", "excludes", "from_context", "parents", "context"):
             fields.pop(name, None)
     return fields
+
+
+def _kept(name: str, value: str) -> str:
+    return sha256(f"{name}={value}".encode(errors="surrogateescape")) if value and is_secret_name(name) else value
 
 
 def _mount_definition(mount: StepMount) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from buildtool.graph import Exec, Node, StepMount
 from buildtool.networks.hostdns import ResolvConf
 from buildtool.runtime import resolve_user
 from buildtool.solve.chroot_tree import State, copy_tree, state_of, take_changes
+from buildtool.solve.redaction import named_secrets
 from buildtool.solve.request import BuildRequest
 from buildtool.solve.run_mounts import HOSTNAME, script_target
 from buildtool.solve.run_output import Tail
@@ -65,7 +66,7 @@ class ChrootRoom:
     ) -> None:
         assert isinstance(node.step, Exec)
         self.tail = Tail()
-        self.hidden: list[bytes] = []
+        self.hidden = [*named_secrets(node.step.build_args)]
         self._store = store
         self._node = node
         self._step = node.step

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from buildtool.buildfile.checks import HIDDEN, is_secret_name
 from buildtool.solve.keys import SCRATCH_KEY, Preimage
 
 _FILES_AND_INPUTS = ("file", "files", "step", "base")
@@ -35,7 +36,8 @@ class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
     (the base image's layers), `remote` (what a URL gives),
     or, alone, `none` (never built), `dropped`, `no-cache`, `never-cached` (RUN says
     so), `expired` (`before` is the result's age, `now` what --cache-ttl allows). `name` is the path, variable or
-    step; `before` and `now` are digests, values or texts, None for what was or is not there.
+    step; `before` and `now` are digests, values or texts, None for what was or is not there, `***` for the value of a
+    variable that is called like a secret.
     """
 
     kind: str
@@ -126,7 +128,11 @@ def _step_changes(before: dict[str, Any], now: dict[str, Any]) -> Iterable[Diffe
 def _pairs(kind: str, before: dict[str, str], now: dict[str, str]) -> Iterable[Difference]:
     for name in [*now, *(name for name in before if name not in now)]:
         if before.get(name) != now.get(name):
-            yield Difference(kind, name, before.get(name), now.get(name))
+            yield Difference(kind, name, _shown(name, before.get(name)), _shown(name, now.get(name)))
+
+
+def _shown(name: str, value: str | None) -> str | None:
+    return HIDDEN if value and is_secret_name(name) else value
 
 
 def _text(value: Any) -> str:

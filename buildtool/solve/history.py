@@ -21,6 +21,7 @@ import msgspec
 from buildtool.cache import Store
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound, StepFailed, StoreFull
 from buildtool.solve import events
+from buildtool.solve.redaction import Redaction, redaction_of
 from buildtool.solve.request import BuildRequest, BuildWarning, StepRecord
 
 _KIND = "builds"
@@ -34,6 +35,7 @@ KEEP_BYTES = 4 << 30
 class BuildRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One build. `status` is `running`, `completed`, `failed`, `canceled` or `interrupted` (the daemon died).
 
+    `build_args` have `***` for the value of what is called like a secret.
     Times are seconds since 1970, `phases` names with begin and length in seconds since the build's beginning.
     """
 
@@ -62,10 +64,14 @@ class BuildRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Recording:
-    """A build that goes on: every event is in its log before the next one comes. Thread-safe; never fails a build."""
+    """A build that goes on: every event is in its log before the next one comes. Thread-safe; never fails a build.
 
-    def __init__(self, history: BuildHistory, record: BuildRecord) -> None:
+    What `hide` knows as secret is not told; of what commands write that is taken out before it comes here.
+    """
+
+    def __init__(self, history: BuildHistory, record: BuildRecord, hide: Redaction) -> None:
         self.record = record
+        self._hide = hide
         self.clock = time.monotonic()
         self._lock = threading.Lock()
         self._fd = -1
@@ -81,7 +87,12 @@ class Recording:
         """Log an event, but for how far a download is."""
         if isinstance(event, events.BasePull) and event.total:
             return
-        self._write(events.to_document(event))
+        document = events.to_document(event)
+        if not isinstance(event, events.StepOutput):
+            document = self._hide.everywhere(document) if self._hide else document
+            if isinstance(where := document.get("span"), dict):
+                where["line_text"] = self._hide.buildfile(where["line_text"])
+        self._write(document)
 
     def phase(self, name: str, began: float) -> None:
         """Note a phase that ends now; `began` is a monotonic time."""
@@ -100,9 +111,9 @@ class Recording:
         self.record.seconds = time.monotonic() - self.clock
         self.record.image = image
         self.record.steps = list(steps)
-        self.record.warnings = [str(warning) for warning in warnings]
+        self.record.warnings = [self._hide.text(str(warning)) for warning in warnings]
         if isinstance(error, BuildtoolError):
-            self.record.error = str(error)
+            self.record.error = self._hide.buildfile(str(error))
             self.record.exit_code = error.exit_code_of_step if isinstance(error, StepFailed) else None
         elif error is not None and self.record.status == "failed":
             self.record.error = f"{type(error).__name__}: {error}"
@@ -139,19 +150,20 @@ class BuildHistory:
 
     def begin(self, request: BuildRequest, tags: Sequence[str]) -> Recording:
         """A build begins."""
+        hide = redaction_of(request.secrets, request.build_args)
         record = BuildRecord(
             id=new_id(),
             status="running",
             file=request.dockerfile_name,
             began=time.time(),
-            context=request.context_key or str(request.context or ""),
+            context=hide.url(request.context_key or str(request.context or "")),
             target=request.target,
             platform=request.platform,
             tags=list(tags),
-            build_args=dict(request.build_args),
+            build_args={name: value and hide.variable(name, value) for name, value in request.build_args.items()},
             no_cache=request.no_cache,
         )
-        recording = Recording(self, record)
+        recording = Recording(self, record, hide)
         self._running[record.id] = recording
         return recording
 

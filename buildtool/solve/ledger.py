@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from buildtool.errors import BuildtoolError, StepFailed
 from buildtool.graph import Node, Plan, StepId
 from buildtool.solve import events
 from buildtool.solve.explain import Difference, summary
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult
+from buildtool.solve.redaction import redaction_of
 from buildtool.solve.request import StepRecord
 
 Emit = Callable[[events.Event], None]
@@ -25,6 +28,7 @@ class Ledger:
         self.joined: set[StepId] = set()
         self.index = {step: number for number, step in enumerate(prepared.plan.visible, 1)}
         self._prepared = prepared
+        self._hide = redaction_of(prepared.request.secrets, prepared.request.build_args)
         self._emit = emit
         self._began = time.monotonic()
 
@@ -81,6 +85,7 @@ class Ledger:
         cpu: float = 0.0,
     ) -> None:
         now = time.monotonic()
+        reasons = [self._redacted(each) for each in reasons] if self._hide else reasons
         executed = status != "cached" and began is not None
         self.records[node.id] = StepRecord(
             name=node.name,
@@ -99,6 +104,10 @@ class Ledger:
             cpu=cpu,
             differences=tuple(reasons),
         )
+
+    def _redacted(self, reason: Difference) -> Difference:
+        before, now = (None if value is None else self._hide.text(value) for value in (reason.before, reason.now))
+        return msgspec.structs.replace(reason, name=self._hide.text(reason.name), before=before, now=now)
 
     def all(self) -> list[StepRecord]:
         """A record for each shown step, in the order of the Buildfile; those never begun are `pending`."""

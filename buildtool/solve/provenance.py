@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from buildtool import __version__
-from buildtool.buildfile.checks import is_secret_name
 from buildtool.graph import Copy, Exec, Node, Remote, Source, StepId, definition
 from buildtool.images import Image
 from buildtool.images.attestations import Wanted, image_url
@@ -22,7 +21,7 @@ from buildtool.images.times import format_time
 from buildtool.oci import host_platform, media_types, parse_reference
 from buildtool.solve.history import BuildRecord
 from buildtool.solve.prepare import Prepared
-from buildtool.solve.redaction import LONG, Redaction
+from buildtool.solve.redaction import Redaction, redaction_of
 from buildtool.solve.request import BuildRequest, LocalContext
 
 BUILD_TYPE = "urn:buildtool:build:v1"
@@ -34,7 +33,7 @@ def provenance(wanted: Wanted, prepared: Prepared, image: Image, record: BuildRe
     """The predicate of a build that ended at this time (in seconds), in the mode that `wanted` says. Pure."""
     request = prepared.request
     full = wanted.provenance == "max"
-    hide = Redaction((*request.secrets.values(), *_named_secrets(request)))
+    hide = redaction_of(request.secrets, request.build_args)
     parts = _Parts(prepared, image, hide)
     external: dict[str, Any] = {"configSource": parts.config_source(), "request": _request(request, full, hide)}
     internal: dict[str, Any] = {"builderPlatform": str(host_platform())}
@@ -69,13 +68,6 @@ def provenance(wanted: Wanted, prepared: Prepared, image: Image, record: BuildRe
         }
     )
     return found
-
-
-def _named_secrets(request: BuildRequest) -> Iterator[bytes]:
-    """Values of build args whose names are those of secrets: long enough ones are hidden wherever they stand."""
-    for name, value in request.build_args.items():
-        if value and len(value) >= LONG and is_secret_name(name):
-            yield value.encode()
 
 
 def _request(request: BuildRequest, full: bool, hide: Redaction) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from buildtool.buildfile.checks import is_secret_name
+from buildtool.buildfile.checks import HIDDEN, is_secret_name
 
-HIDDEN = "***"
 LONG = 8
 """A value of so many characters is hidden wherever it stands, when only a name says that it is a secret."""
 _SHORTEST = 4
@@ -29,6 +28,9 @@ class Redaction:
             text = secret.decode(errors="replace").strip()
             values |= {text, *(line.strip() for line in text.splitlines() if len(line.strip()) >= 2 * _SHORTEST)}
         self._values = sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
 
     def variable(self, name: str, value: str) -> str:
         """The value of an ARG or ENV: hidden when the name is that of a secret."""
@@ -84,3 +86,15 @@ class Redaction:
         if isinstance(value, list | tuple):
             return [self.everywhere(item) for item in value]
         return value
+
+
+def redaction_of(secrets: Mapping[str, bytes], build_args: Mapping[str, str | None]) -> Redaction:
+    """What hides the secrets of a build, and what it was given for ARGs that are called like secrets."""
+    return Redaction((*secrets.values(), *named_secrets(build_args.items())))
+
+
+def named_secrets(variables: Iterable[tuple[str, str | None]]) -> Iterator[bytes]:
+    """Values of variables that are called like secrets: those long enough to be hidden wherever they stand."""
+    for name, value in variables:
+        if value and len(value) >= LONG and is_secret_name(name):
+            yield value.encode(errors="surrogateescape")

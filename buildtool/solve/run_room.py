@@ -18,6 +18,7 @@ from buildtool.networks import Sandbox
 from buildtool.runtime import Bundle, Rootfs, Runtime, SpecOptions, container_spec, resolve_user
 from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.debugger import ShellOptions
+from buildtool.solve.redaction import named_secrets
 from buildtool.solve.request import BuildRequest
 from buildtool.solve.run_agent import AgentSocket
 from buildtool.solve.run_devices import add_devices, all_devices
@@ -79,6 +80,7 @@ class Room:
         parent = in_memory(context.directory) if secret else context.directory
         room = cls(context.store.snapshots.prepare(chains[0]), parent / name)
         room.secret = secret
+        room.hidden += named_secrets(node.step.build_args) if isinstance(node.step, Exec) else ()
         try:
             _make_directory(room.directory)
             room.tree = Tree([context.store.snapshots.fs(snapshot) for snapshot in chains[0]], immutable=True)

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,6 +124,42 @@ def test_secret_values_are_in_no_byte_that_is_written(make_daemon: Callable[...,
     assert_nowhere()
     assert not [path for place in memory_files.remembered(builds) for path in place.glob("build-*")]
     daemon.close()
+
+
+def test_build_args_called_like_secrets_are_in_no_byte_that_is_written(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """Neither in store, history, records, logs and caches that travel, nor in what commands tell of the build."""
+    daemon = make_daemon("--log-level", "debug")
+    load_busybox(daemon)
+    cli = Program(BUILDTOOL, {**daemon.environment, "NO_COLOR": "1"})
+    context, cache, exported = tmp_path / "context", tmp_path / "cache", tmp_path / "build.tgz"
+    context.mkdir()
+    values = ["t0ken-Value-58213", "0ther-Value-90417"]
+    text = "FROM busybox\nARG API_TOKEN\nRUN echo $API_TOKEN; test $API_TOKEN != {}\n"
+    told = []
+    for value, other in [(values[0], "x"), (values[1], "x"), (values[1], "$API_TOKEN")]:
+        (context / "Buildfile").write_text(text.format(other))
+        flags = ("--network", "none", "--progress", "plain", "--explain", "--build-arg", f"API_TOKEN={value}")
+        done = cli("build", *flags, "-t", "t:1", "--cache-to", f"type=local,dest={cache}", context, check=False)
+        assert (done.returncode == 0) == (other == "x"), done.stderr
+        told += [done.stderr, *(cli("history", verb).stdout for verb in ("inspect", "explain", "trace", "logs"))]
+    told += [cli("history", "t:1").stdout]
+    cli("history", "export", "-o", exported, "^0")
+    with tarfile.open(exported) as archive:
+        files = [archive.extractfile(member) for member in archive.getmembers()]
+        told += [file.read().decode() for file in files if file is not None]
+
+    assert "ARG API_TOKEN changed: '***' → '***'" in told[5]
+    assert not [text for text in told if any(value in text for value in values)]
+    forms = [value.encode() for value in values]
+    forms += [base64.b64encode(pad + value)[4:-4] for value in forms for pad in (b"", b"x", b"xy")]
+    daemon.close()
+    for top, _, names in (*os.walk(daemon.root), *os.walk(cache)):
+        for path in (Path(top, name) for name in names):
+            if path.is_file() and not path.is_symlink():
+                data = path.read_bytes()
+                assert not any(form in data for form in forms), path
 
 
 def test_an_agent_is_forwarded(cli: Program, busybox_image: str, agent: str, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 
+import msgspec
 import pytest
 
 from buildtool.errors import Conflict, InvalidInput, NotFound, StepFailed
@@ -91,6 +94,63 @@ def test_logs_of_a_killed_daemon_become_records(shop: Workshop) -> None:
     assert set(recovered) == {done, cut}
     assert (recovered[done].status, len(recovered[done].steps)) == ("completed", 3)
     assert (recovered[cut].status, recovered[cut].file) == ("interrupted", "Buildfile")
+
+
+SECRETS = ("first-value-7731", "other-value-9402", "proxy-pass-3366")
+WITH_SECRETS = """ARG API_TOKEN
+FROM busybox
+ARG API_TOKEN
+ARG VERSION
+RUN echo "$API_TOKEN" && echo $VERSION
+RUN true
+RUN exit 3
+"""
+
+
+def test_values_of_args_called_like_secrets_are_in_no_byte_that_is_written(shop: Workshop) -> None:
+    """Records, logs, keys' ingredients, reasons: only that a value changed is told. A digest of it is in the keys."""
+    text = WITH_SECRETS
+    for value in SECRETS[:2]:
+        proxy = f"http://me:{SECRETS[2]}@proxy:3128"
+        with pytest.raises(StepFailed) as failed:
+            shop.build(text, build_args={"API_TOKEN": value, "VERSION": value[:5], "HTTP_PROXY": proxy}, explain=True)
+        assert value not in str(failed.value)
+    shop.build(text.replace("RUN exit 3\n", ""), build_args={"API_TOKEN": SECRETS[0], "VERSION": "third"})
+    shop.run(shop.builder.close())
+
+    record = shop.builder.history.find("^1")
+    assert record.build_args == {"API_TOKEN": "***", "VERSION": "other", "HTTP_PROXY": "http://proxy:3128"}
+    step = record.steps[1]
+    assert step.miss_reason == "ARG API_TOKEN changed: '***' → '***'; ARG VERSION changed: 'first' → 'other'"
+    told = [record, shop.builder.history.find("^2"), chrome_trace(record), *shop.builder.history.log(record.id)]
+    assert not [value for value in SECRETS if value in json.dumps(msgspec.to_builtins(told))]
+    assert "".join(line.get("data", "") for line in shop.builder.history.log(record.id)) == "***\nother\n"
+    shop.store.close()
+    forms = [value.encode() for value in SECRETS]
+    forms += [base64.b64encode(pad + value)[4:-4] for value in forms for pad in (b"", b"x", b"xy")]
+    for path in shop.root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            assert not [form for form in forms if form in data], path
+    shop.open()
+
+
+def test_values_of_args_called_like_secrets_still_make_the_key(shop: Workshop) -> None:
+    """In the preimages, which other machines may see, their digests stand; equal values hit."""
+    text = "FROM busybox\nARG API_TOKEN\nRUN echo x\n"
+    shop.build(text, build_args={"API_TOKEN": "short"})
+    assert shop.build(text, build_args={"API_TOKEN": "short"}).cached == [True, True]
+    assert shop.build(text, build_args={"API_TOKEN": "other"}).cached == [True, False]
+    assert shop.build(text, build_args={"API_TOKEN": ""}).reason(1) == "ARG API_TOKEN changed: '***' → ''"
+
+
+def test_the_values_of_env_called_like_secrets_are_not_told_as_reasons(shop: Workshop) -> None:
+    """They are in the image, for all who have it; a record is seen by others."""
+    shop.build("FROM busybox\nENV DB_PASSWORD=one-value-1\nRUN true\n")
+    changed = shop.build("FROM busybox\nENV DB_PASSWORD=two-value-2\nRUN true\n")
+    assert changed.reason(1) == "ENV DB_PASSWORD changed: '***' → '***'"
+    log = shop.builder.history.log_path(changed.result.id).read_text()
+    assert "two-value-2" not in log
 
 
 def test_builds_are_found_by_beginnings_and_from_the_end(shop: Workshop) -> None:
