@@ -9,7 +9,7 @@ import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -179,20 +179,27 @@ def unplug(endpoint: Endpoint, pid: int) -> None:
 
 def plug(sandbox: Sandbox, endpoints: list[Endpoint], records: dict[str, NetworkRecord], pid: int) -> None:
     """Give the network namespace of `pid` an interface for each endpoint. When it fails, none of them stays."""
-    made: list[Endpoint] = []
     namespace = open_namespace(pid)
     try:
-        with Netlink() as host, in_namespace(namespace, Netlink) as inside:
-            try:
-                for endpoint in endpoints:
-                    _plug_one(host, inside, endpoint, records[endpoint.network_id], sandbox, namespace)
-                    made.append(endpoint)
-            except OSError as error:
-                for endpoint in made:
-                    inside.delete_link(endpoint.interface)
-                raise _explained(error, "cannot connect the container to its network") from error
+        plug_namespace(sandbox, endpoints, records, namespace)
     finally:
         os.close(namespace)
+
+
+def plug_namespace(
+    sandbox: Sandbox, endpoints: list[Endpoint], records: dict[str, NetworkRecord], namespace: int
+) -> None:
+    """The same with the descriptor of a network namespace."""
+    made: list[Endpoint] = []
+    with Netlink() as host, in_namespace(namespace, Netlink) as inside:
+        try:
+            for endpoint in endpoints:
+                _plug_one(host, inside, endpoint, records[endpoint.network_id], sandbox, namespace)
+                made.append(endpoint)
+        except OSError as error:
+            for endpoint in made:
+                inside.delete_link(endpoint.interface)
+            raise _explained(error, "cannot connect the container to its network") from error
 
 
 def move_default_route(pid: int, old: Endpoint | None, new: Endpoint | None) -> None:
@@ -219,6 +226,24 @@ def open_namespace(pid: int) -> int:
         return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Conflict("the container's process has ended") from error
+
+
+def new_namespace(sysctls: Mapping[str, str]) -> int:
+    """A descriptor of a network namespace of its own with these kernel parameters. Raises BuildtoolError."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sc.unshare(sc.CLONE_NEWNET)
+        try:
+            sc.bring_loopback_up()
+            for name, value in sysctls.items():
+                write_sysctl(name.replace(".", "/"), value)
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            sc.setns(home, sc.CLONE_NEWNET)
+    except OSError as error:
+        raise _explained(error, "cannot make a network namespace") from error
+    finally:
+        os.close(home)
 
 
 def in_namespace_of(pid: int, work: Callable[[], T]) -> T:

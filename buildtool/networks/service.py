@@ -35,9 +35,11 @@ from buildtool.networks.place import Machine, Place
 from buildtool.networks.publish import Publisher
 from buildtool.networks.rulebook import RuleBook
 from buildtool.networks.settings import Settings
+from buildtool.networks.spares import Spare, Spares, interface_index
 
 log = logging.getLogger("buildtool.networks")
 
+Plug = Callable[[Sandbox, list[Endpoint], dict[str, NetworkRecord], int], None]
 Publish = Callable[[str, str, Mapping[str, str]], None]
 
 
@@ -60,6 +62,7 @@ class Networks:
         self._rules = RuleBook(self._firewall, self._names.table, self._place)
         self._departures = Departures(self._place)
         self._bridges = Bridges(self._directory, self._place, self._rules, self._names, self.settings)
+        self._spares = Spares(self._place, self.leave)
         self.publish: Publish = lambda action, id, attributes: None
 
     # Looking
@@ -184,6 +187,31 @@ class Networks:
             await self._rules.remove_ports(sandbox)
         self._publisher.release(sandbox)
 
+    async def lend(self, container: str, name: str, sysctls: Mapping[str, str]) -> Spare:
+        """A namespace that is connected to the default network already, for a container that may not administer it.
+
+        Give it back with `take_back`. Raises as `join` and `plug` do.
+        """
+        spare = await self._spares.take()
+        if spare is not None:
+            return spare
+        sandbox = await self.join(container, name, [EndpointRequest(BRIDGE)])
+        namespace = -1
+        try:
+            namespace = await self._place.do(kernel.new_namespace, sysctls)
+            await self._plug(sandbox, list(sandbox.endpoints), namespace, kernel.plug_namespace)
+            base = self.get(BRIDGE).record.base
+            return Spare(sandbox, namespace, base, await self._place.do(interface_index, base))
+        except BaseException:
+            if namespace >= 0:
+                os.close(namespace)
+            await self.leave(sandbox)
+            raise
+
+    async def take_back(self, spare: Spare) -> None:
+        """The container has ended: the next one may have the namespace, unless this one has left something in it."""
+        await self._spares.give_back(spare)
+
     async def connect(self, sandbox: Sandbox, pid: int, asked: EndpointRequest) -> Endpoint:
         """Join one more network while the container runs."""
         before = _Ways.of(sandbox)
@@ -252,6 +280,7 @@ class Networks:
         """Let go. While no container is connected, nothing stays in the kernel; otherwise everything goes on."""
         self._resolvers.close_all()
         self._publisher.close()
+        await self._spares.close()
         await asyncio.gather(self._rules.close(), self._departures.all())
         if not any(network.members for network in self):
             await self._bridges.clear()
@@ -305,16 +334,16 @@ class Networks:
             )
             raise
 
-    async def _plug(self, sandbox: Sandbox, endpoints: list[Endpoint], pid: int) -> None:
+    async def _plug(self, sandbox: Sandbox, endpoints: list[Endpoint], target: int, plug: Plug = kernel.plug) -> None:
         records = {endpoint.network_id: self.get(endpoint.network_id).record for endpoint in endpoints}
         try:
-            await self._place.do(kernel.plug, sandbox, endpoints, records, pid)
+            await self._place.do(plug, sandbox, endpoints, records, target)
         except BuildtoolError:
             if not await self._bridges.lost(records):
                 raise
             for identity in records:
                 await self._bridges.make_ready(self.get(identity))
-            await self._place.do(kernel.plug, sandbox, endpoints, records, pid)
+            await self._place.do(plug, sandbox, endpoints, records, target)
 
     def _depart(self, sandbox: Sandbox, endpoint: Endpoint) -> None:
         network = self._directory.find(endpoint.network_id)

@@ -146,7 +146,7 @@ def leave_namespaces() -> dict[str, int]:
     kinds = ("network", "ipc", "uts")
     before = {kind: os.open(f"/proc/self/ns/{kind[:3]}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds}
     sc.unshare(sc.CLONE_NEWNET | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS)
-    _bring_loopback_up()
+    sc.bring_loopback_up()
     return before
 
 
@@ -182,15 +182,7 @@ def _enter_namespaces(spec: Spec, before: dict[str, int]) -> None:
     except OSError as error:
         raise StartError(program.OTHER, f"cannot make namespaces: {error.strerror}") from error
     if flags & sc.CLONE_NEWNET:
-        _bring_loopback_up()
-
-
-def _bring_loopback_up() -> None:
-    siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-        answer = fcntl.ioctl(probe, siocgifflags, struct.pack("16sh22x", b"lo", 0))
-        flags = struct.unpack_from("16sh", answer)[1]
-        fcntl.ioctl(probe, siocsifflags, struct.pack("16sh22x", b"lo", flags | iff_up))
+        sc.bring_loopback_up()
 
 
 def _build_root(

@@ -7,7 +7,9 @@ raises OSError with the kernel's error number.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import socket
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -219,6 +221,15 @@ def bpf(command: int, attributes: bytes) -> int:
     if result < 0:
         raise _fail("bpf")
     return result
+
+
+def bring_loopback_up() -> None:
+    """Set the interface `lo` of this thread's network namespace up (netdevice(7))."""
+    siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        answer = fcntl.ioctl(probe, siocgifflags, struct.pack("16sh22x", b"lo", 0))
+        flags = struct.unpack_from("16sh", answer)[1]
+        fcntl.ioctl(probe, siocsifflags, struct.pack("16sh22x", b"lo", flags | iff_up))
 
 
 def set_domain_name(name: str) -> None:

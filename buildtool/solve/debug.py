@@ -83,8 +83,8 @@ async def visit_before(
     assert isinstance(node.step, Exec)
     async with AsyncExitStack() as stack:
         caches = await context.cache_mounts.acquire_all(context.store, node, chains, stack)
-        sandbox = await context.networks.join(node.step.network, node, stack)
-        room = await acquire(Room.open, Room.close, context, request, node, chains, caches, sandbox)
+        connection = await context.networks.join(node.step, node, stack)
+        room = await acquire(Room.open, Room.close, context, request, node, chains, caches, connection)
         try:
             for agent in room.agents:
                 await stack.enter_async_context(agent)
@@ -99,11 +99,14 @@ def _opener(context: RunContext, node: Node, room: Room) -> OpenShell:
         step = node.step
         assert isinstance(step, Exec)
         async with AsyncExitStack() as stack:
-            sandbox = await context.networks.join(step.network, node, stack)
+            # A connected namespace is the step's, which holds it; an own one ended with its container.
+            connection = room.connection
+            if connection is not None and not connection.namespace:
+                connection = await context.networks.join(step, node, stack)
             bundle = await to_end(room.shell, options)
             task = await context.runtime.create(bundle)
             try:
-                await context.networks.plug(sandbox, task.pid, node)
+                await context.networks.plug(connection, task.pid, node)
                 yield task
             finally:
                 await end(task)

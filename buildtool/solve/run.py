@@ -13,12 +13,12 @@ from buildtool.aio import offload
 from buildtool.cache import SnapshotId
 from buildtool.errors import BuildtoolError, CommandNotExecutable, CommandNotFound, StepFailed
 from buildtool.graph import Exec, Node
-from buildtool.networks import Sandbox
 from buildtool.runtime import ExitStatus, Task
 from buildtool.solve.debug import visit_failed
 from buildtool.solve.flights import Listener
 from buildtool.solve.request import BuildRequest
 from buildtool.solve.run_end import end
+from buildtool.solve.run_network import Connection
 from buildtool.solve.run_output import Tail, failure, follow, timed_out
 from buildtool.solve.run_room import Room, RunContext
 from buildtool.solve.source_lines import whole_span
@@ -71,14 +71,14 @@ async def execute_run(
         caches = await context.cache_mounts.acquire_all(context.store, node, chains, stack)
         if usage is not None:
             usage.cache_mounts = tuple(sorted({path.parent.name for path in caches.values()}))
-        sandbox = await context.networks.join(step.network, node, stack)
-        room = await acquire(Room.open, Room.close, context, request, node, chains, caches, sandbox)
+        connection = await context.networks.join(step, node, stack)
+        room = await acquire(Room.open, Room.close, context, request, node, chains, caches, connection)
         task: Task | None = None
         try:
             for agent in room.agents:
                 await stack.enter_async_context(agent)
             try:
-                task = await _command(context, request, room, node, listener, sandbox, usage)
+                task = await _command(context, request, room, node, listener, connection, usage)
             except StepFailed as error:
                 if error.where is not None:
                     error.where = whole_span(request.dockerfile, error.where)
@@ -106,7 +106,7 @@ async def _command(
     room: Room,
     node: Node,
     listener: Listener,
-    sandbox: Sandbox | None,
+    connection: Connection | None,
     usage: Usage | None,
 ) -> Task:
     """Run the command; its container, which has ended well but is still to be removed. Raises StepFailed."""
@@ -115,7 +115,7 @@ async def _command(
     tail = Tail()
     try:
         async with asyncio.timeout(step.execution.timeout / 1e9 or None):
-            task, status = await _run(context, room, node, listener, sandbox, usage, tail)
+            task, status = await _run(context, room, node, listener, connection, usage, tail)
     except TimeoutError:
         raise timed_out(node, tail) from None
     if status.code != 0:
@@ -129,19 +129,20 @@ async def _run(
     room: Room,
     node: Node,
     listener: Listener,
-    sandbox: Sandbox | None,
+    connection: Connection | None,
     usage: Usage | None,
     tail: Tail,
 ) -> tuple[Task, ExitStatus]:
     try:
-        task = await context.runtime.create(room.bundle, attach=True, start=sandbox is None)
+        ready = connection is None or connection.namespace != ""
+        task = await context.runtime.create(room.bundle, attach=True, start=ready)
     except BuildtoolError as error:
         raise _not_started(node, error) from error
     assert task.stream is not None
     try:
         with contextlib.closing(task.stream) as stream:
-            if sandbox is not None:
-                await context.networks.plug(sandbox, task.pid, node)
+            if not ready:
+                await context.networks.plug(connection, task.pid, node)
                 try:
                     await task.start()
                 except BuildtoolError as error:

@@ -1,17 +1,33 @@
-"""How RUN steps are connected: the default bridge network, another one, the host's network, or none."""
+"""How RUN steps are connected: the default bridge network, another one, the host's network, or none.
+
+Steps in the default network use connected namespaces one after another; one that may administer its network
+(`--security=insecure`) has one of its own.
+"""
 
 from __future__ import annotations
 
 import secrets
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from buildtool.errors import BuildtoolError, InvalidInput, StepFailed
-from buildtool.graph import Node
+from buildtool.graph import Exec, Node
 from buildtool.networks import EndpointRequest, Networks, Sandbox
 from buildtool.networks.hostdns import ResolvConf
+from buildtool.networks.model import BRIDGE, HOST, NONE
 
-DEFAULT, HOST, NONE = "default", "host", "none"
+DEFAULT = "default"
 _SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv6.conf.default.disable_ipv6": "1"}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A step's place in a network; `namespace` is the path of one that is connected, "" for the step's own, which
+    `RunNetworks.plug` connects.
+    """
+
+    sandbox: Sandbox
+    namespace: str = ""
 
 
 class RunNetworks:
@@ -22,7 +38,7 @@ class RunNetworks:
 
     def check(self, mode: str) -> None:
         """Raises InvalidInput or NotFound for a network mode that builds cannot have."""
-        if mode in ("", DEFAULT, "bridge", HOST, NONE):
+        if mode in ("", DEFAULT, BRIDGE, HOST, NONE):
             return
         if self._networks is None or mode.startswith("container:"):
             raise InvalidInput(
@@ -31,34 +47,40 @@ class RunNetworks:
             )
         self._networks.get(mode)
 
-    async def join(self, mode: str, node: Node, stack: AsyncExitStack) -> Sandbox | None:
+    async def join(self, step: Exec, node: Node, stack: AsyncExitStack) -> Connection | None:
         """The step's place in its network until the stack closes; None in the host's network, or none."""
-        networks = self._networks
+        networks, mode = self._networks, step.network
         if mode in (HOST, NONE) or networks is None or networks.refusal:
             return None
-        name = "bridge" if mode == DEFAULT else mode
+        name = BRIDGE if mode == DEFAULT else mode
+        container = "build-" + secrets.token_hex(8)
         try:
-            sandbox = await networks.join("build-" + secrets.token_hex(8), "build", [EndpointRequest(name)])
+            if name == BRIDGE and step.security != "insecure":
+                spare = await networks.lend(container, "build", _SYSCTLS)
+                stack.push_async_callback(networks.take_back, spare)
+                return Connection(spare.sandbox, spare.path)
+            sandbox = await networks.join(container, "build", [EndpointRequest(name)])
         except BuildtoolError as error:
             raise StepFailed(error.message, where=node.span, hint=error.hint) from error
         stack.push_async_callback(networks.leave, sandbox)
-        return sandbox
+        return Connection(sandbox)
 
-    async def plug(self, sandbox: Sandbox | None, pid: int, node: Node) -> None:
+    async def plug(self, connection: Connection | None, pid: int, node: Node) -> None:
         """Connect the step's process before its program runs."""
-        if sandbox is not None and self._networks is not None:
+        if connection is not None and not connection.namespace and self._networks is not None:
             try:
-                await self._networks.plug(sandbox, pid)
+                await self._networks.plug(connection.sandbox, pid)
             except BuildtoolError as error:
                 raise StepFailed(error.message, where=node.span, hint=error.hint) from error
 
-    def resolv_conf(self, mode: str, sandbox: Sandbox | None) -> str:
+    def resolv_conf(self, mode: str, connection: Connection | None) -> str:
         """The step's /etc/resolv.conf."""
         if mode == NONE:
             return ""
         host = ResolvConf.of_host()
-        if sandbox is None:
+        if connection is None:
             return host.text()
+        sandbox = connection.sandbox
         host = host.replaced(sandbox.servers, sandbox.search, sandbox.options)
         if self._networks is not None and self._networks.has_names(sandbox):
             return host.embedded().text()
@@ -67,16 +89,16 @@ class RunNetworks:
         return host.reachable(ipv6=any(endpoint.address6 for endpoint in sandbox.endpoints)).text()
 
 
-def gateway(sandbox: Sandbox | None) -> str:
+def gateway(connection: Connection | None) -> str:
     """The host's address as the step sees it."""
-    if sandbox is not None and sandbox.host:
-        return sandbox.host
-    endpoint = sandbox.gateway_endpoint() if sandbox is not None else None
-    return endpoint.gateway if endpoint is not None else "127.0.0.1"
+    if connection is None:
+        return "127.0.0.1"
+    endpoint = connection.sandbox.gateway_endpoint()
+    return connection.sandbox.host or (endpoint.gateway if endpoint is not None else "127.0.0.1")
 
 
-def namespace(mode: str, sandbox: Sandbox | None) -> tuple[str, dict[str, str]]:
+def namespace(mode: str, connection: Connection | None) -> tuple[str, dict[str, str]]:
     """The runtime's network mode and kernel parameters for the step."""
-    if sandbox is not None:
-        return NONE, dict(_SYSCTLS)
-    return (NONE, {}) if mode == NONE else (HOST, {})
+    if connection is None:
+        return (NONE, {}) if mode == NONE else (HOST, {})
+    return (connection.namespace, {}) if connection.namespace else (NONE, dict(_SYSCTLS))

@@ -14,7 +14,6 @@ from buildtool.cache import Draft, SnapshotId, Store, Tree
 from buildtool.cache.memory_files import in_memory, let_go
 from buildtool.errors import BuildtoolError, StepFailed
 from buildtool.graph import Exec, Node
-from buildtool.networks import Sandbox
 from buildtool.runtime import Bundle, Rootfs, Runtime, SpecOptions, container_spec, resolve_user
 from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.debugger import ShellOptions
@@ -30,7 +29,7 @@ from buildtool.solve.run_mounts import (
     needs_scratch,
     script_target,
 )
-from buildtool.solve.run_network import RunNetworks, gateway, namespace
+from buildtool.solve.run_network import Connection, RunNetworks, gateway, namespace
 
 _SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
 
@@ -54,8 +53,9 @@ class RunContext:
 class Room:
     """What one execution needs on disk: the draft, the mounts' sources, the bundle. Blocking."""
 
-    def __init__(self, draft: Draft, directory: Path) -> None:
+    def __init__(self, draft: Draft, directory: Path, connection: Connection | None) -> None:
         self.draft = draft
+        self.connection = connection
         self.directory = directory
         self.scratches: list[Draft] = []
         self.agents: list[AgentSocket] = []
@@ -72,20 +72,20 @@ class Room:
         node: Node,
         chains: Sequence[Sequence[SnapshotId]],
         caches: dict[str, Path],
-        sandbox: Sandbox | None,
+        connection: Connection | None,
     ) -> Room:
         """Make everything; nothing stays when that fails."""
         name = f"build-{secrets.token_hex(8)}"
         secret = _sees_secrets(node, request)
         parent = in_memory(context.directory) if secret else context.directory
-        room = cls(context.store.snapshots.prepare(chains[0]), parent / name)
+        room = cls(context.store.snapshots.prepare(chains[0]), parent / name, connection)
         room.secret = secret
         room.hidden += named_secrets(node.step.build_args) if isinstance(node.step, Exec) else ()
         try:
             _make_directory(room.directory)
             room.tree = Tree([context.store.snapshots.fs(snapshot) for snapshot in chains[0]], immutable=True)
-            files = room._files(context, request, node, chains, caches, sandbox)
-            room.bundle = _bundle(context, request, node, files, room.draft, chains[0], name, sandbox)
+            files = room._files(context, request, node, chains, caches)
+            room.bundle = _bundle(context, request, node, files, room.draft, chains[0], name, connection)
         except BaseException:
             room.close()
             raise
@@ -127,14 +127,13 @@ class Room:
         node: Node,
         chains: Sequence[Sequence[SnapshotId]],
         caches: dict[str, Path],
-        sandbox: Sandbox | None,
     ) -> RunFiles:
         step = node.step
         assert isinstance(step, Exec)
         store = context.store
         files = RunFiles(store, node, self.directory, context.shared, self.tree, request.secrets)
-        resolv = context.networks.resolv_conf(step.network, sandbox)
-        files.add_names(resolv, step.extra_hosts, gateway(sandbox))
+        resolv = context.networks.resolv_conf(step.network, self.connection)
+        files.add_names(resolv, step.extra_hosts, gateway(self.connection))
         if step.script is not None:
             files.add_file(script_target(step), "script", step.script.content.encode(), mode=0o755)
         for number, mount in enumerate(step.mounts):
@@ -186,7 +185,7 @@ def _bundle(
     draft: Draft,
     chain: Sequence[SnapshotId],
     name: str,
-    sandbox: Sandbox | None,
+    connection: Connection | None,
 ) -> Bundle:
     step = node.step
     assert isinstance(step, Exec)
@@ -196,7 +195,7 @@ def _bundle(
         user = resolve_user(step.user, passwd, group, [str(gid) for gid in files.groups])
     except BuildtoolError as error:
         raise StepFailed(error.message, where=node.span) from error
-    network, sysctls = namespace(step.network, sandbox)
+    network, sysctls = namespace(step.network, connection)
     args = [f"{variable}={value}" for variable, value in (*step.hidden_args, *step.build_args)]
     insecure = step.security == "insecure"
     options = SpecOptions(

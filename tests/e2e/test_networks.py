@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -366,6 +367,18 @@ def test_builds_take_the_bridge_the_hosts_network_none_or_another(cli: Program, 
     assert "lost" in build("host")
     done = cli("build", "--network", "nowhere", str(tmp_path), check=False)
     assert done.returncode != 0 and "network nowhere not found" in done.stderr
+
+
+def test_steps_take_over_the_connected_namespace_of_those_before(cli: Program, tmp_path: Path) -> None:
+    show = "readlink /proc/self/ns/net; ip -o -4 addr show dev eth0"
+    quiet = "".join(f"RUN echo {n}; {show}\n" for n in range(3))
+    listener = f"RUN (nc -l -p 99 &) ; {show}; (echo | nc 127.0.0.1 99) && sleep 0.1\n"  # its end is remembered a while
+    (tmp_path / "Buildfile").write_text(f"FROM busybox\n{quiet}{listener}RUN {show}\n")
+    done = cli("build", "--no-cache", "--progress", "plain", str(tmp_path))
+    seen = re.findall(r"net:\[\d+\]", done.stdout + done.stderr)
+    assert len(seen) == 5
+    assert len(set(seen[:4])) == 1, "a quiet step's namespace goes on"
+    assert seen[4] != seen[3], "one with remembered connections does not"
 
 
 @pytest.fixture
