@@ -36,6 +36,7 @@ from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import body_file, in_own_thread, iterate
 from buildtool.errors import BuildtoolError, InvalidInput, StepFailed
 from buildtool.images.attestations import Wanted
+from buildtool.oci import parse_platforms
 
 if TYPE_CHECKING:
     from buildtool.images.groups import Group
@@ -116,6 +117,7 @@ class BootstrapBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     include: list[str] = []
     host_ca: bool = False
     tag: str = ""
+    platform: str = ""
 
 
 class GcBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -368,6 +370,7 @@ async def bootstrap(call: Call) -> web.StreamResponse:
         host_ca=body.host_ca,
         tag=body.tag,
         cancel=cancel,
+        platforms=parse_platforms(body.platform) if body.platform else (),
     )
     try:
         async with json_lines(call, NDJSON) as stream:

@@ -8,11 +8,28 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from buildtool.errors import InvalidInput
+from buildtool.oci import Platform
+
 _LISTS = Path("/var/lib/apt/lists")
 _COMPONENTS = frozenset({"main", "contrib", "non-free", "non-free-firmware"})
 _FIELDS = {"uris": "URIs"}
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]+)")
 _OPTION = re.compile(r'(Acquire::(?:https?|ftp|Retries|ForceIPv[46]|Check-[A-Za-z-]+|Max-FutureTime)\S*) "(.*)";')
+_ARCHITECTURES = {
+    "386": "i386",
+    "amd64": "amd64",
+    "arm/v5": "armel",
+    "arm/v6": "armel",
+    "arm/v7": "armhf",
+    "arm64": "arm64",
+    "loong64": "loong64",
+    "mips64le": "mips64el",
+    "mipsle": "mipsel",
+    "ppc64le": "ppc64el",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+}
 _CLOCK = re.compile(r"Acquire::(?:Check-Valid-Until|Check-Date|Max-FutureTime) ")
 
 
@@ -30,6 +47,36 @@ def host_sources(suite: str, etc: Path = Path("/etc/apt")) -> str:
         stanzas.extend(_only_suite(stanza, suite) for stanza in fields)
     written = ["".join(f"{key}: {value}\n" for key, value in stanza.items()) for stanza in stanzas if stanza]
     return "\n".join(dict.fromkeys(written))
+
+
+def debian_name(platform: Platform) -> str:
+    """What Debian calls the architecture. Raises InvalidInput for a platform that it is not made for."""
+    normal = platform.normalized()
+    key = f"{normal.architecture}/{normal.variant}" if normal.architecture == "arm" else normal.architecture
+    if normal.os != "linux" or key not in _ARCHITECTURES:
+        raise InvalidInput(
+            f"Debian has no packages for {platform}",
+            hint=f"architectures are {', '.join(key for key in _ARCHITECTURES)}",
+        )
+    return _ARCHITECTURES[key]
+
+
+def for_architecture(sources: str, name: str) -> str:
+    """The same sources (deb822) for this architecture only; without a name for whichever apt is asked for."""
+    stanzas = [re.sub(r"(?m)^Architectures:.*\n", "", stanza) for stanza in sources.split("\n\n") if stanza.strip()]
+    if name:
+        stanzas = [f"{stanza.rstrip()}\nArchitectures: {name}\n" for stanza in stanzas]
+    return "\n".join(stanza if stanza.endswith("\n") else f"{stanza}\n" for stanza in stanzas)
+
+
+def host_suite() -> str:
+    """The Debian suite that this machine is of; "" when it is of another distribution or tells none."""
+    try:
+        lines = Path("/etc/os-release").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    facts = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
+    return facts.get("VERSION_CODENAME", "") if facts.get("ID") == "debian" else ""
 
 
 def _deb822(text: str) -> Iterator[dict[str, str]]:

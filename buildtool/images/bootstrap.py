@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from buildtool.errors import BuildtoolError, InvalidInput
-from buildtool.oci import parse_reference
+from buildtool.oci import Platform, Reference, host_platform, parse_reference
 
 if TYPE_CHECKING:
     from buildtool.images.model import Image
@@ -61,28 +61,38 @@ def bootstrap_rootfs(
     host_ca: bool = False,
     say: Say = lambda line: None,
     cancel: Cancel | None = None,
+    platform: Platform | None = None,
 ) -> Iterator[Rootfs]:
-    """Make the root file system of `busybox` or `debian:SUITE`.
+    """Make the root file system of `busybox` or `debian:SUITE`, for this machine's platform or another one.
 
     `include`: further packages (Debian only). `host_ca`: with this machine's own CA certificates. `say` gets lines of
     progress, without line feed. Raises InvalidInput for an unknown base, Unavailable naming a missing host package,
     BuildtoolError with the tool's last lines when it fails.
     """
-    check_request(base, include)
+    platform = platform or host_platform()
+    check_request(base, include, [platform])
     cancel = cancel or Cancel()
     with TemporaryDirectory(prefix="buildtool-bootstrap-") as directory:
         if base.startswith("busybox"):
             from buildtool.images.bootstrap_busybox import make_busybox
 
-            yield make_busybox(Path(directory), host_ca=host_ca, say=say)
+            yield make_busybox(Path(directory), host_ca=host_ca, say=say, cancel=cancel, platform=platform)
         else:
             from buildtool.images.bootstrap_debian import make_debian
 
             suite = base.partition(":")[2]
-            yield make_debian(Path(directory), suite, include=include, host_ca=host_ca, say=say, cancel=cancel)
+            yield make_debian(
+                Path(directory),
+                suite,
+                include=include,
+                host_ca=host_ca,
+                say=say,
+                cancel=cancel,
+                platform=platform,
+            )
 
 
-def check_request(base: str, include: Sequence[str]) -> None:
+def check_request(base: str, include: Sequence[str], platforms: Sequence[Platform]) -> None:
     """Refuse what cannot be made, before anything is done. Raises InvalidInput, Unavailable."""
     match = _BASE.fullmatch(base)
     if match is None:
@@ -96,7 +106,8 @@ def check_request(base: str, include: Sequence[str]) -> None:
         from buildtool.images.bootstrap_busybox import require_tools
     else:
         from buildtool.images.bootstrap_debian import require_tools
-    require_tools()
+    for platform in platforms:
+        require_tools(platform)
 
 
 def bootstrap(
@@ -107,31 +118,49 @@ def bootstrap(
     host_ca: bool = False,
     tag: str = "",
     cancel: Cancel | None = None,
+    platforms: Sequence[Platform] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Make a base image in the store; yields Docker's progress objects, last `{"aux": {"ID": …}}`.
+    """Make a base image in the store; yields Docker's progress objects, last `{"aux": {"ID": …}}` for each platform.
+
+    Without `platforms` it is this machine's. The name means all that were made, and what it meant before for others.
 
     What `check_request` and a malformed tag refuse is raised when the function is called; later errors while
     iterating.
     Close the iterator, or call `cancel` from another thread, to stop.
     """
-    check_request(base, include)
+    wanted = list(platforms) or [host_platform()]
+    check_request(base, include, wanted)
     if tag:
         parse_reference(tag)
-    return _progress(images, base, include, host_ca, tag, cancel or Cancel())
+    return _progress(images, base, include, host_ca, tag, cancel or Cancel(), wanted)
 
 
 def _progress(
-    images: Images, base: str, include: Sequence[str], host_ca: bool, tag: str, cancel: Cancel
+    images: Images,
+    base: str,
+    include: Sequence[str],
+    host_ca: bool,
+    tag: str,
+    cancel: Cancel,
+    platforms: Sequence[Platform],
 ) -> Iterator[dict[str, Any]]:
     lines: SimpleQueue[str | None] = SimpleQueue()
     made: list[Image] = []
+    names: list[Reference] = []
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            with bootstrap_rootfs(base, include=include, host_ca=host_ca, say=lines.put, cancel=cancel) as rootfs:
-                lines.put("Importing the root file system")
-                made.append(_import(images, rootfs, tag))
+            for platform in platforms:
+                if len(platforms) > 1:
+                    lines.put(f"For {platform}")
+                with bootstrap_rootfs(
+                    base, include=include, host_ca=host_ca, say=lines.put, cancel=cancel, platform=platform
+                ) as rootfs:
+                    lines.put("Importing the root file system")
+                    made.append(_import(images, rootfs, platform))
+                    names[:] = [parse_reference(tag or rootfs.tag).with_default_tag()]
+            images.name_platforms(names[0], made)
         except BaseException as error:  # noqa: BLE001 - raised again by the generator
             errors.append(error)
         finally:
@@ -154,16 +183,13 @@ def _progress(
         thread.join()
     if errors:
         raise errors[0]
-    for name in made[0].references[:1] if not tag else [parse_reference(tag).with_default_tag()]:
-        yield {"stream": f"Made {name.familiar}\n"}
-    yield {"aux": {"ID": made[0].id}}
+    yield {"stream": f"Made {names[0].familiar}\n"}
+    yield from ({"aux": {"ID": image.id}} for image in made)
 
 
-def _import(images: Images, rootfs: Rootfs, tag: str) -> Image:
+def _import(images: Images, rootfs: Rootfs, platform: Platform) -> Image:
     with rootfs.tar.open("rb") as stream:
-        return images.import_tar(
-            stream, reference=parse_reference(tag or rootfs.tag), changes=rootfs.changes, message=rootfs.message
-        )
+        return images.import_tar(stream, changes=rootfs.changes, message=rootfs.message, platform=platform)
 
 
 def cancelled() -> BuildtoolError:

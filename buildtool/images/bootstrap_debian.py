@@ -6,23 +6,28 @@ import fnmatch
 import io
 import os
 import re
-import select
-import signal
-import subprocess
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from buildtool.errors import BuildtoolError
-from buildtool.images.apt_sources import clock_options, host_options, host_sources, release_time
-from buildtool.images.bootstrap import Cancel, Rootfs, Say, cancelled
+from buildtool.errors import Unavailable
+from buildtool.images.apt_sources import (
+    clock_options,
+    debian_name,
+    for_architecture,
+    host_options,
+    host_sources,
+    release_time,
+)
+from buildtool.images.bootstrap import Cancel, Rootfs, Say
 from buildtool.images.host_packages import CA_DIRECTORY, changelog_time, own_certificates, require
+from buildtool.images.host_tools import run_tool
 from buildtool.images.rootfs_tar import RootfsTar
+from buildtool.oci import Platform, host_platform
+from buildtool.runtime.emulation import how_to_run, runs_here
 
-_POLL = 0.2
-_GRACE = 20.0
 _SOURCES = "debian.sources"
 _DROPPED = (
     "dev/*",
@@ -65,21 +70,40 @@ _CHANGELOG = re.compile(r"usr/share/doc/[^/]+/changelog(\.Debian)?(\.[a-z0-9]+)?
 _CA_HOOK = 'if [ -x "$1/usr/sbin/update-ca-certificates" ]; then chroot "$1" update-ca-certificates; fi'
 
 
-def require_tools() -> None:
-    """Raises Unavailable when a host package is missing."""
+_HINT = "check the suite's and the packages' names, and that apt-get update works on this machine"
+
+
+def require_tools(platform: Platform) -> None:
+    """Raises Unavailable when a host package is missing, or nothing runs the platform's programs; InvalidInput when
+    Debian is not made for it.
+    """
+    debian_name(platform)
     require("mmdebstrap", "mmdebstrap")
     if os.geteuid() != 0:
         require("newuidmap", "uidmap")
+    if not runs_here(platform):
+        raise Unavailable(
+            f"packages for {platform} are set up by their own programs, which nothing runs on {host_platform()}",
+            hint=how_to_run(platform),
+        )
 
 
 def make_debian(
-    directory: Path, suite: str, *, include: Sequence[str], host_ca: bool, say: Say, cancel: Cancel
+    directory: Path,
+    suite: str,
+    *,
+    include: Sequence[str],
+    host_ca: bool,
+    say: Say,
+    cancel: Cancel,
+    platform: Platform,
 ) -> Rootfs:
     """See bootstrap_rootfs."""
     raw = directory / "mmdebstrap.tar"
     options = host_options()
-    command = _command(directory, suite, include, options, host_ca)
-    _run(command, raw, say, cancel, release_time(suite) or int(time.time()) // 86400 * 86400)
+    command = _command(directory, suite, include, options, host_ca, platform)
+    epoch = release_time(suite) or int(time.time()) // 86400 * 86400
+    run_tool(command, raw, say, cancel, hint=_HINT, environment={"SOURCE_DATE_EPOCH": str(epoch)})
     say("Making the bytes independent of time and machine")
     target = directory / "rootfs.tar"
     with tarfile.open(raw) as source:
@@ -92,9 +116,15 @@ def make_debian(
     return Rootfs(target, f"debian:{suite}", changes, f"debian {suite} by mmdebstrap")
 
 
-def _command(directory: Path, suite: str, include: Sequence[str], options: Sequence[str], host_ca: bool) -> list[str]:
+def _command(
+    directory: Path, suite: str, include: Sequence[str], options: Sequence[str], host_ca: bool, platform: Platform
+) -> list[str]:
     mode = "root" if os.geteuid() == 0 else "unshare"
     command = ["mmdebstrap", "--variant=minbase", f"--mode={mode}", "--format=tar"]
+    foreign = platform.architecture != host_platform().architecture
+    if foreign:
+        # What mmdebstrap would try out itself, with a tool that may not be there, is known.
+        command += [f"--architectures={debian_name(platform)}", "--skip=check/qemu"]
     command += [f"--aptopt={option}" for option in options]
     command += [f"--include={package}" for package in include]
     if host_ca and own_certificates():
@@ -102,83 +132,13 @@ def _command(directory: Path, suite: str, include: Sequence[str], options: Seque
         command += [f"--customize-hook={copy}", f"--customize-hook={_CA_HOOK}"]
     command += [suite, "-"]
     sources = host_sources(suite)
+    if foreign:
+        sources = for_architecture(sources, "")
     if sources:
         path = directory / _SOURCES
         path.write_text(sources)
         command.append(str(path))
     return command
-
-
-def _run(command: Sequence[str], target: Path, say: Say, cancel: Cancel, epoch: int) -> None:
-    """Run mmdebstrap, its tar into the target; its words go to `say`. Ends it when cancelled."""
-    environment = {
-        **os.environ,
-        "LC_ALL": "C.UTF-8",
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "SOURCE_DATE_EPOCH": str(epoch),
-    }
-    with target.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
-    last: list[str] = []
-    try:
-        assert process.stderr is not None
-        for line in _lines(process.stderr, cancel):
-            say(line)
-            last = [*last[-7:], line]
-        if not cancel.wanted:
-            process.wait()
-    finally:
-        _end(process)
-    if cancel.wanted:
-        raise cancelled()
-    if process.returncode != 0:
-        errors = [line for line in last if line.startswith("E:")] or last
-        raise BuildtoolError(
-            f"mmdebstrap failed: {' / '.join(errors)}",
-            hint="check the suite's and the packages' names, and that apt-get update works on this machine",
-        )
-
-
-def _lines(pipe: IO[bytes], cancel: Cancel) -> Iterator[str]:
-    """Lines of a pipe as they come, carriage returns ending lines too; ends early when cancelled."""
-    rest = b""
-    while not cancel.wanted:
-        if not select.select([pipe], [], [], _POLL)[0]:
-            continue
-        data = os.read(pipe.fileno(), 65536)
-        if not data:
-            break
-        *lines, rest = re.split(rb"[\r\n]+", rest + data)
-        yield from (line.decode(errors="replace") for line in lines if line)
-    if rest:
-        yield rest.decode(errors="replace")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Make sure that the tool and all it started are gone."""
-    if process.poll() is None:
-        _signal(process, signal.SIGTERM)
-        try:
-            process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            _signal(process, signal.SIGKILL)
-            process.wait()
-    if process.stderr is not None:
-        process.stderr.close()
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _facts(source: tarfile.TarFile) -> tuple[int, str]:

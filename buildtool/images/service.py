@@ -138,6 +138,18 @@ class Images:
         found = {image.id: image for image in images}
         self._name_index(sorted(found.values(), key=lambda each: str(each.config.platform)), references, NO_NOTES)
 
+    def name_platforms(self, reference: Reference, images: Sequence[Image]) -> None:
+        """Let a name mean these images, and those that it meant before for other platforms."""
+        new = {str(image.config.platform): image for image in images}
+        with self.table.lock:
+            before = self.members(str(reference)) if self.find(str(reference)) is not None else []
+            kept = {str(image.config.platform): image for image in before}
+            together = [image for _, image in sorted({**kept, **new}.items())]
+            if len(together) > 1:
+                self.name_index(together, [reference])
+            else:
+                self.tag(together[0].id, reference)
+
     def find(self, ref_or_id: str) -> Image | None:
         """As `get`, but None where there is none; a malformed name is none."""
         try:

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from buildtool.errors import Unavailable
 from buildtool.graph import Exec, Node, Source, StepId, of_platform
 from buildtool.images import Image
 from buildtool.images.groups import IndexNotes
 from buildtool.oci import Platform, host_platform, parse_platform
+from buildtool.runtime.emulation import how_to_run, runs_here
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.request import BuildRequest, marks
-
-BINFMT = Path("/proc/sys/fs/binfmt_misc")
-_EMULATORS = {
-    "386": "i386",
-    "amd64": "x86_64",
-    "arm64": "aarch64",
-    "arm": "arm",
-    "loong64": "loongarch64",
-    "mips64le": "mips64el",
-    "mipsle": "mipsel",
-    "ppc64le": "ppc64le",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-}
-_NATIVE = {("amd64", "386"), ("arm64", "arm")}
 
 
 def by_platform(prepared: Prepared) -> list[Prepared]:
@@ -70,36 +55,11 @@ def refuse_foreign(prepared: Prepared) -> None:
                 )
 
 
-def runs_here(platform: Platform, binfmt: Path = BINFMT) -> bool:
-    """Whether the kernel executes the platform's programs: its own, or by an emulator that is registered."""
-    host = host_platform()
-    if platform.os != host.os:
-        return False
-    if platform.architecture == host.architecture or (host.architecture, platform.architecture) in _NATIVE:
-        return True
-    return bool(_emulator(platform, binfmt))
-
-
-def _emulator(platform: Platform, binfmt: Path) -> str:
-    """The binfmt_misc entry that executes the platform's programs; "" when there is none that is enabled."""
-    name = f"qemu-{_EMULATORS.get(platform.architecture, platform.architecture)}"
-    try:
-        entry = (binfmt / name).read_text()
-    except OSError:
-        return ""
-    return name if entry.startswith("enabled") else ""
-
-
 def _how_to(platform: Platform) -> str:
-    if platform.os != host_platform().os:
+    advice = how_to_run(platform)
+    if not advice:
         return "copy what was made elsewhere, or build it in a stage FROM --platform=$BUILDPLATFORM"
-    mounted = (BINFMT / "status").exists()
-    first = "" if mounted else "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc && "
-    register = f"{first}apt-get install qemu-user-static binfmt-support"
-    return (
-        f"register an emulator: `{register}`; or build it in a stage FROM --platform=$BUILDPLATFORM, "
-        "where nothing has to be emulated"
-    )
+    return f"{advice}; or build it in a stage FROM --platform=$BUILDPLATFORM, where nothing has to be emulated"
 
 
 def _platform_of(prepared: Prepared, node: Node) -> Platform:

@@ -17,7 +17,13 @@ def bootstrap(call: Call) -> int:
     """Show the progress on stderr and print the image's id."""
     base = call.arguments[0]
     packages = [name for item in call.texts("include") for name in item.split(",") if name]
-    body = {"base": base, "include": packages, "host_ca": call.switch("host-ca"), "tag": call.text("tag")}
+    body = {
+        "base": base,
+        "include": packages,
+        "host_ca": call.switch("host-ca"),
+        "tag": call.text("tag"),
+        "platform": ",".join(call.texts("platform")),
+    }
     try:
         response = call.client.call("POST", "/buildtool/v1/bootstrap", document=body)
     except EngineError as error:

@@ -262,6 +262,7 @@ COMMANDS = {
         (
             Flag("host-ca", "", "bool", "Put this machine's own CA certificates in"),
             Flag("include", "", "list", "Further package (may be repeated; commas separate too)"),
+            Flag("platform", "", "list", "Platforms to make it for (os/arch, repeatable or with commas)"),
             Flag("tag", "t", "string", "Name of the image (the base's own by default)"),
         ),
         minimum=1,

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 
 from buildtool.errors import BuildtoolError, InvalidInput, Unavailable
 from buildtool.images import Images, bootstrap_busybox, bootstrap_debian, host_packages
-from buildtool.images.apt_sources import clock_options, host_sources
+from buildtool.images.apt_sources import clock_options, debian_name, for_architecture, host_sources
 from buildtool.images.bootstrap import Cancel, bootstrap, bootstrap_rootfs
 from buildtool.images.host_packages import changelog_time
+from buildtool.images.host_tools import run_tool
 from buildtool.images.rootfs_tar import RootfsTar
+from buildtool.oci import host_platform, parse_platform, parse_reference
 
 
 def entries(tar: Path) -> dict[str, tarfile.TarInfo]:
@@ -25,7 +28,7 @@ def entries(tar: Path) -> dict[str, tarfile.TarInfo]:
 
 
 def needs_busybox() -> None:
-    if bootstrap_busybox._installed() is None:
+    if bootstrap_busybox._installed(host_platform()) is None:
         pytest.skip("busybox-static is not installed")
 
 
@@ -79,6 +82,48 @@ def test_the_machines_certificates_come_along(tmp_path: Path, monkeypatch: pytes
     assert "usr/local/share/ca-certificates/mine.crt" in names
 
 
+def test_applets_are_those_the_program_tells() -> None:
+    needs_busybox()
+    told = subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
+    assert bootstrap_busybox._applets(Path("/bin/busybox").read_bytes()) == told
+    with pytest.raises(BuildtoolError, match="no table of applets"):
+        bootstrap_busybox._applets(b"\x7fELF")
+
+
+def test_a_name_means_what_was_made_for_each_platform(images: Images) -> None:
+    needs_busybox()
+    name = parse_reference("mine/base:1")
+    list(bootstrap(images, "busybox", tag=str(name)))
+    here = images.get("mine/base:1")
+    other = images.import_tar(io.BytesIO(b"\0" * 10240), platform=parse_platform("linux/riscv64"))
+    images.name_platforms(name, [other])
+    assert {image.id for image in images.members("mine/base:1")} == {here.id, other.id}
+    assert images.get("mine/base:1").id == here.id
+    renewed = images.import_tar(
+        io.BytesIO(b"\0" * 10240), platform=parse_platform("linux/riscv64"), changes=["ENV A=b"]
+    )
+    images.name_platforms(name, [renewed])
+    assert {image.id for image in images.members("mine/base:1")} == {here.id, renewed.id}
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"),
+    [("linux/arm64", "arm64"), ("linux/arm", "armhf"), ("linux/arm/v6", "armel"), ("linux/ppc64le", "ppc64el")],
+)
+def test_debian_has_names_of_its_own_for_architectures(platform: str, name: str) -> None:
+    assert debian_name(parse_platform(platform)) == name
+
+
+def test_sources_for_another_architecture() -> None:
+    sources = "Types: deb\nArchitectures: amd64\nSuites: trixie\n\nTypes: deb\nSuites: trixie-security\n"
+    assert for_architecture(sources, "arm64") == (
+        "Types: deb\nSuites: trixie\nArchitectures: arm64\n\n"
+        "Types: deb\nSuites: trixie-security\nArchitectures: arm64\n"
+    )
+    assert for_architecture(sources, "") == sources.replace("Architectures: amd64\n", "")
+    assert for_architecture("", "arm64") == ""
+
+
 @pytest.mark.parametrize(
     ("base", "include", "message"),
     [
@@ -111,8 +156,8 @@ def test_a_tool_that_fails_speaks_through_the_error(tmp_path: Path) -> None:
     script.write_text("#!/bin/sh\necho 'I: trying' >&2\necho 'E: no such suite' >&2\nexit 25\n")
     script.chmod(0o755)
     said: list[str] = []
-    with pytest.raises(BuildtoolError, match="mmdebstrap failed: E: no such suite"):
-        bootstrap_debian._run([str(script)], tmp_path / "out", said.append, Cancel(), 0)
+    with pytest.raises(BuildtoolError, match="tool failed: E: no such suite"):
+        run_tool([str(script)], tmp_path / "out", said.append, Cancel(), hint="")
     assert said == ["I: trying", "E: no such suite"]
 
 
@@ -122,7 +167,7 @@ def test_a_cancelled_bootstrap_ends_its_tool(tmp_path: Path) -> None:
     script.chmod(0o755)
     cancel = Cancel()
     with pytest.raises(BuildtoolError, match="cancelled"):
-        bootstrap_debian._run([str(script)], tmp_path / "out", lambda line: cancel(), cancel, 0)
+        run_tool([str(script)], tmp_path / "out", lambda line: cancel(), cancel, hint="")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
