@@ -372,7 +372,7 @@ def test_builds_take_the_bridge_the_hosts_network_none_or_another(cli: Program, 
 def test_steps_take_over_the_connected_namespace_of_those_before(cli: Program, tmp_path: Path) -> None:
     show = "readlink /proc/self/ns/net; ip -o -4 addr show dev eth0"
     quiet = "".join(f"RUN echo {n}; {show}\n" for n in range(3))
-    listener = f"RUN (nc -l -p 99 &) ; {show}; (echo | nc 127.0.0.1 99) && sleep 0.1\n"  # its end is remembered a while
+    listener = f"RUN (nc -l -p 99 &) ; {show}; (echo | nc 127.0.0.1 99) && sleep 0.1\n"  # remembered
     (tmp_path / "Buildfile").write_text(f"FROM busybox\n{quiet}{listener}RUN {show}\n")
     done = cli("build", "--no-cache", "--progress", "plain", str(tmp_path))
     seen = re.findall(r"net:\[\d+\]", done.stdout + done.stderr)
