@@ -55,6 +55,6 @@ class Departures:
 def _exists(name: str) -> bool:
     try:
         with Netlink() as netlink:
-            return netlink.link(name) is not None
+            return netlink.index(name) != 0
     except OSError:
         return False

@@ -70,8 +70,8 @@ def exclusive() -> Iterator[None]:
 def taken_subnets(*, without: str = "") -> list[Network]:
     """The destinations this machine has routes to, but for those of the interface `without`."""
     with Netlink() as netlink:
-        own = netlink.link(without) if without else None
-        return [network for network, index in netlink.routes() if own is None or index != own.index]
+        own = netlink.index(without) if without else 0
+        return [network for network, index in netlink.routes() if not own or index != own]
 
 
 def make_base(record: NetworkRecord, names: Names) -> None:
@@ -207,13 +207,11 @@ def move_default_route(pid: int, old: Endpoint | None, new: Endpoint | None) -> 
     namespace = open_namespace(pid)
     try:
         with in_namespace(namespace, Netlink) as inside:
-            link = inside.link(old.interface) if old is not None else None
-            if old is not None and link is not None:
+            if old is not None and (index := inside.index(old.interface)):
                 for gateway in filter(None, (old.gateway, old.gateway6)):
-                    inside.delete_default_route(gateway, link.index)
-            link = inside.link(new.interface) if new is not None else None
-            if new is not None and link is not None:
-                inside.configure(link.index, [], [one for one in (new.gateway, new.gateway6) if one], [])
+                    inside.delete_default_route(gateway, index)
+            if new is not None and (index := inside.index(new.interface)):
+                inside.configure(index, [], [one for one in (new.gateway, new.gateway6) if one], [])
     except OSError as error:
         raise _explained(error, "cannot change the container's default route") from error
     finally:
@@ -282,22 +280,20 @@ def write_sysctl(name: str, value: str) -> bool:
 def _plug_one(
     host: Netlink, inside: Netlink, endpoint: Endpoint, record: NetworkRecord, sandbox: Sandbox, namespace: int
 ) -> None:
-    base = host.link(record.base)
-    if base is None:
+    base = host.index(record.base)
+    if not base:
         raise OSError(errno.ENODEV, f"the interface {record.base} is gone")
     peer = Peer(endpoint.interface, endpoint.mac, namespace)
     if endpoint.bridged:
-        host.create_veth(endpoint.host_interface, base.index, record.mtu, peer)
+        host.create_veth(endpoint.host_interface, base, record.mtu, peer)
     else:
         mode = MACVLAN_MODES[record.options.get("macvlan_mode") or "bridge"]
-        host.create_child(record.driver, base.index, mode, record.mtu, peer)
+        host.create_child(record.driver, base, mode, record.mtu, peer)
     try:
         if endpoint.bridged and not record.switch("bridge.enable_icc", default=True):
-            port = host.link(endpoint.host_interface)
-            if port is not None:
-                host.isolate_port(port.index)
-        link = inside.link(endpoint.interface)
-        if link is None:
+            host.isolate_port(endpoint.host_interface)
+        index = inside.index(endpoint.interface)
+        if not index:
             raise OSError(errno.ENODEV, f"{endpoint.interface} is gone")
         addresses = []
         if endpoint.address:
@@ -311,10 +307,12 @@ def _plug_one(
         if sandbox.gateway_endpoint(6) is endpoint:
             gateways.append(endpoint.gateway6)
         addresses += endpoint.link_local
-        inside.configure(link.index, addresses, gateways, [])
+        inside.configure(index, addresses, gateways, [])
         for name, value in endpoint.sysctls.items():
             if not in_namespace(namespace, functools.partial(write_sysctl, name, value)):
                 raise OSError(errno.EINVAL, f"cannot set {name.replace('/', '.')} to {value!r}")
+        if endpoint.bridged:
+            host.wait_for_carrier(endpoint.host_interface)
     except OSError:
         inside.delete_link(endpoint.interface)
         raise

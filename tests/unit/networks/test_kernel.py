@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from buildtool.errors import BuildtoolError, Conflict
 from buildtool.networks import kernel
 from buildtool.networks.addresses import mac_of
 from buildtool.networks.model import Endpoint, Ipam, NetworkRecord, Sandbox
-from buildtool.networks.netlink import Netlink
+from buildtool.networks.netlink import Link, Netlink
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Processes = Callable[[], int]
@@ -101,6 +102,7 @@ def test_two_containers_and_the_host_reach_each_other(processes: Processes, tmp_
             kernel.plug(Sandbox(id="s", container="c", endpoints=[end]), [end], {"bt-unit": network}, pid)
 
     within(host, work)
+    assert "isolated off" in shell(host, "bridge -d link")
     for address in ("10.234.5.1", "10.234.5.3", "fd99::1", "fd99::3"):
         assert " 0% packet loss" in shell(one, f"busybox ping -c1 -W2 {address}")
     assert "default via 10.234.5.1" in shell(one, "ip route") and "default via fd99::1" in shell(one, "ip -6 route")
@@ -111,6 +113,22 @@ def test_two_containers_and_the_host_reach_each_other(processes: Processes, tmp_
     assert {link.name for link in veths} == {end.host_interface for end in ends}
     within(host, lambda: kernel.delete_links([link.name for link in (*veths, *bridges)]))
     assert within(host, lambda: kernel.own_links(names)) == ([], [])
+
+
+def test_ports_of_a_bridge_without_icc_are_isolated(processes: Processes, tmp_path: Path) -> None:
+    host, one, two = processes(), processes(), processes()
+    names, network = kernel.Names(tmp_path), record(options={"com.docker.network.bridge.enable_icc": "false"})
+    ends = [endpoint(2, names.veth()), endpoint(3, names.veth())]
+
+    def work() -> None:
+        kernel.make_bridge(network, names)
+        for pid, end in zip((one, two), ends, strict=True):
+            kernel.plug(Sandbox(id="s", container="c", endpoints=[end]), [end], {"bt-unit": network}, pid)
+
+    within(host, work)
+    assert shell(host, "bridge -d link").count("isolated on") == 2
+    assert "100% packet loss" in shell(one, "busybox ping -c1 -W1 10.234.5.3")
+    assert " 0% packet loss" in shell(one, "busybox ping -c1 -W1 10.234.5.1")
 
 
 def test_a_bridge_of_somebody_else_is_not_touched(processes: Processes, tmp_path: Path) -> None:
@@ -152,6 +170,47 @@ def test_the_default_route_moves_between_interfaces(processes: Processes, tmp_pa
     assert "dev eth1" in shell(container, "ip route show default")
     within(host, lambda: kernel.move_default_route(container, two, None))
     assert shell(container, "ip route show default; ip -6 route show default") == ""
+
+
+def test_a_plugged_container_can_be_reached_at_once(processes: Processes, tmp_path: Path) -> None:
+    names, name = kernel.Names(tmp_path), f"bu{secrets.token_hex(4)}"
+    network = record(name)
+    network.ipam = []
+    kernel.make_bridge(network, names)
+    try:
+        for _ in range(5):
+            end = endpoint(2, names.veth())
+            end.network_id, end.address, end.address6, end.gateway, end.gateway6 = name, "", "", "", ""
+            kernel.plug(Sandbox(id="s", container="c", endpoints=[end]), [end], {name: network}, processes())
+            place = Path("/sys/class/net", end.host_interface)
+            assert (place / "operstate").read_text() == "up\n"
+            assert (place / "brport/state").read_text() == "3\n"  # forwarding
+    finally:
+        kernel.delete_links([name, *(link.name for link in kernel.own_links(names)[1])])
+
+
+def test_what_is_there_is_read_as_ip_shows_it(processes: Processes) -> None:
+    host = processes()
+
+    def work() -> tuple[Link | None, list[str], list[Link]]:
+        with Netlink() as netlink:
+            first = netlink.create_pair("a0", "b0")
+            assert first == netlink.index("a0")
+            netlink.set_alias(first, "mine")
+            netlink.configure(first, ["10.7.0.1/24", "fd07::1/64"], ["10.7.0.9", "fd07::9"], ["10.8.0.0/16"])
+            netlink.configure(first, ["10.7.0.1/24"], ["10.7.0.9"], [])  # again: nothing changes
+            assert netlink.index("zz") == 0 and netlink.link("zz") is None and not netlink.delete_link("zz")
+            return netlink.link("a0"), netlink.addresses(first), netlink.links()
+
+    link, addresses, links = within(host, work)
+    assert (link.name, link.up, link.kind, link.alias, link.mtu) == ("a0", True, "veth", "mine", 1500)
+    assert {"10.7.0.1/24", "fd07::1/64"} < {*addresses, ""}
+    assert {one.name for one in links} >= {"lo", "a0", "b0"}
+    shown = shell(host, "ip route; ip -6 route; ip link show a0")
+    assert "default via 10.7.0.9 dev a0 proto static" in shown and link.mac in shown
+    assert "default via fd07::9 dev a0 proto static" in shown
+    assert "10.8.0.0/16 dev a0 proto static scope link" in shown
+    assert "brd 10.7.0.255" in shell(host, "ip -4 address show a0")
 
 
 def test_routes_of_the_machine_are_seen(processes: Processes) -> None:
