@@ -297,15 +297,23 @@ def load_busybox(daemon: Daemon, name: str = "busybox") -> None:
 
 
 def docker_compose() -> str | None:
-    """Docker's stock compose plugin, where it is installed (the older one in Python does not count)."""
+    """Docker's stock compose plugin, where it is installed."""
+    return next(iter(docker_composes().values()), None)
+
+
+def docker_composes() -> dict[str, str]:
+    """Docker's stock compose plugins by version, where they are installed (the older ones in Python do not count)."""
     places = ["/usr/libexec/docker", "/usr/lib/docker", "/usr/local/lib/docker", os.path.expanduser("~/.docker")]
     folders = [*(f"{place}/cli-plugins" for place in places), *os.environ.get("PATH", "").split(os.pathsep)]
+    found: dict[str, str] = {}
     for folder in folders:
         path = shutil.which("docker-compose", path=folder)
         if path:
             told = subprocess.run([path, "version", "--short"], capture_output=True, text=True, check=False).stdout
-            return path if told.strip().lstrip("v")[:2] not in ("", "1.") else None
-    return None
+            version = told.strip().lstrip("v")
+            if version[:2] not in ("", "1."):
+                found.setdefault(version, path)
+    return found
 
 
 class Program:

@@ -156,7 +156,12 @@ def _group_flags(words: list[str]) -> tuple[dict[str, object], list[str]]:
         return {}, words[:1]
     except UsageError as error:
         raise BuildtoolError(str(error), hint=f"Run '{PROGRAM} {words[0]} --help' for more information") from None
-    return parsed.values, [words[0], *parsed.arguments]
+    values = parsed.values
+    if "workdir" in values:
+        values.setdefault("project-directory", values.pop("workdir"))
+    if values.pop("no-ansi", False):
+        values["ansi"] = "never"
+    return values, [words[0], *(["version"] if values.pop("version", False) else parsed.arguments)]
 
 
 def _find(words: list[str]) -> tuple[str, list[str], str]:

@@ -41,6 +41,8 @@ def refuse_dry_run(call: Call) -> None:
 def parallelism(call: Call) -> int:
     """How many things may be done at once, 0 for no limit."""
     wanted = call.number("parallel") or 0
+    if wanted is True:  # the switch that `build` and `pull` once had
+        return 0
     if not call.given("parallel"):
         text = os.environ.get("COMPOSE_PARALLEL_LIMIT", "")
         wanted = int(text) if text.lstrip("-").isdecimal() else wanted

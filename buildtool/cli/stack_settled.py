@@ -74,11 +74,19 @@ def settled(call: Call) -> bool:
     return True
 
 
-def remember(call: Call, project: Project, order: list[str], reader: FileSystem, builds: list[list[Any]]) -> None:
-    """Let the next call know what this one has found out."""
+def remember(
+    call: Call,
+    project: Project,
+    order: list[str],
+    reader: FileSystem,
+    containers: list[tuple[str, str, str]],
+    builds: list[list[Any]],
+) -> None:
+    """Let the next call know what this one has found out. `containers` are services, ids and names."""
     memory = _memory(call)
     if memory is not None:
-        memory.remember(project, order, reader, builds)
+        first = {service: identifier for service, identifier, _ in reversed(containers)}
+        memory.remember(project, order, reader, first, builds)
 
 
 def _memory(call: Call) -> Memory | None:

@@ -11,6 +11,7 @@ import os
 import sys
 
 import typer
+from typer.core import TyperCommand
 
 from buildtool.cli import table
 from buildtool.cli.parse import REPEATED, Command, Flag, Parsed, set_value
@@ -73,6 +74,14 @@ def build_app(words: list[str] | None = None) -> typer.Typer:
     return app
 
 
+class _Command(TyperCommand):
+    """A command whose usage is the table's: Typer would add the brackets of the argument that stands for all."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words after the command's name."""
+        return [self.options_metavar or ""]
+
+
 def _described(flags: tuple[Flag, ...]) -> Callable[..., None]:
     def options(**values: object) -> None:
         """These flags are read before Typer is asked; here they are only described."""
@@ -95,6 +104,7 @@ def _add(app: typer.Typer, verb: str, name: str, *, detailed: bool, hidden: bool
     usage = command.usage.removeprefix("[OPTIONS]").strip()
     app.command(
         verb,
+        cls=_Command,
         help=command.help,
         hidden=hidden,
         options_metavar=" ".join(["[OPTIONS]", usage]).strip() if command.flags else usage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 import socket
 from collections.abc import Sequence
@@ -137,7 +138,10 @@ class Creator:
         return mountspec.mount_points(request.config, request.host, self._mounts_of, self._root)
 
     def _mounts_of(self, reference: str) -> Sequence[MountPoint]:
-        return self._registry.get(reference).record.mounts
+        """What `--volumes-from` gives: all but what is the other's own by `--tmpfs` (moby: no mount point)."""
+        record = self._registry.get(reference).record
+        own = {posixpath.normpath(path) for path in record.host.tmpfs or ()}
+        return [point for point in record.mounts if point.destination not in own]
 
     def _store(self, container: Container) -> None:
         record, directory = container.record, container.directory

@@ -15,17 +15,18 @@ from buildtool.client.quickjson import dumps
 from buildtool.stacks.caching import digest, read_own, write_own
 from buildtool.stacks.model import Project, Request
 from buildtool.stacks.observed import Known
+from buildtool.stacks.plan import shared_services
 from buildtool.stacks.sources import fingerprint, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from buildtool.stacks.reading import FileSystem
 
 # What a plan asks of a service.
-_PLANNED = ("image", "scale", "container_name", "network_mode", "ipc", "pid", "volumes_from")
+_PLANNED = ("image", "scale", "container_name", "network_mode", "ipc", "pid", "uts", "volumes_from")
 # Services with these are brought up by more than a plan.
 _BEYOND_THE_PLAN = ("provider", "models", "credential_spec", "isolation")
 _POLICIES_OF_A_PLAN = (None, "missing", "if_not_present", "never")
@@ -40,11 +41,14 @@ class Remembered(Project):
         self.disabled = {key: {} for key in document["disabled"]}
         self.warnings = document["warnings"]
         self.order: list[str] = document["order"]
+        self._shared: dict[str, dict[str, str]] = document["shared"]
         self._digests: dict[str, dict[str, str]] = document["digests"]
         self.known = Known(document["containers"], document["network_ids"])
 
-    def digest(self, kind: str, key: str) -> str:
-        """As it was computed when the project was loaded."""
+    def digest(self, kind: str, key: str, shared: Mapping[str, str] | None = None) -> str:
+        """As it was computed when the project was loaded; "" for a service that shared with other containers."""
+        if kind == "services" and (shared or {}) != self._shared.get(key, {}):
+            return ""
         return self._digests[kind].get(key, "")
 
 
@@ -73,18 +77,30 @@ class Memory:
             return None
 
     def remember(
-        self, project: Project, order: Sequence[str], reader: FileSystem, builds: Sequence[object] = ()
+        self,
+        project: Project,
+        order: Sequence[str],
+        reader: FileSystem,
+        containers: Mapping[str, str],
+        builds: Sequence[object] = (),
     ) -> None:
         """Keep it, when the project is one that a plan is all about. A folder that cannot be written is no error.
 
-        `builds` are the sources of images with their fingerprints (`built.watched`).
+        `containers` are the ids of the services' first ones, `builds` the sources of images with their fingerprints
+        (`built.watched`).
         """
         if not _is_plain(project):
             return
         read = sorted({*reader.opened, *_written(project)})
         looked = sorted(reader.looked)
         services = project.services
+        shared = {
+            name: {other: containers.get(other, "") for other in others}
+            for name, service in services.items()
+            if (others := shared_services(service))
+        }
         document = {
+            "shared": shared,
             "inputs": self._inputs(read, looked, reader),
             "builds": list(builds),
             "containers": [],
@@ -99,7 +115,7 @@ class Memory:
             "networks": {key: _named(item) for key, item in project.part("networks").items()},
             "volumes": {key: _named(item) for key, item in project.part("volumes").items()},
             "digests": {
-                "services": {name: project.digest("services", name) for name in services},
+                "services": {name: project.digest("services", name, shared.get(name)) for name in services},
                 "files": {name: digest for name in services if (digest := project.digest("files", name))},
                 "networks": {key: project.digest("networks", key) for key in project.part("networks")},
                 "volumes": {key: project.digest("volumes", key) for key in project.part("volumes")},

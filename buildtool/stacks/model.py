@@ -45,6 +45,7 @@ class Request:
         consistent: bool = True,
         resolve_paths: bool = True,
         resolve_environment: bool = True,
+        read_env_files: bool = True,
         all_resources: bool = False,
     ) -> None:
         self.files = files
@@ -57,6 +58,7 @@ class Request:
         self.consistent = consistent
         self.resolve_paths = resolve_paths
         self.resolve_environment = resolve_environment
+        self.read_env_files = read_env_files
         self.all_resources = all_resources
         # Variables of env files for interpolation: (file, value) in the order of reading, later ones win.
         self.origins: dict[str, list[tuple[str, str]]] = {}
@@ -74,6 +76,8 @@ class Project:
         self.environment = request.environment
         self.profiles = list(request.profiles)
         self.disabled: dict[str, dict[str, Any]] = {}
+        # The label files of services: what they say is in the labels, their names go into the hash.
+        self.label_files: dict[str, list[str]] = {}
         self.warnings: list[str] = []
 
     def part(self, kind: str) -> dict[str, Any]:
@@ -92,19 +96,20 @@ class Project:
             self.model.put(kind, found)
         return found
 
-    def digest(self, kind: str, key: str) -> str:
-        """The configuration hash of a resource; for `files`, the hash of what is written into a service's files."""
+    def digest(self, kind: str, key: str, shared: Mapping[str, str] | None = None) -> str:
+        """The configuration hash of a resource; for `files`, the hash of what is written into a service's files.
+
+        `shared` are the ids of the containers whose namespaces or volumes a service has, by service.
+        """
         from buildtool.stacks import hashing
 
         if kind == "files":
             from buildtool.stacks.files import files_hash, written_files
 
             return files_hash(written_files(self, self.services[key]))
-        by_kind = {
-            "services": hashing.service_hash,
-            "networks": hashing.network_hash,
-            "volumes": hashing.volume_hash,
-        }
+        if kind == "services":
+            return hashing.service_hash(self.services[key], shared=shared, label_files=self.label_files.get(key, ()))
+        by_kind = {"networks": hashing.network_hash, "volumes": hashing.volume_hash}
         return by_kind[kind](self.part(kind)[key])
 
     @property

@@ -113,7 +113,8 @@ def _environment(project: Project, name: str, service: Map, files: Files, warn: 
     for key, value in (service.get("environment") or {}).items():
         own[key] = project.environment.get(key) if value is None else value
     # Values in env files see the project's variables and the service's own before those of the files.
-    for index, entry in enumerate(service.get("env_file") or []):
+    listed = service.get("env_file") or [] if project.request.read_env_files else []
+    for index, entry in enumerate(listed):
         text = _read_listed(project, ("services", name, "env_file", index), entry["path"], files, entry["required"])
         if text is None:
             continue
@@ -125,20 +126,21 @@ def _environment(project: Project, name: str, service: Map, files: Files, warn: 
             lambda variable: warn(f'The "{variable}" variable is not set. Defaulting to a blank string.'),
             raw=entry.get("format") == "raw",
         )
-    if not from_files and not own:
+    if project.request.read_env_files:
         service.pop("env_file", None)
+    if not from_files and not own:
         return
     merged = Map(service.place("environment"))
     for key, value in {**from_files, **own}.items():
         merged.put(key, value)
     service.put("environment", merged, service.marks.get("environment"))
-    service.pop("env_file", None)
 
 
 def _label_files(project: Project, name: str, service: Map, files: Files, warn: Callable[[str], None]) -> None:
     listed = service.pop("label_file", None)
     if not isinstance(listed, Seq):
         return
+    project.label_files[name] = list(listed)
     found: dict[str, str] = {}
     for index, path in enumerate(listed):
         text = _read_listed(project, ("services", name, "label_file", index), path, files, True)

@@ -117,7 +117,7 @@ def make_plan(project: Project, state: State, options: Options, order: Sequence[
         if service.get("provider"):
             plan.services[name] = []
             continue
-        actions = _plan_service(project, name, state, options, changed, recreated_networks)
+        actions = _plan_service(project, name, state, options, changed, recreated_networks, plan)
         plan.services[name] = actions
         if any(action.what in (RECREATE, CREATE) and action.container is not None for action in actions):
             changed.add(name)
@@ -158,9 +158,10 @@ def _plan_volumes(project: Project, state: State, plan: Plan) -> None:
 
 
 def _plan_service(
-    project: Project, name: str, state: State, options: Options, changed: set[str], networks: set[str]
+    project: Project, name: str, state: State, options: Options, changed: set[str], networks: set[str], plan: Plan
 ) -> list[Action]:
     service = project.services[name]
+    shared = {other: _first_container(other, plan, state) for other in shared_services(service)}
     wanted = replicas(name, service, options)
     if service.get("container_name") and wanted > 1:
         raise Conflict(
@@ -168,7 +169,7 @@ def _plan_service(
             f"{service['container_name']!r} is unique"
         )
     existing = state.of(name)
-    reasons = {item.id: _why_recreate(project, name, item, state, options, changed, networks) for item in existing}
+    reasons = {item.id: _why_recreate(project, name, item, state, options, shared, networks) for item in existing}
     # What is out of date goes first when there are too many, then what has the highest numbers.
     ranked = sorted(existing, key=lambda item: (bool(reasons[item.id]), item.number))
     actions = [Action(REMOVE, "container", name, "there are too many", item, item.number) for item in ranked[wanted:]]
@@ -212,7 +213,7 @@ def _why_recreate(
     container: Container,
     state: State,
     options: Options,
-    changed: set[str],
+    shared: dict[str, str],
     networks: set[str],
 ) -> str:
     """Why the container has to be made anew; "" when it may stay."""
@@ -226,7 +227,10 @@ def _why_recreate(
         return "--force-recreate"
     if options.recreate_deps and not named:
         return "--always-recreate-deps"
-    if container.labels.get(labels.HASH) != project.digest("services", name):
+    for other, what in shared_services(service).items():
+        if not shared[other]:
+            return f"{other}, whose {what} it has, is made anew"
+    if container.labels.get(labels.HASH) != project.digest("services", name, shared):
         return "its configuration has changed"
     image = image_name(project, name, service)
     current = state.images.get(image)
@@ -242,14 +246,29 @@ def _why_recreate(
             return f"network {network} is recreated"
         if network in state.networks and network not in container.networks:
             return f"it is not connected to network {network}"
-    for key in ("network_mode", "ipc", "pid"):
-        shared = service.get(key) or ""
-        if shared.startswith("service:") and shared.removeprefix("service:") in changed:
-            return f"{shared.removeprefix('service:')}, whose {key.partition('_')[0]} it shares, is recreated"
-    for source in service.get("volumes_from") or []:
-        if source.partition(":")[0] in changed:
-            return f"{source.partition(':')[0]}, whose volumes it has, is recreated"
     return ""
+
+
+def shared_services(service: Mapping[str, Any]) -> dict[str, str]:
+    """The services of whose first container it has something, and what of it."""
+    found: dict[str, str] = {}
+    for key, what in (("network_mode", "network"), ("ipc", "IPC namespace"), ("pid", "processes"), ("uts", "names")):
+        value = service.get(key) or ""
+        if value.startswith("service:"):
+            found.setdefault(value.removeprefix("service:"), what)
+    for source in service.get("volumes_from") or []:
+        if not source.startswith("container:"):
+            found.setdefault(source.partition(":")[0], "volumes")
+    return found
+
+
+def _first_container(service: str, plan: Plan, state: State) -> str:
+    """The id of the container of a service that others share with; "" when that is yet to be made."""
+    if service not in plan.services:
+        return next((item.id for item in state.of(service)), "")
+    kept = [action for action in plan.services[service] if action.what != REMOVE]
+    first = min(kept, key=lambda action: action.number, default=None)
+    return first.container.id if first and first.container and first.what in (KEEP, START, RESTART) else ""
 
 
 def _is_left_over(name: str) -> bool:

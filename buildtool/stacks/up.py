@@ -16,11 +16,21 @@ from buildtool.stacks.body import References, create_body
 from buildtool.stacks.engine import Container, Engine
 from buildtool.stacks.files import files_hash, written_files
 from buildtool.stacks.graph import Walk
-from buildtool.stacks.hashing import service_hash
 from buildtool.stacks.hooks import run_hooks
 from buildtool.stacks.model import Project
 from buildtool.stacks.names import container_name, image_name
-from buildtool.stacks.plan import CREATE, KEEP, RECREATE, REMOVE, RESTART, START, Action, Options, Plan
+from buildtool.stacks.plan import (
+    CREATE,
+    KEEP,
+    RECREATE,
+    REMOVE,
+    RESTART,
+    START,
+    Action,
+    Options,
+    Plan,
+    shared_services,
+)
 from buildtool.stacks.report import Report
 from buildtool.stacks.resources import create_network, create_volume, remove_network
 from buildtool.stacks.teardown import remove_container, stop_container
@@ -136,10 +146,7 @@ class Up:
         service = self._project.services[name]
         needs = [("network", key) for key in service.get("networks") or {}]
         needs += [("volume", item["source"]) for item in service.get("volumes") or [] if item.get("source")]
-        others = {value.removeprefix("service:") for value in _shared_with(service)}
-        others |= {
-            item.partition(":")[0] for item in (service.get("volumes_from") or []) + (service.get("links") or [])
-        }
+        others = {*shared_services(service), *(link.partition(":")[0] for link in service.get("links") or [])}
         for other in others & self._made.keys():
             for action in self._plan.services[other]:
                 needs.append((f"create {action.number}", other))
@@ -178,14 +185,16 @@ class Up:
     def _create_container(self, name: str, number: int, called: str, replaced: Container | None) -> str:
         service = self._project.services[name]
         files = written_files(self._project, service)
-        marks = labels.container_labels(self._project, name, service, number, service_hash(service))
+        references = self.references()
+        shared = {other: references.container(other, name) for other in shared_services(service)}
+        digest = self._project.digest("services", name, shared)
+        marks = labels.container_labels(self._project, name, service, number, digest)
         if files:
             marks[labels.FILES_HASH] = files_hash(files)
         image = self._images.get(image_name(self._project, name, service))
         if image:
             marks[labels.IMAGE] = image
         inherited = self._anonymous_volumes(replaced) if replaced and not self._options.renew_anonymous else {}
-        references = self.references()
         body = create_body(self._project, name, service, marks, references, number=number, inherited=inherited)
         return make_container(self._engine, self._project, name, body, called, references, number, files)
 
@@ -279,11 +288,6 @@ class Up:
                         f"dependency failed to start: {error.message}", hint=error.hint
                     ) from None
                 self._report.warn(f"optional dependency {other!r} of {name!r} failed to start: {error.message}")
-
-
-def _shared_with(service: dict[str, Any]) -> list[str]:
-    values = (service.get(key) for key in ("network_mode", "ipc", "pid", "uts"))
-    return [value for value in values if isinstance(value, str) and value.startswith("service:")]
 
 
 def _starts_first(service: dict[str, Any]) -> bool:

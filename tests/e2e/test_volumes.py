@@ -156,8 +156,9 @@ def test_an_import_replaces_nothing_unless_asked_and_changes_nothing_when_it_fai
 
 def test_volumes_from_another_container_keep_their_places_and_modes(cli: Program, tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("of the host\n")
-    cli("create", "--name", "data", "-v", "named:/n", "-v", "/anonymous", "-v", f"{tmp_path}:/h:ro", "busybox")
-    run(cli, "--volumes-from", "data", command="echo one > /n/a; echo two > /anonymous/b")
+    volumes = ("-v", "named:/n", "-v", "/anonymous", "-v", f"{tmp_path}:/h:ro")
+    cli("create", "--name", "data", *volumes, "--tmpfs", "/own", "busybox")
+    run(cli, "--volumes-from", "data", command="echo one > /n/a; echo two > /anonymous/b; test ! -e /own")
     assert (
         run(cli, "--volumes-from", "data:ro", command="cat /n/a /anonymous/b /h/hosts") == "one\ntwo\nof the host\n"
     )

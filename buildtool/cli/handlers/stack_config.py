@@ -51,6 +51,7 @@ def _request(call: Call) -> Request:
     request.normalise = not call.switch("no-normalize")
     request.consistent = request.interpolate and not call.switch("no-consistency")
     request.resolve_environment = request.interpolate and not call.switch("no-env-resolution")
+    request.read_env_files = not call.given("hash")  # docker compose's hash is of their names
     request.all_resources = request.all_resources or not request.interpolate
     return request
 

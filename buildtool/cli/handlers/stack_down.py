@@ -43,7 +43,7 @@ def down(call: Call) -> int:
             name,
             report,
             services=call.arguments,
-            volumes=call.switch("volumes"),
+            volumes=(call.switch("volumes") or call.switch("volume")),
             images=call.text("rmi"),
             orphans=call.switch("remove-orphans"),
             timeout=call.number("timeout"),

@@ -7,6 +7,7 @@ import sys
 
 from buildtool.cli.parse import UsageError
 from buildtool.cli.stack_project import load_project
+from buildtool.errors import BuildtoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +44,53 @@ def export(call: Call) -> int:
                 file.write(text)
         else:
             sys.stdout.write(text)
-    width = max((len(where) for where, _ in found.notes), default=0)
-    for where, what in found.notes:
-        print(f"NOTE: {where:{width}}  {what}", file=sys.stderr)
+    _tell(found.notes)
     return 0
+
+
+def _tell(notes: list[tuple[str, str]]) -> None:
+    """What the manifests leave out."""
+    width = max((len(where) for where, _ in notes), default=0)
+    for where, what in notes:
+        print(f"NOTE: {where:{width}}  {what}", file=sys.stderr)
+
+
+def bridge(call: Call) -> int:
+    """docker compose's `bridge convert`, without its transformations: those are programs in images of Docker's."""
+    if call.arguments[0] == "transformations":
+        raise BuildtoolError("there are no transformations here: manifests are written without images", hint=_ALONE)
+    if call.arguments != ["convert"]:
+        raise UsageError(f"unknown command: {' '.join(call.arguments)}: only convert is known")
+    for flag in ("templates", "transformation"):
+        if call.given(flag):
+            raise BuildtoolError(
+                f"--{flag} is not offered: manifests are written without transformations", hint=_ALONE
+            )
+    from buildtool.stacks.kubernetes import export_stack
+
+    found = export_stack(load_project(call))
+    if call.switch("dry-run"):
+        print(f"DRY-RUN MODE - {len(found.documents)} manifests would be written to {call.text('output')}")
+        return 0
+    _write_folder(call.text("output"), found.documents)
+    _tell(found.notes)
+    return 0
+
+
+_ALONE = "See: buildtool stack export --help"
+_EXPERIMENTS = {
+    "viz": "There is: buildtool stack graph --format mermaid|svg|json",
+    "publish": "There is: buildtool compose publish",
+    "watch": "There is: buildtool compose watch",
+    "generate": "A stack is not made of containers; `buildtool inspect` shows how they were made.",
+}
+
+
+def alpha(call: Call) -> int:
+    """Always a refusal that names what does the same."""
+    verb = call.arguments[0]
+    hint = _EXPERIMENTS.get(verb, "Run 'buildtool compose --help' for what there is.")
+    raise BuildtoolError(f"compose alpha {verb} does not exist here", hint=hint)
 
 
 def _keep(project: Project, names: list[str]) -> None:

@@ -62,7 +62,7 @@ def up(call: Call) -> int:
     if run is None or not session.options.start:
         return 0
     if not call.arguments and not session.no_deps:
-        remember(call, project, session.order, reader, session.watched_builds())
+        remember(call, project, session.order, reader, run.containers, session.watched_builds())
     if call.switch("wait"):
         return session.wait(run, call.number("wait-timeout"))
     if call.switch("watch"):

@@ -57,6 +57,8 @@ _MODULES = {
     ),
     "buildfiles": ("fmt", "lint"),
     "stacks_beyond": (
+        "compose alpha",
+        "compose bridge",
         "stack diff",
         "stack graph",
         "stack export",
@@ -91,7 +93,9 @@ _MODULES = {
     "system": ("daemon", "events", "info", "version"),
 }
 _STACK_VERBS = (
+    "alpha",
     "attach",
+    "bridge",
     "build",
     "commit",
     "config",
@@ -241,7 +245,7 @@ GROUP_HELP = {
 # Groups that take flags before the verb (`compose -f FILE up`), by the module that has them as PROJECT_FLAGS.
 GROUP_FLAGS = {"compose": "stacks_project", "stack": "stacks_project"}
 # Second words for the same command: not shown in lists of commands.
-ALIASES = frozenset(("convert", "list", "remove"))
+ALIASES = frozenset(("alpha", "convert", "list", "remove"))
 
 
 def import_module(name: str) -> Any:
@@ -254,8 +258,8 @@ def group_flags(group: str) -> tuple[Flag, ...]:
     """The flags that may stand between a group and its verb."""
     if group not in GROUP_FLAGS:
         return ()
-    flags: tuple[Flag, ...] = import_module(f"{__name__}.{GROUP_FLAGS[group]}").PROJECT_FLAGS
-    return flags
+    module = import_module(f"{__name__}.{GROUP_FLAGS[group]}")
+    return (*module.PROJECT_FLAGS, *module.GROUP_FLAGS)
 
 
 def load(name: str) -> Command:

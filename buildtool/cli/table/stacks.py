@@ -80,6 +80,7 @@ COMMANDS = {
             ORPHANS,
             Flag("rmi", "", "string", 'Remove images too ("local": only those without a name of their own|"all")'),
             TIMEOUT,
+            Flag("volume", "", "bool", "Another word for --volumes", hidden=True),
             Flag("volumes", "v", "bool", "Remove the stack's volumes and the containers' anonymous ones too"),
         ),
     ),
@@ -110,6 +111,7 @@ COMMANDS = {
         SERVICES,
         "Remove stopped containers",
         (
+            Flag("all", "a", "bool", "Accepted for Docker's sake", hidden=True),
             Flag("force", "f", "bool", "Do not ask"),
             Flag("stop", "s", "bool", "Stop the containers first"),
             Flag("volumes", "v", "bool", "Remove their anonymous volumes"),

@@ -6,6 +6,24 @@ from buildtool.cli.parse import Command, Flag
 from buildtool.cli.table.stacks_project import RECREATE, SCALE, SERVICES, with_project
 
 COMMANDS = {
+    "compose bridge": Command(
+        "stack_export:bridge",
+        "[OPTIONS] convert",
+        "Write the stack as manifests of Kubernetes into a folder (stack export does more)",
+        (
+            Flag("output", "o", "string", "The folder", default="out"),
+            Flag("templates", "", "string", "Not offered", hidden=True),
+            Flag("transformation", "t", "list", "Not offered", hidden=True),
+        ),
+        minimum=1,
+    ),
+    "compose alpha": Command(
+        "stack_export:alpha",
+        "COMMAND",
+        "Docker's experiments, which have other names here",
+        interspersed=False,
+        minimum=1,
+    ),
     "stack diff": Command(
         "stack_look:diff",
         SERVICES,

@@ -23,6 +23,13 @@ _REST = (
     Flag("project-directory", "", "string", "Project directory (default: where the first file is)"),
 )
 _COMPATIBILITY = Flag("compatibility", "", "bool", "Accepted for Docker's sake", hidden=True)
+# Flags that only stand before the verb: what docker compose still takes of its predecessor.
+GROUP_FLAGS = (
+    Flag("no-ansi", "", "bool", "Accepted for Docker's sake", hidden=True),
+    Flag("verbose", "", "bool", "Accepted for Docker's sake", hidden=True),
+    Flag("version", "v", "bool", "Show the version", hidden=True),
+    Flag("workdir", "", "string", "Another word for --project-directory", hidden=True),
+)
 PROJECT_FLAGS = (_FILE, _NAME, *_REST, _COMPATIBILITY)
 
 

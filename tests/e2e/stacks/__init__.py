@@ -1,0 +1,1 @@
+"""Stacks end to end."""
