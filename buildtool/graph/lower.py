@@ -226,8 +226,8 @@ class Lowering:
         if len(parts) > 1:
             added = self._add(Squash(len(parts)), (*below, added), instruction, hidden=True)
         if link:
-            added = self._add(Merge(), (state.tip, added), instruction, hidden=True)
-        self._advance(state, added)
+            added = self._add(Merge(state.untouched), (state.tip, added), instruction, hidden=True)
+        self._advance(state, added, linked=link)
         flags = "".join(
             f" --{name}{value}"
             for name, value in (
@@ -243,8 +243,9 @@ class Lowering:
         made_by = f"{instruction.keyword}{flags} {' '.join(shown)} {target}"
         state.note(made_by, layer=True, optional=instruction.if_exists)
 
-    def _advance(self, state: StageState, step: StepId) -> None:
+    def _advance(self, state: StageState, step: StepId, *, linked: bool = False) -> None:
         state.tip = step
+        state.untouched = state.untouched and linked
         state.chain.append(step)
 
 

@@ -32,7 +32,8 @@ class StageState:
     """What the next instruction of a stage builds upon.
 
     `chain` are the steps whose layers lie above the base image, bottom first. `cmd_set` tells that CMD stood in
-    this very stage: ENTRYPOINT drops an inherited one only; `workdir_set` that WORKDIR did in this file.
+    this very stage: ENTRYPOINT drops an inherited one only; `workdir_set` that WORKDIR did in this file; `untouched`
+    that the tree is an image's, with nothing but layers of COPY --link on it.
     """
 
     tip: StepId
@@ -44,6 +45,7 @@ class StageState:
     history: list[HistoryLine] = field(default_factory=list)
     cmd_set: bool = False
     workdir_set: bool = False
+    untouched: bool = False
 
     def set(self, **fields: Any) -> None:
         """Change fields of the image's config."""
@@ -78,6 +80,7 @@ class StageState:
             chain=list(self.chain),
             history=list(self.history),
             workdir_set=self.workdir_set,
+            untouched=self.untouched,
         )
 
 
@@ -94,6 +97,7 @@ def begin(tip: StepId, base: BaseImage | None, globals_: dict[str, str], build_a
         config=msgspec.structs.replace(config, on_build=None),
         scope=Scope(globals_, build_args, env),
         author=base.config.author if base is not None else "",
+        untouched=base is not None,
     )
     if "PATH" not in env:
         state.set_env({"PATH": DEFAULT_PATH})

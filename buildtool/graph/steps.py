@@ -154,7 +154,13 @@ class Exec:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """COPY --link: the layer of input 1, which was made from nothing, on top of the tree of input 0."""
+    """COPY --link: the layer of input 1, which was made from nothing, on top of the tree of input 0.
+
+    Directories on the way to its files stay as they are in that tree. `onto_image`: the tree is that of an image and
+    of nothing but such layers; then only what these have counts, so that nobody needs to look into the image.
+    """
+
+    onto_image: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +233,9 @@ def definition(step: Step) -> dict[str, Any]:
         fields["extra_hosts"] = [host.partition(":")[0] for host in step.extra_hosts]
         if not step.hostname:
             del fields["hostname"]
+    elif isinstance(step, Merge):
+        if not step.onto_image:
+            del fields["onto_image"]
     elif isinstance(step, Copy):
         for name in ("if_exists", "context"):  # the keys of a plain COPY are those from before there were these
             if not fields[name]:

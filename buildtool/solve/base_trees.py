@@ -2,19 +2,20 @@
 
 A RUN needs all of an image's layers. COPY --from takes files out of an image, and what is said of a file by the
 topmost layers in which it is found is said of it by all: layers are fetched from the top until every source is found,
-and a directory needs them all.
+and a directory needs them all. The same for a file that RUN --mount=type=bind shows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from buildtool.aio import offload
 from buildtool.cache import SnapshotId, Store
 from buildtool.errors import InvalidInput
-from buildtool.graph import Copy, Node, Remote, Source, Step
+from buildtool.graph import Remote, Source, Step, StepId
 from buildtool.images import Image, Images
 from buildtool.oci import Platform
 from buildtool.solve.events import Tell
@@ -112,18 +113,29 @@ class BaseTrees:
             self._prepared.lease.snapshot(snapshot)
         return snapshots
 
-    async def partly(self, node: Node) -> Source | None:
-        """The image that a COPY --from takes files of and whose layers are not here yet."""
-        if self._registry is None or not isinstance(node.step, Copy) or node.step.from_context:
-            return None
-        source = self._prepared.node(node.inputs[-1]).step
+    async def elsewhere(self, step: StepId) -> Source | None:
+        """The step's image, when it is one whose layers are not here yet."""
+        source = self._prepared.node(step).step if self._registry is not None else None
         if not isinstance(source, Source) or not source.chain_id or source.chain_id in self._chains:
             return None
         lacking = await offload(self._images.lacks, self._prepared.base_images[source.chain_id])
         return source if lacking else None
 
+    async def shown(self, source: Source, path: str) -> list[SnapshotId]:
+        """Of an image the topmost layers that tell of one file (of a directory: all), bottom first."""
+
+        async def find(files: FileSource) -> None:
+            await to_end(_find_file, files, path)
+
+        return (await self._look(source, find, whole=path == "."))[1]
+
     async def look(self, source: Source, look: Callable[[FileSource], Awaitable[T]], *, whole: bool) -> T:
         """`look` at the files of an image, with no more layers than it needs (`whole`: it needs all)."""
+        return (await self._look(source, look, whole=whole))[0]
+
+    async def _look(
+        self, source: Source, look: Callable[[FileSource], Awaitable[T]], *, whole: bool
+    ) -> tuple[T, list[SnapshotId]]:
         image = self._prepared.base_images[source.chain_id]
         top: list[SnapshotId] = []
         while not whole and len(top) < len(image.layers):
@@ -132,10 +144,11 @@ class BaseTrees:
             except InvalidInput:  # it takes something from those below
                 break
             try:
-                return await look(_TopFiles(tree_of(self._store, top[::-1])))
+                return await look(_TopFiles(tree_of(self._store, top[::-1]))), top[::-1]
             except _LayersNeeded as needed:
                 whole = needed.whole
-        return await look(TreeFiles(tree_of(self._store, await self.chain(source))))
+        chain = await self.chain(source)
+        return await look(TreeFiles(tree_of(self._store, chain))), chain
 
     async def _layer(self, image: Image, index: int) -> SnapshotId:
         task = self._tops.get((image.id, index))
@@ -151,3 +164,13 @@ class BaseTrees:
             task.cancel()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _find_file(files: FileSource, path: str) -> None:
+    """See whether `files` tell all about a path. That it is not there, the mount tells."""
+    try:
+        found = files.find(files.resolve(path))
+        if stat.S_ISDIR(found[1].st_mode):
+            files.children(path)
+    except OSError:
+        return

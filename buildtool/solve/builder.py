@@ -277,7 +277,7 @@ class Builder:
             solver = Solver(self._shared, besides, lambda event: None, imports)
             try:
                 await solver.solve()
-                return besides.plan, await solver.chain(besides.plan.target)
+                return besides.plan, await solver.trees.chain(besides.plan.target)
             finally:
                 await solver.close()
 
@@ -377,7 +377,7 @@ class Builder:
             base = self._images.find(base.id) or base  # more of its layers may be here by now
         for step in plan.chain:
             if not (solver.results[step].is_here or fits(solver.results[step], plan.epoch)):
-                await solver.bring(step)
+                await solver.trees.chain(step)
         cache = None
         if prepared.request.caches.inline:
             cache = encode_inline(await offload(inline_records, prepared, solver.results, self._store))

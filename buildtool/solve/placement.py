@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from buildtool.graph import Copy
 from buildtool.solve.ownership import Owner
 from buildtool.solve.selection import Entry, Selection
 
+_USUAL = {"/tmp": 0o1777, "/var/tmp": 0o1777, "/root": 0o700}
+"""Modes that directories have in every image, for layers made without a look into one."""
 _OVERLAY = ("trusted.overlay.", "user.overlay.")
 
 
@@ -72,6 +74,12 @@ def ancestors_of(tree: Tree, path: str) -> tuple[Ancestor, ...]:
     return tuple(found)
 
 
+def _usual(ancestors: tuple[Ancestor, ...]) -> tuple[Ancestor, ...]:
+    """The way of a layer that is made from nothing: /tmp is made as everybody knows it."""
+    paths = ["/" + "/".join(each.name for each in ancestors[: number + 1]) for number in range(len(ancestors))]
+    return tuple(replace(each, mode=_USUAL.get(path)) for each, path in zip(ancestors, paths, strict=True))
+
+
 def xattrs_of(path: str | Path) -> tuple[tuple[str, bytes], ...]:
     """Extended attributes worth keeping: all but those the overlay or a security module made."""
     kept = []
@@ -91,15 +99,19 @@ def place(tree: Tree, step: Copy, selection: Selection, *, directory: bool = Fal
     status = _lstat(tree, base)
     exists_as_directory = base == "/" or (status is not None and stat.S_ISDIR(status.st_mode))
     roots = selection.roots
+
+    def way(path: str) -> tuple[Ancestor, ...]:
+        return _usual(ancestors_of(tree, path)) if step.link else ancestors_of(tree, path)
+
     into = directory or wanted.endswith("/") or exists_as_directory or step.parents or wanted == "/"
     if not into and not any(root.is_directory for root in roots):
         parent, _, name = base.rpartition("/")
-        return Placement(parent or "/", ancestors_of(tree, parent or "/"), rename=name)
+        return Placement(parent or "/", way(parent or "/"), rename=name)
     if not into and not roots[0].is_directory:
         raise InvalidInput(
             f"the sources match {len(roots)} files: the destination must be a directory and end with a /"
         )
-    placement = Placement(base, ancestors_of(tree, base))
+    placement = Placement(base, way(base))
     if exists_as_directory:
         for root in roots:
             _check(tree, base, root)

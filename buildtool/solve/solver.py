@@ -31,7 +31,6 @@ from buildtool.solve.file_steps import (
     PlannedMkdir,
     archive_preimage,
     content_key,
-    copied_by,
     execute_copy,
     execute_merge,
     execute_mkdir,
@@ -43,13 +42,14 @@ from buildtool.solve.files import FileSource, TreeFiles
 from buildtool.solve.finding import Finder
 from buildtool.solve.flights import Flights, Listener
 from buildtool.solve.gate import Gate, longest_ways
-from buildtool.solve.keys import SCRATCH_KEY, Preimage, seen_key
 from buildtool.solve.ledger import Emit, Ledger
 from buildtool.solve.prepare import Prepared
-from buildtool.solve.records import Origin, Records, StepResult
+from buildtool.solve.records import Records, StepResult
+from buildtool.solve.remembering import Remembering
 from buildtool.solve.run import Usage
 from buildtool.solve.run_room import RunContext
 from buildtool.solve.squash import execute_squash
+from buildtool.solve.step_trees import StepTrees
 from buildtool.solve.threads import to_end
 from buildtool.solve.tries import execute_tries
 
@@ -82,16 +82,22 @@ class Solver:
         self.results: dict[StepId, StepResult] = {}
         self.executed = False
         self.on_result: Callable[[StepId, StepResult], None] = lambda step, result: None
-        self._bases = BaseTrees(shared.store, shared.images, prepared, shared.registry, telling(emit))
         self._ready: dict[StepId, asyncio.Event] = {}
         self._stops: set[StepId] = set()
         self._held: dict[StepId, StepResult] = {}
         self.imports = imports
         self._elsewhere: dict[str, StepResult] = {}
         caches = prepared.request.caches
-        self._lazy = LazyLayers(shared.store, prepared.lease, caches.fetch, telling(emit))
+        self._remembering = Remembering(shared.records, prepared)
+        self.trees = StepTrees(
+            prepared,
+            self.results,
+            self._ready,
+            BaseTrees(shared.store, shared.images, prepared, shared.registry, telling(emit)),
+            LazyLayers(shared.store, prepared.lease, caches.fetch, telling(emit)),
+            lambda node, result: to_end(self._remembering.arrived, node, result),
+        )
         self._finder = Finder(shared.store, shared.records, prepared, self.results, self._elsewhere)
-        self._learnt: dict[StepId, Preimage] = {}
         self._share = shared.gate.share(prepared.request.jobs)
 
     async def solve(self) -> None:
@@ -103,7 +109,7 @@ class Solver:
         self._report_cached(pending)
         if not pending:
             return
-        self._ready = {step: asyncio.Event() for step in pending}
+        self._ready.update({step: asyncio.Event() for step in pending})
         urgency = longest_ways(pending, self.prepared.plan.graph.successors, self._expected)
         try:
             async with asyncio.TaskGroup() as group:
@@ -165,8 +171,8 @@ class Solver:
             if early:  # an equal tree is known without that what it consists of is here
                 result, hit, reasons = await self._find(node, None)
             if result is None:
-                partly = await self._bases.partly(node) if step not in self._stops else None
-                chains = [await self._chain(needed) for needed in (node.inputs[:-1] if partly else node.inputs)]
+                partly = await self.trees.partly(node) if step not in self._stops else None
+                chains = await (self.trees.of_all(node) if step in self._stops else self.trees.of(node, partly))
                 if step in self._stops:
                     await visit_before(self.shared.run, self.prepared.request, node, chains)
                 if step in self._held:
@@ -199,46 +205,11 @@ class Solver:
             self.ledger.done(node, result, began, reasons)
         self.on_result(step, result)
         self._ready[step].set()
-        await to_end(self._remember, node, planned, result, bool(hit))
+        await to_end(self._remembering.done, node, planned, result, bool(hit))
 
     async def close(self) -> None:
         """Wait for what goes on beside the steps."""
-        await self._bases.close()
-        await self._lazy.close()
-
-    # Trees
-
-    async def _chain(self, step: StepId) -> list[SnapshotId]:
-        """The snapshots of a finished step's tree, bottom first. Brings in what of it is not here."""
-        await self._settled(step)
-        own: list[StepId] = []
-        current: StepId | None = step
-        chain: list[SnapshotId] = []
-        while current is not None:
-            node = self.prepared.node(current)
-            if node.is_source:
-                self._lazy.begin([self.results[each] for each in own])
-                chain = [*await self._bases.chain(node.step)]
-                break
-            own.append(current)
-            current = node.parent
-        self._lazy.begin([self.results[each] for each in own])
-        for each in reversed(own):
-            result = self.results[each]
-            if not result.is_here:
-                result = await self._lazy.bring(result, chain)
-                self.results[each] = result
-                await to_end(self._keep, self.prepared.node(each), result)
-            chain.append(result.snapshot)
-        return chain
-
-    async def bring(self, step: StepId) -> None:
-        """See that the layers of a finished step's tree are here. Raises LostLayer."""
-        await self._chain(step)
-
-    async def chain(self, step: StepId) -> list[SnapshotId]:
-        """The snapshots of a finished step's tree, bottom first, all of them here. Raises LostLayer."""
-        return await self._chain(step)
+        await self.trees.close()
 
     # Looking and finding
 
@@ -258,7 +229,7 @@ class Solver:
                 return await to_end(plan_copy, store, node, chain, files, self.prepared.selected.get(node.id), learnt)
 
         if partly is not None:
-            return await self._bases.look(partly, look, whole=step.parents)
+            return await self.trees.look(partly, look, whole=step.parents)
         return await look(None if step.from_context else TreeFiles(tree_of(store, chains[-1])))
 
     async def _ask(self, planned: PlannedCopy | PlannedMkdir | None) -> None:
@@ -273,7 +244,7 @@ class Solver:
         self, node: Node, planned: PlannedCopy | PlannedMkdir | None
     ) -> tuple[StepResult | None, str, list[Difference]]:
         for needed in node.inputs:
-            await self._settled(needed)
+            await self.trees.settled(needed)
         result, hit, reasons = await to_end(self._finder.find, node, planned)
         if result is None and isinstance(node.step, Exec) and not node.step.execution.no_cache:
             result, hit = await self._equal_elsewhere(node, node.step), "tree"
@@ -286,14 +257,6 @@ class Solver:
         key = await to_end(self._finder.tree_key, node)
         found = (await self.imports.find([key])).get(key) if key else None
         return None if found is None or expired(found.made, step.execution) else found
-
-    async def _settled(self, step: StepId) -> None:
-        """Wait for what lies under a step: a hit may stand on steps that are none."""
-        current: StepId | None = step
-        while current is not None:
-            if current in self._ready:
-                await self._ready[current].wait()
-            current = self.prepared.node(current).parent
 
     # Doing
 
@@ -325,9 +288,9 @@ class Solver:
                     snapshot = await self._make(node, chains, planned, tell, usage)
                 finally:
                     if usage.cache_mounts:
-                        await to_end(records.note_mounts, usage.cache_mounts, self._origin(node))
+                        await to_end(records.note_mounts, usage.cache_mounts, self._remembering.origin(node))
                 seconds = time.monotonic() - began
-                preimage = self._by_content(node, planned)
+                preimage = self._remembering.by_content(node, planned)
                 content = digest_of(preimage) if preimage is not None else ""
                 return StepResult(snapshot, seconds, content, usage.processors, time.time())
 
@@ -375,54 +338,9 @@ class Solver:
         if made.copied is not None:
             await offload(sites.set_copied, site, planned.selected.digest, made.copied)
         if made.reads is not None:
-            self._learnt[planned.node.id] = archive_preimage(planned, made.reads)
+            self._remembering.learnt[planned.node.id] = archive_preimage(planned, made.reads)
             await offload(self.shared.records.note_archive_reads, planned.asking, made.reads)
         return made.snapshot
-
-    def _by_content(self, node: Node, planned: PlannedCopy | PlannedMkdir | None) -> Preimage | None:
-        """The ingredients of the content key, also of one that is known since the step was executed."""
-        return self._learnt.get(node.id) or (planned.preimage if planned is not None else None)
-
-    def _remember(
-        self, node: Node, planned: PlannedCopy | PlannedMkdir | None, result: StepResult, hit: bool
-    ) -> None:
-        """Records for the next build: under the definition key, and under the one found by content."""
-        records, prepared = self.shared.records, self.prepared
-        if not result.is_here:
-            prepared.sites.set(node.site, prepared.keys[node.id], result)
-            return
-        prepared.lease.snapshot(result.snapshot)
-        key, preimage = prepared.keys[node.id], prepared.preimages[node.id]
-        origin = self._origin(node)
-        below = prepared.keys[node.parent] if node.parent is not None else SCRATCH_KEY
-        records.put(key, preimage, result, below, origin)
-        if result.content and not hit:
-            by_content = self._by_content(node, planned) or {"level": "content"}
-            records.put(result.content, by_content, result, origin=origin)
-        if isinstance(node.step, Exec) and not hit:
-            records.note_execution(seen_key(node), key, [prepared.keys[needed] for needed in node.inputs])
-        if isinstance(node.step, Exec) and node.step.execution.cache_ttl:
-            records.put_generation(*prepared.generations[node.id])
-        if hit and isinstance(planned, PlannedCopy) and not planned.archives and not planned.selected.selection.owned:
-            prepared.sites.set_copied(node.site, planned.selected.digest, copied_by(planned, result.snapshot))
-        prepared.sites.set(node.site, key, result)
-
-    def _keep(self, node: Node, result: StepResult) -> None:
-        """What came out of a cache and is here now is this store's own from now on."""
-        records, prepared = self.shared.records, self.prepared
-        prepared.lease.snapshot(result.snapshot)
-        below = prepared.keys[node.parent] if node.parent is not None else SCRATCH_KEY
-        origin = self._origin(node)
-        records.put(prepared.keys[node.id], prepared.preimages[node.id], result, below, origin)
-        if result.content:
-            records.put(result.content, {"level": "content"}, result, origin=origin)
-
-    def _origin(self, node: Node) -> Origin:
-        request, span = self.prepared.request, node.span
-        context = request.context_key or str(request.context or "")
-        if span is None:
-            return Origin(request.dockerfile_name, 0, node.name, context)
-        return Origin(span.file, span.line, node.name or f"files for {span.line_text.strip()}", context)
 
 
 def first_error(failures: BaseExceptionGroup[BaseException]) -> BaseException:

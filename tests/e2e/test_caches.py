@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,55 @@ def source(tmp_path: Path, busybox_image: str) -> Path:
 
 def said(program: Program, *arguments: str | Path, tag: str) -> str:
     return str(program("build", "--network=none", "--progress=plain", "-t", tag, *arguments).stderr)
+
+
+def test_only_the_layers_that_are_needed_leave_the_registry(
+    cli: Program, fresh: Program, start_registry: Callable[..., str], unique: str, tmp_path: Path, busybox_image: str
+) -> None:
+    """Counted by the registry's audit log: a cached build, COPY --from, a mount of a file, COPY --link and a push."""
+    audit = tmp_path / "audit"
+    host = start_registry("--audit-log", str(audit))
+    base, app, cache = f"{host}/{unique}/base:1", f"{host}/{unique}/app:1", f"{host}/{unique}/app:cache"
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "file").write_text(unique)
+
+    def build(program: Program, text: str, *flags: str, tag: str) -> None:
+        (context / "Buildfile").write_text(text)
+        program("build", "--network=none", "--progress=plain", *flags, "-t", tag, context)
+
+    layers = "".join(f"RUN echo {unique}{number} > /layer{number}\n" for number in range(3))
+    build(cli, f"FROM {busybox_image}\n{layers}", tag=base)
+    cli("push", "-q", base)
+    text = f"FROM {base}\nRUN cat /layer0 > /made\nCOPY file /file\n"
+    build(cli, text, f"--cache-to=type=registry,ref={cache},mode=max", tag=app)
+    url = f"http://{host}/v2/{unique}/base/manifests/1"
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=accept)) as answer:
+        blobs = [layer["digest"] for layer in json.load(answer)["layers"]][1:]  # the first one is busybox, here too
+
+    def fetched() -> list[int]:
+        """How often each of these layers was, since the last time."""
+        lines = [json.loads(line) for line in audit.read_text().splitlines()]
+        audit.write_text("")
+        got = [line["digest"] for line in lines if line["method"] == "GET" and line["kind"] == "blobs"]
+        return [got.count(blob) for blob in blobs]
+
+    fetched()
+    build(fresh, text, f"--cache-from=type=registry,ref={cache}", tag="app:cached")
+    assert fetched() == [0, 0, 0]
+    build(fresh, f"FROM scratch\nCOPY --from={base} /layer1 /\n", tag="app:copied")
+    assert fetched() == [0, 1, 1]
+    build(fresh, f"FROM {busybox_image}\nRUN --mount=from={base},source=/layer2,target=/m cat /m\n", tag="app:mount")
+    assert fetched() == [0, 0, 0], "it is in the layers that are here"
+    linked = f"{host}/{unique}/linked:1"
+    build(fresh, f"FROM {base}\nENV A=1\nCOPY --link file /etc/\n", tag=linked)
+    fresh("push", "-q", linked)
+    assert fetched() == [0, 0, 0], "nor does the push need them: they are there"
+    cli("pull", "-q", linked)
+    assert cli("run", "--rm", "--network=none", linked, "cat", "/etc/file", "/layer0").stdout.startswith(unique)
+    build(fresh, f"FROM {base}\nRUN true\n", tag="app:run")
+    assert fetched() == [1, 0, 0]
 
 
 def test_registry_inline_and_directory(

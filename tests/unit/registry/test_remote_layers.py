@@ -202,6 +202,49 @@ async def test_a_run_brings_all_of_its_base(here: Side, site: Site, ours: Runnin
     assert site.side.files(built.image)["copy"].startswith(b"root:")
 
 
+async def test_link_onto_an_image_elsewhere_fetches_none_of_it(here: Side, site: Site, ours: Running) -> None:
+    """The layers are made without it, and the push finds them there."""
+    name, other = f"{ours.host}/team/base:1", f"{ours.host}/team/linked:1"
+    image = await publish(here, name, {"usr/bin/a": b"1"}, {"usr/b": b"2"})
+    site.context.joinpath("file").write_text("content")
+
+    text = f"FROM {name}\nENV A=1\nCOPY --link file /usr/bin/\nCOPY --link file <<one /tmp/\n1\none\nCMD run\n"
+    built = await site.build(text, tags=(other,))
+    await site.side.push(other)
+
+    assert site.here(name) == [False, False] and site.here(other)[:2] == [False, False]
+    assert built.image.diff_ids[:2] == image.diff_ids and len(built.image.diff_ids) == 4
+    pulled = await here.pull(other)
+    files = here.files(pulled)
+    assert (files["usr/bin/a"], files["usr/b"], files["usr/bin/file"]) == (b"1", b"2", b"content")
+    again = await site.build(text.replace("A=1", "A=2"), tags=(other,))
+    assert all(step.cached for step in again.steps)
+    assert site.here(name) == [False, False]
+
+
+@pytest.mark.parametrize(("source", "wanted"), [("/bin/tool", [False, True, True]), ("/bin", [True, True, True])])
+async def test_a_mount_of_a_file_fetches_the_layers_that_tell_of_it(
+    here: Side, site: Site, ours: Running, source: str, wanted: list[bool]
+) -> None:
+    name, base = f"{ours.host}/team/tools:1", f"{ours.host}/team/busybox:1"
+    await publish(here, name, {"bin/low": b"1"}, {"bin/tool": b"new"}, {"etc/top": b"t"})
+    site.images.import_tar(busybox_rootfs(), reference=parse_reference(base))
+    mount = f"--mount=type=bind,from={name},source={source},target=/m"
+
+    built = await site.build(f"FROM {base}\nRUN {mount} cat /m /m/tool > /copy 2>/dev/null; true\n")
+
+    assert site.side.files(built.image)["copy"] == b"new"
+    assert site.here(name) == wanted
+
+
+async def test_a_mount_of_what_is_not_there_is_told(here: Side, site: Site, ours: Running) -> None:
+    name, base = f"{ours.host}/team/tools:1", f"{ours.host}/team/busybox:1"
+    await publish(here, name, {"a": b"1"}, {"b": b"2"})
+    site.images.import_tar(busybox_rootfs(), reference=parse_reference(base))
+    with pytest.raises(BuildtoolError, match="no such file or directory: /none"):
+        await site.build(f"FROM {base}\nRUN --mount=from={name},source=/none,target=/m true\n")
+
+
 async def test_layers_survive_a_restart_and_gc_as_names(
     here: Side, there: Side, ours: Running, make_side: Callable[..., Side]
 ) -> None:

@@ -261,6 +261,19 @@ def test_link_keeps_the_directories_below(shop: Workshop) -> None:
     assert second.cached == [True, False, True, True]
 
 
+def test_link_onto_an_image_looks_at_its_own_layers_only(shop: Workshop) -> None:
+    """As BuildKit; directories that every image has are as everywhere, and those of earlier such layers stay."""
+    shop.write(a="1")
+    shop.build("FROM busybox\nRUN chmod 700 /usr && chmod 750 /etc\n", tags=("odd",))
+    text = "FROM odd\nCOPY --link a /tmp/a\nCOPY --link --chown=5:6 --chmod=600 a /new/a\nCOPY --link a /new/b\n"
+    image = shop.build(text + "COPY --link a /etc/a\n").image
+    tree = shop.tree(image)
+    assert (tree["/tmp"].permissions, tree["/tmp"].owner, tree["/etc"].permissions) == (0o1777, (0, 0), 0o755)
+    assert (tree["/new"].owner, tree["/new/a"].owner, tree["/new/b"].owner) == ((5, 6), (5, 6), (0, 0))
+    kept = shop.build("FROM odd\nRUN true\nCOPY --link a /etc/a\n").image
+    assert shop.tree(kept)["/etc"].permissions == 0o750
+
+
 def test_heredocs_are_files(shop: Workshop) -> None:
     found = built(shop, "ARG V=1", "COPY <<a <<'b' /x/", "v=$V", "a", "v=$V", "b", "COPY <<EOF /y", "z", "EOF")
     assert found == {"x": "", "x/a": "v=1\n", "x/b": "v=$V\n", "y": "z\n"}
