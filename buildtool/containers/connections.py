@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from buildtool.aio import offload
-from buildtool.containers import etcfiles, ports
+from buildtool.containers import etcfiles, links, ports
 from buildtool.containers.announce import network_event
 from buildtool.containers.container import Container
 from buildtool.containers.events import Events
@@ -91,6 +91,7 @@ class Connections:
             sandbox.servers = host.dns or sandbox.servers
             sandbox.search = host.dns_search or sandbox.search
             sandbox.options = host.dns_options or sandbox.options
+            sandbox.linked = links.opened(self._registry, record)
 
     async def plug(self, container: Container, pid: int) -> None:
         """Connect the container's network namespace, before its program runs."""

@@ -85,6 +85,18 @@ def gather(registry: Registry, record: Record) -> Linked:
     return Linked(tuple(environment), tuple(hosts))
 
 
+def opened(registry: Registry, record: Record) -> dict[str, list[str]]:
+    """The exposed ports of the containers that it is linked to, by their ids: open to it where others are not."""
+    found = {}
+    for identity in record.links.values() if record.host.network_mode == _BRIDGE else ():
+        try:
+            exposed = registry.get(identity).config.exposed_ports or ()
+        except NotFound:
+            continue
+        found[identity] = [f"{number}/{proto}" for key in exposed for number, proto in ports.numbers(key)]
+    return found
+
+
 def address_of(record: Record) -> str:
     """Its address on the default bridge, "" when it has none."""
     ends = record.sandbox.endpoints if record.sandbox is not None else ()

@@ -330,8 +330,15 @@ def _gateways(record: NetworkRecord) -> list[str]:
 
 
 def _tune(record: NetworkRecord) -> None:
-    """Loopback publishing needs route_localnet (the table guards it); no router may configure the bridge."""
+    """Loopback publishing needs route_localnet (the table guards it); no router may configure the bridge.
+
+    Where containers are apart, links may open ports: the host answers for their neighbours and leads what may pass.
+    """
     write_sysctl(f"net/ipv4/conf/{record.bridge}/route_localnet", "1")
+    if record.default and not record.switch("bridge.enable_icc", default=True):
+        write_sysctl(f"net/ipv4/conf/{record.bridge}/proxy_arp_pvlan", "1")
+        write_sysctl(f"net/ipv4/neigh/{record.bridge}/proxy_delay", "0")
+        write_sysctl(f"net/ipv4/conf/{record.bridge}/send_redirects", "0")
     base = f"net/ipv6/conf/{record.bridge}"
     write_sysctl(f"{base}/accept_ra", "0")
     write_sysctl(f"{base}/disable_ipv6", "0" if record.subnet(6) is not None else "1")

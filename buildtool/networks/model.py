@@ -138,6 +138,8 @@ class Sandbox(msgspec.Struct, rename="pascal", kw_only=True):
     """Search domains and options of its resolver, in the place of the host's."""
     host: str = ""
     """What the container reaches the host by, when that is not its gateway."""
+    linked: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    """The ports (`80/tcp`) that it may reach of other containers, by their ids, where a network keeps them apart."""
 
     def endpoint(self, network_id: str) -> Endpoint | None:
         """The endpoint in that network."""

@@ -77,7 +77,8 @@ class RuleBook:
             sandboxes = {box.id: box for network in ready for box, _ in network.members.values()}
             found = [target for box in sandboxes.values() for target in targets(box)]
             bridges = [network.rules() for network in ready]
-            text = rules.table(self._table, bridges, found) if bridges else rules.removal(self._table)
+            linked = [port for network in ready for port in linked_ports(network)]
+            text = rules.table(self._table, bridges, found, linked) if bridges else rules.removal(self._table)
             self._networks = networks if bridges else ()
             if bridges and self._watch is None:
                 self._watch = Watch(await self._place.do(Watch.open_socket), self._table, self._removed)
@@ -115,6 +116,12 @@ class RuleBook:
                 await self._place.do(self._firewall.apply, rules.elements("add", self._table, found))
             self._forget_datagrams(sandbox)
 
+    async def link(self, networks: Iterable[Network]) -> None:
+        """Open the ports of links anew: one of the containers that a link is between has come or gone."""
+        async with self._lock:
+            found = [port for network in networks if network.ready for port in linked_ports(network)]
+            await self._place.do(self._firewall.apply, rules.links(self._table, found))
+
     async def remove_ports(self, sandbox: Sandbox, endpoint: Endpoint | None = None) -> None:
         """Lead them nowhere; `endpoint`: the one that they were led to."""
         if found := targets(sandbox, endpoint):
@@ -124,6 +131,20 @@ class RuleBook:
                 except BuildtoolError as error:
                     log.debug("published ports were not there any more: %s", error)
             self._forget_datagrams(sandbox)
+
+
+def linked_ports(network: Network) -> list[rules.LinkedPort]:
+    """The ports that containers may reach of those they are linked to, where they reach no others."""
+    if network.record.switch("bridge.enable_icc", default=True):
+        return []
+    addresses = {box.container: end.address for box, end in network.members.values()}
+    found = []
+    for box, end in network.members.values():
+        for container, ports in box.linked.items():
+            for port in ports if container in addresses else ():
+                number, _, protocol = port.partition("/")
+                found.append(rules.LinkedPort(end.address, addresses[container], protocol, int(number)))
+    return found
 
 
 def targets(sandbox: Sandbox, endpoint: Endpoint | None = None) -> list[rules.Target]:

@@ -39,16 +39,30 @@ class Target:
     address: str
 
 
-def table(name: str, bridges: Sequence[BridgeRules], targets: Iterable[Target]) -> str:
+@dataclass(frozen=True, order=True)
+class LinkedPort:
+    """A port of one container that another one may reach although those of their network are apart. IPv4."""
+
+    source: str
+    target: str
+    protocol: str
+    port: int
+
+
+def table(
+    name: str, bridges: Sequence[BridgeRules], targets: Iterable[Target], linked: Iterable[LinkedPort] = ()
+) -> str:
     """One transaction that puts this table in the place of what was there under its name."""
     names = [one.bridge for one in bridges]
     parts = [
         f"table inet {name} {{",
         *(line for protocol in PROTOCOLS for version in (4, 6) for line in _maps(protocol, version)),
         *(f"set open{v} {{ type ipv{v}_addr . inet_proto . inet_service; }}" for v in (4, 6)),
+        "set linked { type ipv4_addr . ipv4_addr . inet_proto . inet_service; }",
         _set("bridges", "ifname", [f'"{one}"' for one in names]),
         _set("internal", "ifname", [f'"{one.bridge}"' for one in bridges if one.internal]),
         _set("within", "ifname . ifname", [f'"{one.bridge}" . "{one.bridge}"' for one in bridges if one.icc]),
+        _set("apart", "ifname . ifname", [f'"{one.bridge}" . "{one.bridge}"' for one in bridges if not one.icc]),
         _set("hairpin", "ifname . ifname", [f'"{one}" . "{one}"' for one in names]),
         # Loopback publishing lets 127.0.0.0/8 be routed to the bridges: nobody may come from there.
         "chain guard { type filter hook prerouting priority raw;",
@@ -76,13 +90,16 @@ def table(name: str, bridges: Sequence[BridgeRules], targets: Iterable[Target]) 
         "  iifname @internal drop",
         "  oifname @internal drop",
         "  ct status dnat accept",
+        "  iifname . oifname @apart ip saddr . ip daddr . meta l4proto . th dport @linked accept",
+        "  iifname . oifname @apart drop",
         *(f"  {ip} daddr . meta l4proto . th dport @open{v} accept" for ip, v in (("ip", 4), ("ip6", 6))),
         *(line for one in bridges for line in _unprotected(one)),
         "  oifname @bridges drop",
         "}",
         "}",
     ]
-    return f"table inet {name}\ndelete table inet {name}\n" + "\n".join(parts) + "\n" + elements("add", name, targets)
+    members = elements("add", name, targets) + _links(name, linked)
+    return f"table inet {name}\ndelete table inet {name}\n" + "\n".join(parts) + "\n" + members
 
 
 def removal(name: str) -> str:
@@ -109,6 +126,16 @@ def elements(action: str, name: str, targets: Iterable[Target]) -> str:
             f"{action} element inet {name} {map_name} {{ {key} : {target.address} . {port.container_port} }}\n"
         )
     return "".join(lines)
+
+
+def links(name: str, linked: Iterable[LinkedPort]) -> str:
+    """Put these linked ports in the place of those before."""
+    return f"flush set inet {name} linked\n" + _links(name, linked)
+
+
+def _links(name: str, linked: Iterable[LinkedPort]) -> str:
+    members = [f"{one.source} . {one.target} . {one.protocol} . {one.port}" for one in sorted(set(linked))]
+    return f"add element inet {name} linked {{ {', '.join(members)} }}\n" if members else ""
 
 
 def resolver(udp: int, tcp: int, *, fresh: bool) -> str:

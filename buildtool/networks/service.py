@@ -176,6 +176,7 @@ class Networks:
         if sandbox.ports:
             await self._rules.add_ports(sandbox)
             self._publisher.serve(sandbox)
+        await self._link(sandbox.endpoints)
         await self._resolvers.open(sandbox, pid, fresh=True)
 
     async def leave(self, sandbox: Sandbox) -> None:
@@ -186,6 +187,7 @@ class Networks:
         if sandbox.ports:
             await self._rules.remove_ports(sandbox)
         self._publisher.release(sandbox)
+        await self._link(sandbox.endpoints)
 
     async def lend(self, container: str, name: str, sysctls: Mapping[str, str]) -> Spare:
         """A namespace that is connected to the default network already, for a container that may not administer it.
@@ -218,6 +220,7 @@ class Networks:
         endpoint = await self._enter(sandbox, asked)
         try:
             await self._plug(sandbox, [endpoint], pid)
+            await self._link([endpoint])
             await self._gateway_changed(sandbox, pid, before)
             await self._resolvers.open(sandbox, pid)
         except BaseException:
@@ -237,6 +240,7 @@ class Networks:
         sandbox.endpoints.remove(endpoint)
         await self._place.do(kernel.unplug, endpoint, pid)
         self._depart(sandbox, endpoint)
+        await self._link([endpoint])
         if pid:
             await self._gateway_changed(sandbox, pid, before)
 
@@ -344,6 +348,13 @@ class Networks:
             for identity in records:
                 await self._bridges.make_ready(self.get(identity))
             await self._place.do(plug, sandbox, endpoints, records, target)
+
+    async def _link(self, endpoints: Sequence[Endpoint]) -> None:
+        """Ports of links are open between those that are there now."""
+        found = (self._directory.find(one.network_id) for one in endpoints)
+        networks = [network for network in found if network is not None and network.record.default]
+        if any(not network.record.switch("bridge.enable_icc", default=True) for network in networks):
+            await self._rules.link(networks)
 
     def _depart(self, sandbox: Sandbox, endpoint: Endpoint) -> None:
         network = self._directory.find(endpoint.network_id)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Daemon, Program
+from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
+from tests.e2e.test_networks import HELLO, address, ask, run, traces
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -63,3 +66,38 @@ def test_what_a_link_needs(docker: Program, pair: tuple[str, str], unique: str) 
     docker("start", web)
     gone = refusal("rm", "--link", f"{web}/other")
     assert "No such link" in gone or "No such container" in gone  # clients before 23 word every 404 themselves
+
+
+def test_links_open_ports_where_containers_do_not_reach_each_other(tmp_path: Path) -> None:
+    subnet = f"10.217.{secrets.randbelow(256)}"
+    (tmp_path / "daemon.json").write_text(json.dumps({"icc": False, "bip": f"{subnet}.1/24"}))
+    own = Daemon()
+    own.environment["BUILDTOOL_CONFIG_DIR"] = str(tmp_path)
+    try:
+        own.start()
+        load_busybox(own)
+        cli = Program(BUILDTOOL, {**own.environment, "NO_COLOR": "1"})
+
+        def asks(name: str, host: str, port: int = 80) -> str:
+            return str(cli("exec", name, "sh", "-c", f"nc -w 1 {host} {port} < /dev/null", check=False).stdout)
+
+        both = HELLO.replace("80;", "81;").removesuffix("done") + "done & " + HELLO
+        run(cli, "db", "--expose", "80", command=both)
+        run(cli, "web", "--link", "db:store", command=HELLO)
+        run(cli, "other")
+        assert asks("web", "store") == ask(address(cli, "db"), 81) == "hello\n"
+        assert not asks("web", "store", 81) and not asks("other", address(cli, "db"))
+        assert not asks("db", address(cli, "web"))
+        cli("stop", "-t", "0", "db")
+        run(cli, "squatter", command=both)
+        assert not asks("web", address(cli, "squatter"))
+        cli("start", "db")
+        assert address(cli, "db") != address(cli, "squatter") and asks("web", "store") == "hello\n"
+        own.kill()
+        own.start()
+        assert asks("web", "store") == "hello\n" and not asks("other", address(cli, "db"))
+        cli("rm", "-f", "db", "web", "other", "squatter")
+        own.stop()
+        assert traces(own) == []
+    finally:
+        own.close()

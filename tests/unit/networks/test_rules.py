@@ -53,12 +53,16 @@ def test_the_kernel_takes_the_table_whole_again_and_without_leaving_anything(
         kernel.in_namespace_of(sleeper.pid, lambda: firewall.apply_here(text))
 
     apply("table inet others {\nchain c { type filter hook forward priority 0; policy drop; }\n}\n")
-    apply(rules.table("buildtool-x", BRIDGES, TARGETS))
+    linked = [rules.LinkedPort("10.3.0.3", "10.3.0.2", "tcp", 80)]
+    apply(rules.table("buildtool-x", BRIDGES, TARGETS, linked))
     once = listed(sleeper.pid)
-    apply(rules.table("buildtool-x", BRIDGES, TARGETS))
+    apply(rules.table("buildtool-x", BRIDGES, TARGETS, linked))
+    apply(rules.links("buildtool-x", linked * 2))
     assert listed(sleeper.pid) == once
+    assert "10.3.0.3 . 10.3.0.2 . tcp . 80" in once
+    apply(rules.links("buildtool-x", []))
     assert "8080 : 10.1.0.2 . 80" in once and "127.0.0.1 . 5353 : 10.1.0.2 . 53" in once
-    assert "ip saddr 10.1.0.0/24" in once and "ip saddr 10.2.0.0/24" not in once and "10.3.0.0" not in once
+    assert "ip saddr 10.1.0.0/24" in once and "ip saddr 10.2.0.0/24" not in once and "10.3.0.0/" not in once
 
     apply(rules.elements("delete", "buildtool-x", TARGETS))
     assert "elements = { 8080" not in listed(sleeper.pid)
