@@ -34,6 +34,8 @@ if igzip_lib is not None:
 
 CHUNK = 1 << 20
 _INPUT = 1 << 18
+_ISAL_LEVELS = (0, 1, 1, 1, 2, 2, 2)
+"""isal's level for each of gzip's; above it has nothing better, and zlib has."""
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -168,18 +170,22 @@ def _decompress(source: BinaryIO, start: bytes, compression: str) -> Iterator[by
 
 
 def compress(chunks: Iterable[bytes], compression: str, level: int | None = None) -> Iterator[bytes]:
-    """Compress a stream with "", "gzip" or "zstd". The same bytes give the same result on machines with the same
-    libraries (no time or name in the header); levels are isal's 0 to 3 (default 1) and zstd's (default 3).
+    """Compress a stream with "", "gzip" or "zstd", at gzip's levels 0 to 9 or zstd's 1 to 22.
+
+    The same bytes give the same result, in whatever chunks they come, on all processors of one architecture and with
+    the same libraries: no time or name is in the header; isal and zlib's level 0, whose output depends on the blocks
+    that they get, get them of one size; isal's level 3, which does what the processor can, is never used.
     """
     if not compression:
         yield from chunks
         return
     compressor: Any
     if compression == "gzip":
-        if isal_zlib is None:
-            compressor = zlib.compressobj(6 if level is None else min(9, 3 * level), zlib.DEFLATED, 31)
+        if isal_zlib is None or (level is not None and level >= len(_ISAL_LEVELS)):
+            compressor = zlib.compressobj(6 if level is None else level, zlib.DEFLATED, 31)
         else:
-            compressor = isal_zlib.compressobj(1 if level is None else level, isal_zlib.DEFLATED, 31)
+            compressor = isal_zlib.compressobj(_ISAL_LEVELS[1 if level is None else level], isal_zlib.DEFLATED, 31)
+        chunks = _blocks(chunks)
     elif compression == "zstd":
         compressor = zstd.ZstdCompressor(level=3 if level is None else level)
     else:
@@ -189,6 +195,24 @@ def compress(chunks: Iterable[bytes], compression: str, level: int | None = None
             yield output
     if output := compressor.flush():
         yield output
+
+
+def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of CHUNK, and the rest."""
+    held: list[bytes | memoryview] = []
+    size = 0
+    for chunk in chunks:
+        rest = memoryview(chunk)
+        while size + len(rest) >= CHUNK:
+            cut = CHUNK - size
+            yield b"".join((*held, rest[:cut])) if held or cut < len(chunk) else chunk
+            rest = rest[cut:]
+            held, size = [], 0
+        if rest:
+            held.append(rest)
+            size += len(rest)
+    if held:
+        yield b"".join(held)
 
 
 def read_ahead(chunks: Iterator[bytes], depth: int = 4) -> Generator[bytes, None, None]:

@@ -12,9 +12,6 @@ from buildtool.errors import Corrupt, InvalidInput
 from buildtool.images.model import Image, LayerSource
 from buildtool.oci import Descriptor, decode_manifest, media_types
 
-_GZIP_LEVELS = (0, 1, 1, 1, 2, 2, 2, 3, 3, 3)
-"""isal's level for each of zlib's."""
-
 _LEVEL = "buildtool.level"
 """Annotates, in the store's own list of forms, one that was made at a level somebody asked for."""
 
@@ -45,13 +42,6 @@ class Compression:
         own = {"": "gzip", "uncompressed": ""}.get(name, name)
         return cls(own, int(level) if level else None, force.lower() in ("true", "1"))
 
-    @property
-    def own_level(self) -> int | None:
-        """The level as `compress` counts it."""
-        if self.level is None or self.name != "gzip":
-            return self.level
-        return _GZIP_LEVELS[self.level]
-
 
 GZIP = Compression()
 
@@ -80,7 +70,7 @@ def forms_of(store: Store, source: LayerSource, wanted: Compression, named: Desc
         return [named]
     known = [source.blob] if source.blob is not None else []
     known += store.layers.blobs_of(source.diff_id)
-    level = None if wanted.level is None else str(wanted.own_level)
+    level = None if wanted.level is None else str(wanted.level)
     return [
         blob
         for blob in known
@@ -115,7 +105,7 @@ def make_form(
     plain = read_ahead(_counted(plain_layer(store, source), hasher, report))
     try:
         with store.blobs.ingest() as ingest:
-            for chunk in compress(plain, wanted.name, wanted.own_level):
+            for chunk in compress(plain, wanted.name, wanted.level):
                 ingest.write(chunk)
             if f"sha256:{hasher.hexdigest()}" != source.diff_id:
                 raise Corrupt(
@@ -128,7 +118,7 @@ def make_form(
     finally:
         plain.close()
     media_type = media_types.layer_type(wanted.name)
-    level = None if wanted.level is None else {_LEVEL: str(wanted.own_level)}
+    level = None if wanted.level is None else {_LEVEL: str(wanted.level)}
     store.layers.remember_blob(source.diff_id, Descriptor(media_type, digest, size, annotations=level))
     return Descriptor(media_type, digest, size)
 

@@ -1,4 +1,4 @@
-"""Python packages: the METADATA of *.dist-info, the PKG-INFO of *.egg-info.
+"""Python packages: the METADATA of *.dist-info, the PKG-INFO of *.egg-info and of *.egg directories.
 
 Source: packaging.python.org, "Recording installed projects" and "Core metadata specifications".
 """
@@ -12,7 +12,7 @@ from email.parser import HeaderParser
 from buildtool.cache.trees import Tree
 from buildtool.images.sbom.bill import Package
 
-_RECORD = re.compile(r".*(?:\.dist-info/METADATA|\.egg-info/PKG-INFO|\.egg-info)")
+_RECORD = re.compile(r".*(?:\.dist-info/METADATA|\.egg-info/PKG-INFO|\.egg/EGG-INFO/PKG-INFO|\.egg-info)")
 _CLASSIFIER = "License :: OSI Approved :: "
 
 

@@ -143,6 +143,7 @@ def test_python_and_npm(tmp_path: Path) -> None:
         {
             "usr/lib/python3/dist-packages/zope.interface-6.1.dist-info/METADATA": metadata,
             "usr/lib/python3/dist-packages/old.egg-info": "Name: old\nVersion: 1\nLicense: UNKNOWN\n",
+            "opt/one-2.0-py3.11.egg/EGG-INFO/PKG-INFO": "Metadata-Version: 1.2\nName: one\nVersion: 2.0\n",
             "app/node_modules/@types/node/package.json": json.dumps(
                 {"name": "@types/node", "version": "20.1.0", "license": "MIT"}
             ),
@@ -156,10 +157,44 @@ def test_python_and_npm(tmp_path: Path) -> None:
         "pkg:npm/%40types/node@20.1.0",
         "pkg:npm/a@1.0.0",
         "pkg:pypi/old@1",
+        "pkg:pypi/one@2.0",
         "pkg:pypi/zope-interface@6.1",
     ]
     assert bill.packages[1].licenses == ("ISC",)
     assert len(bill.faults) == 1 and bill.faults[0].startswith("/app/node_modules/broken/package.json: ")
+
+
+LOCK_3 = {
+    "lockfileVersion": 3,
+    "packages": {
+        "": {"name": "app", "version": "0.0.1"},
+        "node_modules/@a/b": {"version": "1.0.0", "license": "ISC"},
+        "node_modules/@a/b/node_modules/c": {"version": "2.0.0", "devOptional": True},
+        "node_modules/alias": {"name": "real", "version": "3.0.0"},
+        "node_modules/tests": {"version": "4.0.0", "dev": True},
+        "node_modules/own": {"resolved": "packages/own", "link": True},
+        "packages/own": {"version": "5.0.0"},
+    },
+}
+LOCK_1 = {
+    "lockfileVersion": 1,
+    "dependencies": {
+        "@a/b": {"version": "1.0.0", "dependencies": {"c": {"version": "2.0.0"}}},
+        "tests": {"version": "4.0.0", "dev": True},
+        "alias": {"version": "npm:real@3.0.0"},
+        "odd": [],
+    },
+}
+
+
+@pytest.mark.parametrize("lock", [LOCK_3, LOCK_1])
+def test_a_lock_file_of_npm_where_nothing_is_installed(tmp_path: Path, lock: dict[str, object]) -> None:
+    """Bundled programs keep no node_modules; where there is one, it tells what is there."""
+    text = json.dumps(lock)
+    bill = scanned(tmp_path / "one", {"app/package-lock.json": text, "lib/node_modules/x/package-lock.json": text})
+    assert urls(bill) == ["pkg:npm/%40a/b@1.0.0", "pkg:npm/c@2.0.0", "pkg:npm/real@3.0.0"]
+    installed = {"app/package-lock.json": text, "app/node_modules/x/package.json": '{"name": "x", "version": "1"}'}
+    assert urls(scanned(tmp_path / "two", installed)) == ["pkg:npm/x@1"]
 
 
 TABLE = (
