@@ -40,6 +40,10 @@ def main() -> None:
     The interpreter's own clean-up is skipped: there is nothing to clean, and it takes a tenth of a hot command's
     time.
     """
+    if sys.getfilesystemencoding() != "utf-8":
+        from buildtool.encoding import ensure_utf8
+
+        ensure_utf8()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from buildtool.daemon import options as options_module
 from buildtool.daemon.options import Options
+from buildtool.encoding import ensure_utf8
 from buildtool.errors import BuildtoolError
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -18,6 +19,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon until it is told to stop; the exit code. A plain user's daemon re-executes itself in a user
     namespace first."""
+    ensure_utf8()
     try:
         options = options_module.parse(sys.argv[1:] if arguments is None else arguments)
         _enter_user_namespace(options.root)

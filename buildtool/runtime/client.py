@@ -263,7 +263,7 @@ def _is_usual(request: dict[str, Any]) -> bool:
 def start_spawner(server: socket.socket, run_dir: Path) -> subprocess.Popen[bytes]:
     """Start the spawner process on its end of a socket pair; it writes to spawner.log in `run_dir`."""
     package = str(Path(buildtool.__file__).resolve().parent.parent)
-    command = [sys.executable, "-S", "-E", "-c", _BOOT, package, str(server.fileno()), str(run_dir)]
+    command = [sys.executable, "-S", "-E", "-X", "utf8", "-c", _BOOT, package, str(server.fileno()), str(run_dir)]
     executable = _guarded_interpreter()
     fds = [server.fileno()] if executable is None else [server.fileno(), executable]
     try:

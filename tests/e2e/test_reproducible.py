@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,3 +159,69 @@ def test_two_machines_build_the_same_image(make_daemon: Callable[..., Daemon], t
     assert found[0][1] == "2025-06-15T15:06:40Z"
     assert found[0][2] == found[1][2]
     shutil.rmtree(second)
+
+
+WAYS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "own daemon": ([], {}),
+    "one processor": (["taskset", "-c", "0"], {"PYTHONHASHSEED": "1"}),
+    "another time zone, locale and umask": (
+        ["sh", "-c", 'umask 027 && exec "$@"', "sh"],
+        {"TZ": "Pacific/Kiritimati", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ),
+    "another host name": (["unshare", "--uts", "--", "sh", "-c", 'hostname other && exec "$@"', "sh"], {}),
+    "chroot only": (["setpriv", "--bounding-set", "-sys_admin", "--"], {}),
+}
+STEPS = """\
+FROM scratch
+COPY busybox /bin/
+COPY busybox /bin/sh
+WORKDIR /srv
+COPY --chown=5:6 src src
+COPY src/[bz]* /some/
+ADD packed.tar /packed/
+RUN ["/bin/busybox", "sh", "-c", "busybox find /srv /packed | busybox sort > /made; busybox rm -r /some/b"]
+RUN ["/bin/busybox", "sh", "-c", "echo $TZ $LC_ALL $HOME $PATH > /env; busybox umask > /umask; busybox ln -s x /y"]
+"""
+
+
+def _context(folder: Path, names: list[str]) -> None:
+    """The same files, made in this order: on a tmpfs they are listed so."""
+    (folder / "src").mkdir(parents=True)
+    shutil.copy("/bin/busybox", folder / "busybox")
+    (folder / "Buildfile").write_text(STEPS)
+    for name in names:
+        (folder / "src" / name).write_text(name)
+    with tarfile.open(folder / "packed.tar", "w") as tar:
+        for name in sorted(names):
+            tar.addfile(tarfile.TarInfo(f"d/{name}"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/shm").is_dir(), reason="needs root and a tmpfs")
+@pytest.mark.skipif(not Path("/bin/busybox").exists(), reason="needs a static busybox")
+def test_nothing_of_the_machine_gets_into_an_image(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """Daemon or none, container or chroot, processors, time zone, locale, umask, host name, order of files."""
+    names = [*"abcxyz", "Ärger", "i", "I", "ı"]
+    forth = Path(tempfile.mkdtemp(prefix="bt-test-", dir="/dev/shm"))
+    back = Path(tempfile.mkdtemp(prefix="bt-test-", dir="/dev/shm"))
+    try:
+        _context(forth / "context", names)
+        _context(back / "here", names[::-1])
+        digests: dict[str, str] = {}
+        daemon = make_daemon()
+        for way, (before, more) in {"daemon": ([], daemon.environment), **WAYS}.items():
+            root = tmp_path / f"root {len(digests)}"
+            environment = {**os.environ, "BUILDTOOL_ROOT": str(root), **more}
+            alone = [] if way == "daemon" else ["--no-daemon"]
+            for name in ("BUILDTOOL_HOST", "DOCKER_HOST", "DOCKER_CONTEXT") if alone else ():
+                environment.pop(name, None)
+            context = back / "here" if len(digests) % 2 else forth / "context"
+            output = f"type=oci,dest={tmp_path / 'out.tar'}"
+            command = [*before, BUILDTOOL, "build", *alone, "-o", output, str(context)]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 0, f"{way}: {done.stderr}"
+            assert ("isolated by chroot only" in done.stderr) == (way == "chroot only")
+            digests[way] = hashlib.sha256((tmp_path / "out.tar").read_bytes()).hexdigest()
+    finally:
+        shutil.rmtree(forth)
+        shutil.rmtree(back)
+    assert set(digests.values()) == {digests["daemon"]}, digests
