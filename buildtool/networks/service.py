@@ -210,9 +210,9 @@ class Networks:
             await self.leave(sandbox)
             raise
 
-    async def take_back(self, spare: Spare) -> None:
+    def take_back(self, spare: Spare) -> None:
         """The container has ended: the next one may have the namespace, unless this one has left something in it."""
-        await self._spares.give_back(spare)
+        self._spares.give_back(spare)
 
     async def connect(self, sandbox: Sandbox, pid: int, asked: EndpointRequest) -> Endpoint:
         """Join one more network while the container runs."""

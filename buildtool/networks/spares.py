@@ -49,21 +49,18 @@ class Spares:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def take(self) -> Spare | None:
-        """One that waits and is still connected."""
+        """One that waits and is as it was made; those that are not go."""
         while self._idle:
             spare = self._idle.pop()
             if spare.timer is not None:
                 spare.timer.cancel()
-            if await self._place.do(interface_index, spare.base) == spare.index:
+            if await self._place.do(_is_as_new, spare):
                 return spare
             await self.discard(spare)
         return None
 
-    async def give_back(self, spare: Spare) -> None:
-        """Its user has ended."""
-        if not await self._place.do(_is_quiet, spare.namespace):
-            await self.discard(spare)
-            return
+    def give_back(self, spare: Spare) -> None:
+        """Its user has ended; what that has left in it is looked for when the next one comes."""
         spare.timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._expire, spare)
         self._idle.append(spare)
 
@@ -89,9 +86,11 @@ class Spares:
             task.add_done_callback(self._ending.discard)
 
 
-def _is_quiet(namespace: int) -> bool:
-    """Whether no socket of the namespace is open or about to be forgotten."""
-    tables = kernel.in_namespace(namespace, _socket_tables)
+def _is_as_new(spare: Spare) -> bool:
+    """Whether it hangs on its bridge still, and no socket in it is open or about to be forgotten."""
+    if interface_index(spare.base) != spare.index:
+        return False
+    tables = kernel.in_namespace(spare.namespace, _socket_tables)
     return bool(tables) and not any(int(n) for found in _IN_USE.findall(tables) for n in found if n)
 
 

@@ -218,7 +218,7 @@ class Runtime:
                 await self._ensure_spawner()
                 assert self._socket is not None
                 try:
-                    self._socket.sendmsg([b"warm" if _is_usual(request) else b"create"], rights)
+                    self._socket.sendmsg([_kind(request)], rights)
                     return
                 except OSError:
                     self._socket.close()
@@ -251,13 +251,17 @@ class Runtime:
             self._socket = ours
 
 
-def _is_usual(request: dict[str, Any]) -> bool:
-    """Whether a shim that was made in advance can take it: the usual parent group, a pid namespace of its own."""
-    if request["runtime"]:
-        return False
+def _kind(request: dict[str, Any]) -> bytes:
+    """What the spawner needs to know of it.
+
+    A shim that was made in advance can take it when it wants the usual parent group and a pid namespace of its own.
+    """
     linux = request["spec"]["linux"]
+    namespaces = linux.get("namespaces", ())
     parent, _, _ = linux.get("cgroupsPath", "").rpartition("/")
-    return parent == DEFAULT_PARENT and {"type": "pid"} in linux.get("namespaces", ())
+    if request["runtime"] or parent != DEFAULT_PARENT or {"type": "pid"} not in namespaces:
+        return b"create"
+    return b"warm" if {"type": "network"} in namespaces else b"warm elsewhere"
 
 
 def start_spawner(server: socket.socket, run_dir: Path) -> subprocess.Popen[bytes]:

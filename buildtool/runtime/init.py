@@ -137,16 +137,17 @@ def take_terminal(slave: int, process: Spec, uid: int) -> None:
     program.take_stdio(slave, slave, slave, uid)
 
 
-def leave_namespaces() -> dict[str, int]:
+def leave_namespaces(*, own_network: bool) -> dict[str, int]:
     """Enter new namespaces of the kinds that most containers have of their own and that show nothing of the host.
 
     Returns descriptors of the ones left, by kind. (A mount namespace is a copy of the host's at its time, so it is
     made when the container is.)
     """
-    kinds = ("network", "ipc", "uts")
+    kinds = ("network", "ipc", "uts") if own_network else ("ipc", "uts")
     before = {kind: os.open(f"/proc/self/ns/{kind[:3]}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds}
-    sc.unshare(sc.CLONE_NEWNET | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS)
-    sc.bring_loopback_up()
+    sc.unshare(sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | (sc.CLONE_NEWNET if own_network else 0))
+    if own_network:
+        sc.bring_loopback_up()
     return before
 
 

@@ -3,6 +3,8 @@
 
 Run as `python -m buildtool.runtime.spawner FD`. A request on that SOCK_SEQPACKET socket carries descriptors: a memory
 file with the request as JSON, the control connection of the shim to be, and perhaps one for the container's output.
+Its text is `create`, `warm` when a shim that waits can take it, or `warm elsewhere` when it has no network namespace
+of its own either: those that wait are made for what the last one wanted.
 It ends when the daemon closes the socket; its shims live on.
 """
 
@@ -63,6 +65,7 @@ class Spawner:
         self._hierarchies = hierarchies
         self._identity = identity
         self._ready: list[socket.socket] = []
+        self._own_network = True
 
     def serve(self) -> None:
         """Until the daemon closes its end."""
@@ -76,7 +79,10 @@ class Spawner:
             if not data:
                 break
             fds = descriptors(ancillary)
-            if data != b"warm" or not self._give(fds):
+            usual = data.startswith(b"warm")
+            if usual:
+                self._own_network = data == b"warm"
+            if not usual or not self._give(fds):
                 self._fork(partial(self._shim, fds, None))
             for fd in fds:
                 os.close(fd)
@@ -125,7 +131,7 @@ class Spawner:
         spawner.close()
         sc.set_name(_WAITING_NAME)
         try:
-            warm = Warm(self._hierarchies, self._identity)
+            warm = Warm(self._hierarchies, self._identity, own_network=self._own_network)
         except OSError:  # whatever it is, a start without preparation tells it to who asks for a container
             os._exit(0)
         data, ancillary, _flags, _address = requests.recvmsg(64, _FDS)

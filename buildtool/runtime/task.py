@@ -233,7 +233,7 @@ class Task(_Process):
                 await asyncio.shield(self._connection.ended)
         self._connection.close()
         with contextlib.suppress(OSError):
-            (self._directory / "rootfs").rmdir()
+            await offload((self._directory / "rootfs").rmdir)
 
     def release(self) -> None:
         """Let go of a container that goes on (the daemon ends)."""

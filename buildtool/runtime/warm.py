@@ -40,7 +40,7 @@ _JOINED = b"joined"
 class Warm:
     """The waiting init process, as the shim that is its parent holds it."""
 
-    def __init__(self, hierarchies: Hierarchies, identity: Identity) -> None:
+    def __init__(self, hierarchies: Hierarchies, identity: Identity, *, own_network: bool = True) -> None:
         path = f"{DEFAULT_PARENT}/{_PREFIX}{secrets.token_hex(16)}"
         self.cgroup = Cgroup.create(hierarchies, path, {"devices": [NO_DEVICES]})
         try:
@@ -49,7 +49,9 @@ class Warm:
             self.pid = os.fork()
             if self.pid == 0:
                 self.channel.close()
-                child_main(lambda channel: _wait_as_init(channel, self.cgroup, hierarchies, identity), theirs)
+                child_main(
+                    lambda channel: _wait_as_init(channel, self.cgroup, hierarchies, identity, own_network), theirs
+                )
             theirs.close()
             if self.channel.recv(_MESSAGE_BYTES) != _JOINED:
                 raise OSError("the init process did not get into its control groups")
@@ -80,12 +82,14 @@ class Warm:
             time.sleep(0.002)
 
 
-def _wait_as_init(channel: socket.socket, cgroup: Cgroup, hierarchies: Hierarchies, identity: Identity) -> None:
+def _wait_as_init(
+    channel: socket.socket, cgroup: Cgroup, hierarchies: Hierarchies, identity: Identity, own_network: bool
+) -> None:
     """The init process until its exec."""
     sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
     enter_group(cgroup)
     # The root of a user namespace cannot come back into the host's namespaces, which --network host asks for.
-    before = {} if identity.in_user_namespace else leave_namespaces()
+    before = {} if identity.in_user_namespace else leave_namespaces(own_network=own_network)
     channel.send(_JOINED)
     data, ancillary, _flags, _address = channel.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4 * _MOST_FDS))
     if not data:

@@ -57,7 +57,7 @@ class RunNetworks:
         try:
             if name == BRIDGE and step.security != "insecure":
                 spare = await networks.lend(container, "build", _SYSCTLS)
-                stack.push_async_callback(networks.take_back, spare)
+                stack.callback(networks.take_back, spare)
                 return Connection(spare.sandbox, spare.path)
             sandbox = await networks.join(container, "build", [EndpointRequest(name)])
         except BuildtoolError as error:
