@@ -42,7 +42,7 @@ class _Foreground:
         self._call = call
         self._project = project
         self._engine = engine
-        self._containers = run.containers
+        self._containers = [item for item in run.containers if item[1] not in run.resting]
         self._started = run.started
         self._shown = shown
         self._begun = begun

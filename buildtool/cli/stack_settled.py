@@ -67,7 +67,7 @@ def settled(call: Call) -> bool:
     for name in project.order:
         for action in plan.services[name]:
             assert action.container is not None
-            report.state("Container", action.container.name, "Running")
+            report.state("Container", action.container.name, "Running" if action.container.running else "Exited")
     close_report(report)
     ids = {name: item["Id"] for name, item in state.networks.items()}
     memory.learn(Known([item.id for item in state.containers], ids))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from buildtool.buildfile.suggest import did_you_mean
+from buildtool.stacks import elsewhere
 from buildtool.stacks.durations import nanoseconds
 from buildtool.stacks.model import Project
 from buildtool.stacks.normalise import LABEL_PREFIX
@@ -32,6 +33,8 @@ def check_consistency(project: Project) -> None:
         _mounts(project, path, service)
         _watch(project, path, service)
         _labels(project, path, service)
+        if elsewhere.KEY in service and elsewhere.fault(service[elsewhere.KEY]):
+            raise project.error((*path, elsewhere.KEY), elsewhere.fault(service[elsewhere.KEY]))
         own = service.get("container_name")
         if own:
             if own in names:

@@ -105,6 +105,15 @@ class Container:
         return self.state in ("running", "paused", "restarting")
 
     @property
+    def exit_code(self) -> int | None:
+        """What it ended with; None when it runs or has never run. A list call has it in words only."""
+        status: str = self.data.get("Status") or ""
+        if self.state != "exited" or not status.startswith("Exited ("):
+            return None
+        code = status[len("Exited (") :].partition(")")[0]
+        return int(code) if code.lstrip("-").isdecimal() else None
+
+    @property
     def networks(self) -> dict[str, Any]:
         """Its networks by name."""
         found: dict[str, Any] = (self.data.get("NetworkSettings") or {}).get("Networks") or {}

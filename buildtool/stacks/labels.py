@@ -25,6 +25,8 @@ NETWORK = f"{PREFIX}.network"
 VOLUME = f"{PREFIX}.volume"
 VERSION = f"{PREFIX}.version"
 REPLACES = f"{PREFIX}.replace"
+# Ours: services of other projects that the container needs, as PROJECT/SERVICE.
+USES = "buildtool.stack.uses"
 # Ours: what was written into the container for its secrets and configs.
 FILES_HASH = "buildtool.stack.files-hash"
 

@@ -13,6 +13,8 @@ import os
 from buildtool import __version__
 from buildtool.client.quickjson import dumps
 from buildtool.stacks.caching import digest, read_own, write_own
+from buildtool.stacks.elsewhere import KEY
+from buildtool.stacks.jobs import bound_sources
 from buildtool.stacks.model import Project, Request
 from buildtool.stacks.observed import Known
 from buildtool.stacks.plan import shared_services
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from buildtool.stacks.reading import FileSystem
 
 # What a plan asks of a service.
-_PLANNED = ("image", "scale", "container_name", "network_mode", "ipc", "pid", "uts", "volumes_from")
+_PLANNED = ("image", "scale", "container_name", "network_mode", "ipc", "pid", "uts", "volumes_from", KEY)
 # Services with these are brought up by more than a plan.
 _BEYOND_THE_PLAN = ("provider", "models", "credential_spec", "isolation")
 _POLICIES_OF_A_PLAN = (None, "missing", "if_not_present", "never")
@@ -167,7 +169,10 @@ def _reduced(service: dict[str, Any]) -> dict[str, Any]:
     found = {key: service[key] for key in _PLANNED if service.get(key) is not None}
     found["networks"] = dict.fromkeys(service.get("networks") or {})
     depends = service.get("depends_on") or {}
-    found["depends_on"] = {name: {"restart": bool(how.get("restart"))} for name, how in depends.items()}
+    found["depends_on"] = {
+        name: {"restart": bool(how.get("restart")), "condition": how["condition"]} for name, how in depends.items()
+    }
+    found["volumes"] = [{"type": "bind", "source": source} for source in bound_sources(service)]
     replicas = (service.get("deploy") or {}).get("replicas")
     return found if replicas is None else found | {"deploy": {"replicas": replicas}}
 

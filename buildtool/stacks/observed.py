@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from buildtool.errors import NotFound
 from buildtool.stacks import labels
+from buildtool.stacks.jobs import jobs, touched
 from buildtool.stacks.names import image_name
 from buildtool.stacks.plan import State
 
@@ -51,7 +52,15 @@ def observe(engine: Engine, project: Project, services: Sequence[str], known: Kn
         volumes = {
             item["Name"]: item for item in engine.get("/volumes").get("Volumes") or () if item["Name"] in wanted
         }
-    return State(containers, networks, volumes, _images(engine, project, services, containers))
+    images = _images(engine, project, services, containers)
+    return State(containers, networks, volumes, images, _touched(engine, project, containers))
+
+
+def _touched(engine: Engine, project: Project, containers: Sequence[Container]) -> list[str]:
+    """The ids of jobs' ended containers on whose files somebody has worked since."""
+    once = jobs(project)
+    ended = [item for item in containers if item.exit_code == 0 and item.service in once]
+    return [item.id for item in ended if touched(engine, project.services.get(item.service) or {}, item)]
 
 
 def _still_so(project: Project, containers: Sequence[Container], known: Known) -> bool:

@@ -6,12 +6,13 @@ A function of values: it is what `up` executes, what `up --dry-run` and `stack d
 from __future__ import annotations
 
 from buildtool.errors import Conflict
-from buildtool.stacks import labels
+from buildtool.stacks import elsewhere, labels
+from buildtool.stacks.jobs import jobs
 from buildtool.stacks.names import image_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Any
 
     from buildtool.stacks.engine import Container
@@ -33,6 +34,7 @@ class Options:
         scale: Mapping[str, int] | None = None,
         services: Sequence[str] = (),
         start: bool = True,
+        rerun: bool = False,
     ) -> None:
         self.force_recreate = force_recreate
         self.no_recreate = no_recreate
@@ -41,6 +43,8 @@ class Options:
         self.scale = dict(scale or {})
         self.services = list(services)
         self.start = start
+        # Whether services that run once run again although they have ended well.
+        self.rerun = rerun
 
 
 class Action:
@@ -60,7 +64,10 @@ class Action:
 
 
 class State:
-    """What the engine has of the project. `networks` and `volumes` are by name, `images` are ids by name."""
+    """What the engine has of the project. `networks` and `volumes` are by name, `images` are ids by name.
+
+    `touched` are ids of ended containers on whose files somebody has worked since.
+    """
 
     def __init__(
         self,
@@ -68,7 +75,9 @@ class State:
         networks: Mapping[str, dict[str, Any]] | None = None,
         volumes: Mapping[str, dict[str, Any]] | None = None,
         images: Mapping[str, str] | None = None,
+        touched: Collection[str] = (),
     ) -> None:
+        self.touched = frozenset(touched)
         self.containers = list(containers)
         self.networks = dict(networks or {})
         self.volumes = dict(volumes or {})
@@ -179,6 +188,8 @@ def _plan_service(
         reason = reasons[item.id]
         if reason:
             actions.append(Action(RECREATE, "container", name, reason, item, item.number))
+        elif options.start and _is_done(project, name, item, state, options, plan):
+            actions.append(Action(KEEP, "container", name, "it has done its work", item, item.number))
         elif not item.running and options.start:
             actions.append(Action(START, "container", name, f"it is {item.state}", item, item.number))
         elif restarts and options.start:
@@ -190,6 +201,16 @@ def _plan_service(
         why = "the service is new" if not existing else "there are too few"
         actions.append(Action(CREATE, "container", name, why, None, number))
     return actions
+
+
+def _is_done(project: Project, name: str, container: Container, state: State, options: Options, plan: Plan) -> bool:
+    """Whether the container ran once, ended well, and nothing that it works on is another since."""
+    if container.exit_code != 0 or container.id in state.touched or options.rerun or name in options.services:
+        return False
+    fresh = {
+        key for key, actions in plan.services.items() if any(action.what in (CREATE, RECREATE) for action in actions)
+    }
+    return name in jobs(project) and not fresh.intersection(project.services[name].get("depends_on") or {})
 
 
 def _free_numbers(taken: set[int], count: int) -> list[int]:
@@ -232,6 +253,8 @@ def _why_recreate(
             return f"{other}, whose {what} it has, is made anew"
     if container.labels.get(labels.HASH) != project.digest("services", name, shared):
         return "its configuration has changed"
+    if container.labels.get(labels.USES, "") != elsewhere.label(service):
+        return "what it needs of other projects has changed"
     image = image_name(project, name, service)
     current = state.images.get(image)
     has = container.labels.get(labels.IMAGE) or container.data.get("ImageID")

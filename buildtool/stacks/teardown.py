@@ -7,10 +7,12 @@ from typing import Any
 
 from buildtool.client import EngineError, quote_path
 from buildtool.stacks import labels
+from buildtool.stacks.elsewhere import users
 from buildtool.stacks.engine import Container, Engine
 from buildtool.stacks.graph import Walk
 from buildtool.stacks.hooks import HookFailed, run_hooks
 from buildtool.stacks.model import Project
+from buildtool.stacks.orphans import warnings
 from buildtool.stacks.report import Report
 from buildtool.stacks.resources import remove_network, remove_volume
 
@@ -110,7 +112,11 @@ def down(
         chosen = found
     else:
         chosen = [item for item in found if item.service in project.services or item.service in project.disabled]
-        _tell_orphans([item for item in found if item not in chosen], report)
+        _tell_orphans(project, [item for item in found if item not in chosen], report)
+    kept = [] if services else _needed_elsewhere(engine, name, chosen, report)
+    chosen = [item for item in chosen if item not in kept]
+    networks = {network for item in kept for network in item.networks}
+    held = {mount.get("Name") for item in kept for mount in item.data.get("Mounts") or ()}
 
     def end(container: Container) -> None:
         stop_container(engine, project, container, report, timeout)
@@ -126,6 +132,8 @@ def down(
     walk = Walk(parallel)
     query = labels.project_filter(name)
     for network in engine.get("/networks", query):
+        if network["Name"] in networks:
+            continue
         walk.add(
             ("network", network["Id"]),
             lambda network=network: remove_network(  # type: ignore[misc]
@@ -134,6 +142,8 @@ def down(
         )
     if volumes:
         for volume in engine.get("/volumes", query).get("Volumes") or ():
+            if volume["Name"] in held:
+                continue
             walk.add(
                 ("volume", volume["Name"]),
                 lambda volume=volume: remove_volume(engine, volume["Name"], report),  # type: ignore[misc]
@@ -143,13 +153,27 @@ def down(
     walk.run()
 
 
-def _tell_orphans(orphans: list[Container], report: Report) -> None:
-    named = sorted({item.name for item in orphans if not item.oneoff})
-    if named:
-        report.warn(
-            f"Found orphan containers ({', '.join(named)}) for this project. If you removed or renamed this service "
-            "in your compose file, you can run this command with the --remove-orphans flag to clean it up."
-        )
+def _needed_elsewhere(engine: Engine, name: str, containers: Sequence[Container], report: Report) -> list[Container]:
+    """The containers that running ones of other projects need, and those that these depend on."""
+    needed = users(engine, name)
+    if not needed:
+        return []
+    depends = dependencies_of(containers)
+    kept: set[str] = set()
+    waiting = [service for service in needed if service in depends]
+    for service in sorted(waiting):
+        report.warn(f"service {service} is kept: {', '.join(sorted(needed[service]))} of another project needs it")
+    while waiting:
+        service = waiting.pop()
+        if service not in kept:
+            kept.add(service)
+            waiting += depends.get(service, ())
+    return [item for item in containers if item.service in kept]
+
+
+def _tell_orphans(project: Project, orphans: list[Container], report: Report) -> None:
+    for text in warnings(project, [item for item in orphans if not item.oneoff]):
+        report.warn(text)
 
 
 def _images_to_remove(project: Project | None, name: str, containers: list[Container], which: str) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from buildtool.stacks import conditions, labels
+from buildtool.stacks import conditions, elsewhere, labels
 from buildtool.stacks.body import References, create_body
 from buildtool.stacks.engine import Container, Engine
 from buildtool.stacks.files import files_hash, written_files
@@ -72,6 +72,8 @@ class Up:
         self._made: dict[str, dict[int, tuple[str, str, Container | None]]] = {name: {} for name in order}
         # Containers that this run has started, with the time in seconds before that.
         self.started: dict[str, float] = {}
+        # Containers that stay ended: they have done their work.
+        self.resting: set[str] = set()
 
     @property
     def containers(self) -> list[tuple[str, str, str]]:
@@ -139,7 +141,9 @@ class Up:
                     found = action.container
                     self._made[name][action.number] = (found.id, found.name, None)
                     if action.what == KEEP:
-                        self._report.state("Container", found.name, "Running" if found.running else "Created")
+                        self._report.state("Container", found.name, _kept_state(found))
+                        if action.why:
+                            self.resting.add(found.id)
 
     def _creation_needs(self, name: str) -> list[tuple[str, str]]:
         """What must exist before a container can be created: its networks and volumes, and whom it refers to."""
@@ -189,6 +193,8 @@ class Up:
         shared = {other: references.container(other, name) for other in shared_services(service)}
         digest = self._project.digest("services", name, shared)
         marks = labels.container_labels(self._project, name, service, number, digest)
+        if elsewhere.label(service):
+            marks[labels.USES] = elsewhere.label(service)
         if files:
             marks[labels.FILES_HASH] = files_hash(files)
         image = self._images.get(image_name(self._project, name, service))
@@ -275,6 +281,7 @@ class Up:
 
     def wait_for_dependencies(self, name: str) -> None:
         """Return when what the service depends on is as it wants it. Raises DependencyFailed."""
+        elsewhere.wait(self._engine, name, self._project.services[name], self._report)
         for other, how in sorted((self._project.services[name].get("depends_on") or {}).items()):
             if other not in self._made or how["condition"] == "service_started":
                 continue
@@ -288,6 +295,12 @@ class Up:
                         f"dependency failed to start: {error.message}", hint=error.hint
                     ) from None
                 self._report.warn(f"optional dependency {other!r} of {name!r} failed to start: {error.message}")
+
+
+def _kept_state(container: Container) -> str:
+    if container.running:
+        return "Running"
+    return "Exited" if container.exit_code is not None else "Created"
 
 
 def _starts_first(service: dict[str, Any]) -> bool:

@@ -117,7 +117,7 @@ def version(call: Call) -> int:
 
 def diff(call: Call) -> int:
     """What `up` would change, and why; nothing is changed."""
-    from buildtool.cli.handlers.stack_up import Session, describe
+    from buildtool.cli.stack_session import Session, describe
     from buildtool.stacks.plan import make_plan
 
     project = load_project(call, call.arguments)

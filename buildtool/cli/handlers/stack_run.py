@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from buildtool.cli.call import Call
-    from buildtool.cli.handlers.stack_up import Session
+    from buildtool.cli.stack_session import Session
     from buildtool.stacks.model import Project
 
 
 def run(call: Call) -> int:
     """Start what the service depends on, then the command; end with its exit code."""
-    from buildtool.cli.handlers.stack_up import Session
+    from buildtool.cli.stack_session import Session
     from buildtool.stacks.profiles import enable_services
 
     service, *command = call.arguments

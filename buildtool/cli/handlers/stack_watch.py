@@ -24,7 +24,7 @@ _INTERVAL = 0.3
 def watch(call: Call) -> int:
     """Bring the services up and keep them up to date until Ctrl-C."""
     refuse_dry_run(call)
-    from buildtool.cli.handlers.stack_up import Session
+    from buildtool.cli.stack_session import Session
 
     project = load_project(call, call.arguments)
     services = call.arguments or list(project.services)
@@ -77,8 +77,8 @@ def watch_beside(call: Call, project: Project, engine: Engine, services: list[st
 
 def _rebuild(call: Call, project: Project, service: str) -> None:
     """Build the service's image anew and recreate its containers."""
-    from buildtool.cli.handlers.stack_up import Session
     from buildtool.cli.stack_build import build_services
+    from buildtool.cli.stack_session import Session
 
     print(f"Rebuilding service {service!r} after changes were detected...", flush=True)
     report = make_report(call)

@@ -109,6 +109,49 @@ def test_what_an_interrupted_up_left_is_cleared_away() -> None:
     assert words(plan) == [("remove", "web", 1)] and plan.changes[0].container is some[2]
 
 
+JOB = """
+name: p
+services:
+  web: {image: w, depends_on: {job: {condition: service_completed_successfully}}}
+  job: {image: j, depends_on: [db], environment: {V: "${V:-1}"}}
+  db: {image: d}
+"""
+
+
+def ended(code: int, of: Any) -> Container:
+    return container("job", of=of, state="exited", Status=f"Exited ({code}) 2 minutes ago")
+
+
+def test_a_job_that_has_ended_well_is_not_run_again() -> None:
+    """Until it, or something it depends on, is made anew, its files change, it failed, or somebody asks for it."""
+    project, changed = load_texts(JOB), load_texts(JOB, env={"V": "2"})
+    web, db = container("web", of=project), container("db", of=project)
+    done = ended(0, project)
+    assert words(planned(project, [web, db, done])) == []
+    again = [("start", "job", 1)]
+    assert words(planned(project, [web, db, ended(1, project)])) == again
+    assert words(planned(project, [web, db, done], touched=[done.id])) == again
+    assert words(planned(project, [web, db, done], Options(rerun=True))) == again
+    assert words(planned(project, [web, db, done], Options(services=["job"]))) == again
+    assert words(planned(project, [web, done])) == [("create", "db", 1), *again]
+    assert words(planned(changed, [web, db, done])) == [("recreate", "job", 1)]
+    nobody_waits = load_texts(JOB.replace("service_completed_successfully", "service_started"))
+    assert words(planned(nobody_waits, [web, db, done])) == again
+
+
+def test_what_shares_with_a_container_is_recreated_when_that_is_another() -> None:
+    project = load_texts(
+        "name: p\nservices: {s: {image: x, network_mode: 'service:o', volumes_from: [o]}, o: {image: x}}"
+    )
+    other = container("o", of=project)
+    sharing = container("s", of=project)
+    sharing.labels[labels.HASH] = project.digest("services", "s", {"o": other.id})
+    assert words(planned(project, [other, sharing])) == []
+    assert words(planned(project, [sharing])) == [("create", "o", 1), ("recreate", "s", 1)]
+    other.id = "f" * 64
+    assert words(planned(project, [other, sharing])) == [("recreate", "s", 1)]
+
+
 def test_force_and_no_recreate() -> None:
     old, project = load_texts(TEXT, env={"V": "0"}), load_texts(TEXT)
     both = [container("web", of=old), container("db", of=project)]
