@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from buildtool.cli.container_config import extra_host
-from buildtool.cli.container_resources import parse_ulimit
 from buildtool.cli.values import key_value_map
 from buildtool.errors import InvalidInput
 
@@ -48,11 +46,17 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         "pull": call.switch("pull"),
         "labels": key_value_map(call.texts("label")),
         "network_mode": call.text("network"),
-        "extra_hosts": [extra_host(item) for item in call.texts("add-host")],
-        "ulimits": [parse_ulimit(item) for item in call.texts("ulimit")],
         "epoch": source_date_epoch(),
         "explain": call.switch("explain"),
     }
+    if call.texts("add-host"):
+        from buildtool.cli.container_config import extra_host
+
+        document["extra_hosts"] = [extra_host(item) for item in call.texts("add-host")]
+    if call.texts("ulimit"):
+        from buildtool.cli.container_resources import parse_ulimit
+
+        document["ulimits"] = [parse_ulimit(item) for item in call.texts("ulimit")]
     if source.directory and document["epoch"] is None:
         from buildtool.cli.git_commit import commit_time
 

@@ -231,7 +231,8 @@ class Builder:
                 await forget_tree(self._store)
             for each in digests:
                 await each.close()
-            await offload(prepared.sites.save)
+            if prepared.sites.changed:
+                await offload(prepared.sites.save)
         named = image.id if index is None else index.digest
         emit(Built(named, tuple(tag.familiar for tag in tags)))
         is_new = any(is_new for _, is_new in made)
@@ -371,7 +372,9 @@ class Builder:
     async def _image(
         self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]
     ) -> tuple[Image, bool]:
-        plan = await offload(without_empty, prepared.plan.image, solver.results, self._store)
+        plan = prepared.plan.image
+        if any(line.optional for line in plan.history):
+            plan = await offload(without_empty, plan, solver.results, self._store)
         base = prepared.base(plan.base) if plan.base is not None else None
         if base is not None:
             base = self._images.find(base.id) or base  # more of its layers may be here by now

@@ -29,7 +29,7 @@ from buildtool.solve.fingerprints import (
 
 _MAX_LINKS = 40
 _KIND = 0o170000
-_LEFT_OUT = (stat.S_IFDIR, stat.S_IFSOCK)
+_LEFT_OUT = frozenset((stat.S_IFDIR, stat.S_IFSOCK))
 """What is not among the files of a directory."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -158,6 +158,7 @@ class ContextFiles:
         self.rules = rules
         self._listings: dict[str, list[Child]] = {}
         self._directories: dict[str, Directory] = {}
+        self._below: dict[str, list[Child]] = {}
         self._digests: dict[str, dict[str, str]] = {}
         self._trees: dict[str, str] = {}
 
@@ -184,7 +185,7 @@ class ContextFiles:
                     ]
         finally:
             os.close(fd)
-        found.sort(key=_name)
+        found.sort()  # names decide: each is there once
         if self._seen_as is not None:
             return [(name, self._seen_as(status), directory) for name, status, directory in found]
         return found
@@ -242,26 +243,24 @@ class ContextFiles:
 
     def _tree_digest(self, path: str) -> str:
         prefix = path + "/" if path else ""
-        directories = [
-            line_of(name, status, self.tree_digest(prefix + name))
-            for name, status, _ in self.children(path)
-            if stat.S_ISDIR(status.st_mode)
-        ]
-        return directory_digest(self._looked(path).section, directories)
+        section = self._looked(path).section
+        below = [line_of(child[0], child[1], self.tree_digest(prefix + child[0])) for child in self._below[path]]
+        return directory_digest(section, below)
 
     def _looked(self, path: str) -> Directory:
         looked = self._directories.get(path)
         if looked is None:
-            files = [child for child in self.children(path) if child[1].st_mode & _KIND not in _LEFT_OUT]
+            files, others = self.children(path), []
+            modes = [child[1].st_mode & _KIND for child in files]
+            if _LEFT_OUT.intersection(modes):
+                others = [child for child, mode in zip(files, modes, strict=True) if mode == stat.S_IFDIR]
+                files = [child for child, mode in zip(files, modes, strict=True) if mode not in _LEFT_OUT]
+            self._below[path] = others
             looked = self._directories[path] = self.index.look(path, files)
         return looked
 
     def is_ignored(self, path: str) -> bool:
         return os.path.lexists(f"{self.root}/{path}") and self.rules.excludes(path)
-
-
-def _name(child: Child) -> str:
-    return child[0]
 
 
 class _Ignore:

@@ -197,7 +197,7 @@ class Sites:
         document = self._documents.get(self._name) or {}
         self._sites = {name: Site(*values) for name, values in document.get("sites", {}).items()}
         self.before = dict(self._sites)
-        self._changed = False
+        self.changed = False
 
     def get(self, site: str) -> Site | None:
         """The last build's entry."""
@@ -208,14 +208,14 @@ class Sites:
         known = self._sites.get(site)
         if known is None or known.key != key:
             self._sites[site] = Site(key, round(result.seconds, 4), round(result.cpu, 2))
-            self._changed = True
+            self.changed = True
 
     def save(self) -> None:
         """Write what changed."""
-        if self._changed:
+        if self.changed:
             sites = {name: [site.key, site.seconds, site.cpu] for name, site in self._sites.items()}
             self._documents.put(self._name, {"used": time.time(), "sites": sites})
-            self._changed = False
+            self.changed = False
 
     def copied(self, site: str, content: str = "") -> Copied | None:
         """What a COPY put where the last time; with `content` (the digest of the files) the last time with these."""

@@ -62,8 +62,6 @@ class LayerDigests:
 
 def without_empty(plan: ImagePlan, results: dict[StepId, StepResult], store: Store) -> ImagePlan:
     """The image without the layers that are optional and empty: those of a COPY --if-exists that found nothing."""
-    if not any(line.optional for line in plan.history):
-        return plan
     chain: list[StepId] = []
     history: list[HistoryLine] = []
     steps = iter(plan.chain)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench import bench_api, bench_lazy, bench_stacks
 from tests.bench.rows import Row
-from tests.bench.sides import Docker, Ours, Side
+from tests.bench.sides import Docker, Ours, Side, compile_ours
 
 CLASSIC = {"DOCKER_BUILDKIT": "0"}
 BUILDKIT = {"DOCKER_BUILDKIT": "1"}
@@ -245,6 +245,7 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid():
         raise SystemExit("dockerd, the peer, needs root")
+    compile_ours()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
         for name in ("ours", "docker"):
