@@ -54,13 +54,21 @@ class Cable:
             assert link is not None
             inside.configure(link.index, [f"{self.lan}.1/24"], [], [])
 
+    def plug(self) -> None:
+        """Give the machine the address `lan`.2."""
+        subprocess.run(["ip", "address", "replace", f"{self.lan}.2/24", "dev", self.near], check=True)
+
+    def server(self) -> socket.socket:
+        """A server of the far end, on any port."""
+        return kernel.in_namespace_of(self._router.pid, lambda: socket.create_server((f"{self.lan}.1", 0)))
+
     def route(self, subnet: str) -> None:
         """Let the far end reach a subnet through the machine."""
-        subprocess.run(["ip", "address", "add", f"{self.lan}.2/24", "dev", self.near], check=True)
+        self.plug()
         command = ["nsenter", "-t", str(self._router.pid), "-n", "ip", "route", "add", subnet, "via", f"{self.lan}.2"]
         subprocess.run(command, check=True)
 
-    def asks(self, address: str, port: int) -> str:
+    def asks(self, address: str, port: int, size: int = 100) -> str:
         """What a connection from the far end answers; "" when nobody does for a second."""
         deadline = time.monotonic() + 1
         while time.monotonic() < deadline:
@@ -68,7 +76,7 @@ class Cable:
                 asking.settimeout(1)
                 with contextlib.suppress(OSError):
                     asking.connect((address, port))
-                    if answer := asking.recv(100):
+                    if answer := asking.recv(size):
                         return answer.decode()
             time.sleep(0.05)
         return ""
