@@ -93,7 +93,8 @@ class Docker(Side):
 
     name = "docker"
 
-    def __init__(self, root: Path, ours: Ours) -> None:
+    def __init__(self, root: Path, ours: Ours, *, bridge: bool = False) -> None:
+        """With `bridge` it has its default network, in a network namespace of its own that its rules stay in."""
         super().__init__(root)
         stock = shutil.which("docker")
         if not stock or not shutil.which("dockerd"):
@@ -102,10 +103,11 @@ class Docker(Side):
         self.stock = [stock]
         socket = root / "docker.sock"
         self.environment |= {"DOCKER_HOST": f"unix://{socket}"}
-        arguments = ["--bridge=none", "--iptables=false", "--ip-masq=false"]
+        arguments = [] if bridge else ["--bridge=none", "--iptables=false", "--ip-masq=false"]
+        program = ["unshare", "-n", "dockerd"] if bridge else ["dockerd"]
         with (root / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                ["dockerd", "--data-root", str(root / "data"), "--exec-root", str(root / "exec"),
+                [*program, "--data-root", str(root / "data"), "--exec-root", str(root / "exec"),
                  "--pidfile", str(root / "pid"), "-H", f"unix://{socket}", *arguments],
                 stdout=log, stderr=log,
             )  # fmt: skip
