@@ -17,12 +17,16 @@ STARTS: dict[str, tuple[str, ...]] = {
     "interpolation": ("text",),
     "words": ("word", "body"),
     "mounts": ("mount",),
+    "gotemplate": ("start",),
 }
 
 
 @cache
-def load(name: str, escape: str = "\\") -> Lark:
-    """The LALR parser of `<name>.lark`, for files whose escape character is `escape` (a backslash or a backtick)."""
+def load(name: str, escape: str = "\\", lexer: Any = "contextual") -> Lark:
+    """The LALR parser of `<name>.lark`, for files whose escape character is `escape` (a backslash or a backtick).
+
+    `lexer` is a lexer class for a grammar that only declares its terminals.
+    """
     from lark import Lark
 
     folder = Path(__file__).parent
@@ -31,7 +35,7 @@ def load(name: str, escape: str = "\\") -> Lark:
         import_paths=[str(folder)],
         source_path=str(folder / f"{name}.lark"),
         parser="lalr",
-        lexer="contextual",
+        lexer=lexer,
         start=list(STARTS[name]),
         maybe_placeholders=False,
         propagate_positions=False,

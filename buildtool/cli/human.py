@@ -66,6 +66,14 @@ def local_time(timestamp: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(timestamp))
 
 
+def rfc3339_local(timestamp: float) -> str:
+    """`2026-01-31T09:15:00+01:00`."""
+    moment = time.localtime(timestamp)
+    offset = time.strftime("%z", moment)
+    zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", moment) + zone
+
+
 def parse_rfc3339(text: str) -> float:
     """Seconds since 1970 of `2026-01-31T09:15:00.123456789Z` (or with an offset). Raises ValueError."""
     date, _, clock = text.strip().replace("t", "T").partition("T")

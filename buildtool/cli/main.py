@@ -201,7 +201,8 @@ def _complain(error: BuildtoolError) -> None:
     from buildtool.client import EngineError
 
     sys.stdout.flush()
-    prefix = "Error response from daemon: " if isinstance(error, EngineError) else f"{PROGRAM}: "
+    own = getattr(error, "prefix", f"{PROGRAM}: ")
+    prefix = "Error response from daemon: " if isinstance(error, EngineError) else own
     print(f"{prefix}{error}", file=sys.stderr)
 
 

@@ -68,7 +68,7 @@ def inspect(call: Call) -> int:
         elif form:
             from buildtool.cli.gotemplate import Template
 
-            print(Template(form).render(record))
+            print(Template(form).render(record, strict=True))
         else:
             if number:
                 print()

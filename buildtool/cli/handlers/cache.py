@@ -116,7 +116,7 @@ def inspect(call: Call) -> int:
         from buildtool.cli.gotemplate import Template
 
         for entry in found:
-            print(Template(form).render(entry))
+            print(Template(form).render(entry, strict=True))
         return 0
     for entry in found:
         entry["created_at"], entry["used_at"] = local_time(entry["created"]), local_time(entry["used"])

@@ -52,14 +52,20 @@ def list_(call: Call) -> int:
                 "Description": document.get("Metadata", {}).get("Description", ""),
                 "DockerEndpoint": document["Endpoints"]["docker"]["Host"],
                 "Error": "",
-                "Name": document["Name"] + (" *" if chosen and not call.text("format") else ""),
+                "Name": document["Name"] + (" *" if chosen and call.text("format") in ("", "table") else ""),
             }
         )
     if call.switch("quiet"):
         for row in rows:
             print(str(row["Name"]).removesuffix(" *"))
         return 0
-    print_rows(rows, call.text("format"), ("Name", "Description", "DockerEndpoint", "Error"), _HEADERS)
+    print_rows(
+        rows,
+        call.text("format"),
+        ("Name", "Description", "DockerEndpoint", "Error"),
+        _HEADERS,
+        kind="formatter.clientContextContext",
+    )
     return 0
 
 
@@ -101,11 +107,30 @@ def inspect(call: Call) -> int:
         files = [os.path.basename(path) for path in contexts.tls_files(name) if path and name != contexts.DEFAULT]
         found.append({**document, "TLSMaterial": {"docker": files} if files else {}})
     if call.text("format"):
-        print_rows(found, call.text("format"), (), {})
-        return 0
+        return _by_template(found, call.text("format"))
     import json
 
     print(json.dumps(found, indent=4))
+    return 0
+
+
+def _by_template(found: list[dict[str, Any]], form: str) -> int:
+    from buildtool.cli.gotemplate import Template, TemplateError
+    from buildtool.cli.listing import row_json
+
+    if form == "json":
+        print(f"[{','.join(map(row_json, found))}]")
+        return 0
+    try:
+        template = Template(form)
+    except TemplateError as error:
+        raise error.told("template parsing error", 64) from None
+    for document in found:
+        try:
+            print(template.render(document, "context.contextWithTLSListing"))
+        except TemplateError as error:
+            print()
+            raise error.told("template parsing error") from None
     return 0
 
 

@@ -7,7 +7,7 @@ from buildtool.cli.listing import print_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from buildtool.cli.call import Call
@@ -19,6 +19,13 @@ _HEADERS = {
     "Size": "SIZE",
     "Reclaimable": "RECLAIMABLE",
 }
+_RAW = (
+    ("type", "Type"),
+    ("total", "TotalCount"),
+    ("active", "Active"),
+    ("size", "Size"),
+    ("reclaimable", "Reclaimable"),
+)
 
 
 def df(call: Call) -> int:
@@ -28,8 +35,13 @@ def df(call: Call) -> int:
         _verbose(usage)
         return 0
     rows = [_images(usage), _containers(usage), _volumes(usage), _build_cache(usage)]
-    print_rows(rows, call.text("format"), tuple(_HEADERS), _HEADERS)
+    print_rows(rows, call.text("format"), tuple(_HEADERS), _HEADERS, kind=_kind, raw=_RAW)
     return 0
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    names = {"Local Volumes": "Volumes", "Build Cache": "Builder"}
+    return f"formatter.diskUsage{names.get(row['Type'], row['Type'])}Context"
 
 
 def _row(kind: str, total: int, active: int, size: int, reclaimable: int, *, percent: bool = True) -> dict[str, Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from buildtool.cli.call import Call
+    from buildtool.cli.gotemplate import Template
 
 
 def events(call: Call) -> int:
@@ -19,17 +20,29 @@ def events(call: Call) -> int:
     form = call.text("format")
     template = None
     if form:
-        from buildtool.cli.gotemplate import Template
+        from buildtool.cli.gotemplate import Template, TemplateError
 
-        template = Template("{{json .}}" if form == "json" else form)
+        try:
+            template = Template("{{json .}}" if form == "json" else form)
+        except TemplateError as error:
+            raise error.told("Error parsing format", 64) from None
     query = {
         "since": engine_time(call.text("since")) or None,
         "until": engine_time(call.text("until")) or None,
         "filters": filters_document(call.texts("filter")) or None,
     }
     for event in call.client.call("GET", "/events", query).objects():
-        print(template.render(event) if template else _line(event), flush=True)
+        print(_by(template, event) if template else _line(event), flush=True)
     return 0
+
+
+def _by(template: Template, event: dict[str, Any]) -> str:
+    from buildtool.cli.gotemplate import TemplateError
+
+    try:
+        return template.render(event, "*events.Message")
+    except TemplateError as error:
+        raise error.told("Error parsing format", 64) from None
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -27,6 +27,13 @@ _HEADERS = {
     "SharedSize": "SHARED SIZE",
     "UniqueSize": "UNIQUE SIZE",
 }
+_RAW = (
+    ("repository", "Repository"),
+    ("tag", "Tag"),
+    ("image_id", "ID"),
+    ("created_at", "CreatedAt"),
+    ("virtual_size", "Size"),
+)
 
 
 def images(call: Call) -> int:
@@ -42,7 +49,15 @@ def images(call: Call) -> int:
     wanted = call.arguments[0] if call.arguments else ""
     rows = (row for item in found for row in _rows(item, truncate, by_digest, wanted))
     columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
-    print_rows(rows, form, columns, _HEADERS, quiet="ID" if call.switch("quiet") else "")
+    print_rows(
+        rows,
+        form,
+        columns,
+        _HEADERS,
+        quiet="ID" if call.switch("quiet") else "",
+        kind="formatter.imageContext",
+        raw=_RAW,
+    )
     return 0
 
 
@@ -58,7 +73,7 @@ def _rows(item: dict[str, Any], truncate: bool, by_digest: bool, wanted: str) ->
             "CreatedSince": ago(created),
             "CreatedAt": local_time(created),
             "Size": size,
-            "VirtualSize": size,
+            "VirtualSize": decimal_size(item.get("Size") or 0),
             "Containers": _count(item.get("Containers", -1)),
             "SharedSize": _known_size(item.get("SharedSize", -1)),
             "UniqueSize": _known_size(_unique(item)),

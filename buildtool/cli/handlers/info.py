@@ -13,19 +13,29 @@ if TYPE_CHECKING:
 
 def info(call: Call) -> int:
     """Print the daemon's state, or a template of it."""
-    document = call.client.get("/info")
     form = call.text("format")
     if form:
-        from buildtool.cli.gotemplate import Template
-
-        print(Template("{{json .}}" if form == "json" else form).render(document))
-        return 0
+        return _by_template(call, form)
+    document = call.client.get("/info")
     from buildtool import __version__
 
     lines = ["Client: buildtool", f" Version:    {__version__}", "", "Server:"]
     print("\n".join([*lines, *_server(document)]))
     for warning in document.get("Warnings") or ():
         print(warning)
+    return 0
+
+
+def _by_template(call: Call, form: str) -> int:
+    from buildtool.cli.gotemplate import Template, TemplateError
+    from buildtool.cli.handlers.version import client_document
+
+    try:
+        template = Template("{{json .}}" if form == "json" else form)
+    except TemplateError as error:
+        raise error.told("template parsing error", 64) from None
+    client = {**client_document(), "Debug": False, "Plugins": [], "Warnings": None}
+    print(template.render({**call.client.get("/info"), "ClientInfo": client}, "system.dockerInfo"))
     return 0
 
 

@@ -28,6 +28,7 @@ _HEADERS = {
     "Labels": "LABELS",
     "CreatedAt": "CREATED AT",
 }
+_RAW = (("network_id", "ID"), ("name", "Name"), ("driver", "Driver"), ("scope", "Scope"))
 
 
 def list_(call: Call) -> int:
@@ -37,7 +38,15 @@ def list_(call: Call) -> int:
     truncate = not call.switch("no-trunc")
     rows = (_row(network, truncate) for network in found)
     quiet = "ID" if call.switch("quiet") else ""
-    print_rows(rows, call.text("format"), ("ID", "Name", "Driver", "Scope"), _HEADERS, quiet=quiet)
+    print_rows(
+        rows,
+        call.text("format"),
+        ("ID", "Name", "Driver", "Scope"),
+        _HEADERS,
+        quiet=quiet,
+        kind="network.networkContext",
+        raw=_RAW,
+    )
     return 0
 
 
@@ -53,8 +62,14 @@ def _row(network: dict[str, Any], truncate: bool) -> dict[str, Any]:
         "Internal": str(network.get("Internal", False)).lower(),
         "Labels": labels_text(labels),
         "Label": lambda name: labels.get(name, ""),
-        "CreatedAt": network.get("Created", ""),
+        "CreatedAt": _created(network.get("Created")),
     }
+
+
+def _created(stamp: object) -> str:
+    from buildtool.cli.gotemplate.times import string
+
+    return string(stamp)
 
 
 def create(call: Call) -> int:

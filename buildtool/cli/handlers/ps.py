@@ -30,6 +30,17 @@ _HEADERS = {
     "Networks": "NETWORKS",
     "Platform": "PLATFORM",
 }
+_RAW = (
+    ("container_id", "ID"),
+    ("image", "Image"),
+    ("command", "Command"),
+    ("created_at", "CreatedAt"),
+    ("state", "State"),
+    ("status", "Status"),
+    ("names", "Names"),
+    ("labels", "Labels"),
+    ("ports", "Ports"),
+)
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 
@@ -37,7 +48,7 @@ def ps(call: Call) -> int:
     """List containers."""
     form = call.text("format")
     last = 1 if call.switch("latest") else call.number("last") or 0
-    sizes = call.switch("size") or ".Size" in form
+    sizes = call.switch("size") or ".Size" in form or form == "{{json .}}"
     query = {
         "all": call.switch("all") or last > 0,
         "limit": last if last > 0 else None,
@@ -53,6 +64,9 @@ def ps(call: Call) -> int:
         columns,
         _HEADERS,
         quiet="ID" if call.switch("quiet") else "",
+        kind="formatter.ContainerContext",
+        raw=_RAW,
+        problems=("failed to parse template", "failed to execute template"),
     )
     return 0
 
@@ -106,8 +120,7 @@ def _size(item: dict[str, Any]) -> str:
     return f"{own} (virtual {decimal_size(whole, 3)})" if whole > 0 else own
 
 
-def _platform(item: dict[str, Any]) -> str:
+def _platform(item: dict[str, Any]) -> str | None:
     platform = (item.get("ImageManifestDescriptor") or {}).get("platform") or {}
-    return "/".join(
-        part for part in (platform.get("os"), platform.get("architecture"), platform.get("variant")) if part
-    )
+    parts = [part for part in (platform.get("os"), platform.get("architecture"), platform.get("variant")) if part]
+    return "/".join(parts) if parts else None

@@ -174,7 +174,13 @@ def search(call: Call) -> int:
         for one in found
     )
     headers = {"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL"}
-    print_rows(rows, call.text("format"), ["Name", "Description", "StarCount", "IsOfficial"], headers)
+    print_rows(
+        rows,
+        call.text("format"),
+        ["Name", "Description", "StarCount", "IsOfficial"],
+        headers,
+        kind="registry.searchContext",
+    )
     return 0
 
 

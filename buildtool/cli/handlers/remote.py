@@ -99,11 +99,13 @@ def inspect(call: Call) -> int:
     show = printer(call.text("format"))
     platform = parse_platform(call.text("platform")) if call.text("platform") else None
 
-    async def work(transport: Transport) -> list[dict[str, Any]]:
+    async def work(transport: Transport) -> list[tuple[str, Any]]:
         return [
-            await inspect_remote(transport, name, platform, login_of(parse_reference(name).domain))
+            ("image", await inspect_remote(transport, name, platform, login_of(parse_reference(name).domain)))
             for name in call.arguments
         ]
 
-    show(with_transport(work))
-    return 0
+    problems = show(with_transport(work))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0

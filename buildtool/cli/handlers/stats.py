@@ -89,7 +89,7 @@ def _raise_problem(watches: list[_Watch]) -> None:
 def _print(call: Call, watches: list[_Watch]) -> None:
     truncate = not call.switch("no-trunc")
     rows = [_row(watch.name, watch.latest or {}, truncate) for watch in watches if watch.problem is None]
-    print_rows(rows, call.text("format"), _COLUMNS, _HEADERS)
+    print_rows(rows, call.text("format"), _COLUMNS, _HEADERS, kind="container.statsContext")
 
 
 def _row(name: str, document: dict[str, Any], truncate: bool) -> dict[str, Any]:

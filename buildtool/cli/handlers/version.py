@@ -13,24 +13,31 @@ if TYPE_CHECKING:
     from typing import Any
 
     from buildtool.cli.call import Call
+    from buildtool.cli.gotemplate import Template
 
 API_VERSION = "1.50"
 
 
 def version(call: Call) -> int:
     """Print both versions; without a daemon the client's, and then the error."""
+    form = call.text("format")
+    template = None
+    if form:
+        from buildtool.cli.gotemplate import Template, TemplateError
+
+        try:
+            template = Template("{{json .}}" if form == "json" else form, "version")
+        except TemplateError as error:
+            raise error.told("template parsing error", 64) from None
     server: dict[str, Any] | None = None
     failure: BuildtoolError | None = None
     try:
         server = call.client.get("/version")
     except BuildtoolError as error:
         failure = error
-    document = {"Client": _client(), "Server": server}
-    form = call.text("format")
-    if form:
-        from buildtool.cli.gotemplate import Template
-
-        print(Template("{{json .}}" if form == "json" else form).render(document))
+    document = {"Client": client_document(), "Server": server}
+    if template is not None:
+        _print_by(template, document)
     else:
         print("\n".join(_lines(document)))
     if failure is not None:
@@ -38,7 +45,18 @@ def version(call: Call) -> int:
     return 0
 
 
-def _client() -> dict[str, Any]:
+def _print_by(template: Template, document: dict[str, Any]) -> None:
+    from buildtool.cli.gotemplate import TemplateError
+
+    try:
+        print(template.render(document, "system.versionInfo"))
+    except TemplateError:
+        print()
+        raise
+
+
+def client_document() -> dict[str, Any]:
+    """What this client says of itself."""
     machine = os.uname()
     return {
         "Version": __version__,

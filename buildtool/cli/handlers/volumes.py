@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from buildtool.cli.call import Call
 
 _HEADERS = {
+    "Availability": "AVAILABILITY",
     "Driver": "DRIVER",
+    "Group": "GROUP",
+    "Status": "STATUS",
     "Name": "VOLUME NAME",
     "Labels": "LABELS",
     "Links": "LINKS",
@@ -31,7 +34,15 @@ def list_(call: Call) -> int:
     answer = call.client.get("/volumes", {"filters": filters_document(call.texts("filter")) or None})
     found = sorted(answer.get("Volumes") or (), key=lambda volume: str(volume["Name"]))
     quiet = "Name" if call.switch("quiet") else ""
-    print_rows(map(_row, found), call.text("format"), ("Driver", "Name"), _HEADERS, quiet=quiet)
+    print_rows(
+        map(_row, found),
+        call.text("format"),
+        ("Driver", "Name"),
+        _HEADERS,
+        quiet=quiet,
+        kind="formatter.volumeContext",
+        raw=(("name", "Name"), ("driver", "Driver")),
+    )
     return 0
 
 
@@ -39,10 +50,13 @@ def _row(volume: dict[str, Any]) -> dict[str, Any]:
     labels = volume.get("Labels") or {}
     usage = volume.get("UsageData")
     return {
+        "Availability": "N/A",
         "Driver": volume.get("Driver", ""),
         "Name": volume["Name"],
         "Labels": labels_text(labels),
         "Label": lambda name: labels.get(name, ""),
+        "Group": "N/A",
+        "Status": "N/A",
         "Links": str(usage["RefCount"]) if usage else "N/A",
         "Mountpoint": volume.get("Mountpoint", ""),
         "Scope": volume.get("Scope", ""),

@@ -1,110 +1,166 @@
-"""Go templates as `--format` uses them."""
+"""Go templates as `--format` uses them: what the stock docker CLI was seen to print, and laws."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildtool.cli.gotemplate import Template, TemplateError
+from buildtool.cli.gotemplate.store import Store
+from tests.compare.templates import RECORD, DockerCli, plain
 
-DATA: dict[str, Any] = {
-    "Names": "web",
-    "Config": {"Env": ["A=1", "B=2"], "Labels": {"com.x": "y"}, "Tty": False, "Cmd": None, "N": 3},
-    "List": [{"N": "a"}, {"N": "b"}],
-    "Empty": [],
-    "Big": 1234567890123,
-    "Label": lambda name: f"<{name}>",
+TYPES = {
+    "container": "container.InspectResponse",
+    "image": "image.InspectResponse",
+    "network": "network.Inspect",
+    "volume": "volume.Volume",
 }
+
+
+@cache
+def record() -> Any:
+    return json.loads(RECORD.read_text())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def outcome(kind: str, text: str) -> tuple[int, str]:
+    """What `inspect --type KIND --format TEXT` prints, and its exit code."""
+    document = record()["documents"][kind]
+    try:
+        template = Template(text)
+    except TemplateError as error:
+        return 64, f"template parsing error: {error.message}"
+    try:
+        return 0, plain(template.render_document(document, TYPES[kind]))
+    except TemplateError as error:
+        return 1, plain(f"template parsing error: {error.message}")
+
+
+def test_all_recorded_templates_give_what_docker_gave() -> None:
+    different = []
+    for kind, text, code, expected in record()["results"]:
+        found = outcome(kind, text)
+        if found != (code, expected):
+            different.append(f"{text!r}\n  docker {code} {expected[:300]}\n  ours   {found[0]} {found[1][:300]}")
+    assert not different, "\n".join(different)
+    assert len(record()["results"]) > 500
+
+
+WORDS = """
+    .Name .Nope .State .State.Running .Args .Config.Labels .HostConfig.Init .RestartCount . $ $x nil true . .
+    1 -1 2.5 "a" `b` 'c' ( ) | , := = : "%s" "%v"
+    len index printf print eq lt and or not json upper join slice html call foo
+    if else end range with break continue define template block
+    {{ }} {{- -}} x /* */ $x:= $i,$e:=.Args .A.B ).C
+"""
+PIECES = st.sampled_from(WORDS.split())
+
+
+@cache
+def stock() -> DockerCli | None:
+    if shutil.which("docker") is None:
+        return None
+    version = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=False).stdout
+    return DockerCli(record()["documents"]) if "version 28." in version else None
+
+
+@settings(max_examples=30, derandomize=True)
+@given(st.lists(st.lists(PIECES, min_size=1, max_size=5).map(" ".join), min_size=1, max_size=3))
+def test_the_stock_cli_says_the_same(actions: list[str]) -> None:
+    """Of anything put together from words of templates, docker 28 prints the same, or refuses it as we do.
+
+    Which of two mistakes is told may differ; that there is one may not.
+    """
+    cli = stock()
+    if cli is None:
+        pytest.skip("no docker CLI 28 here")
+    text = "".join(f"{{{{{action}}}}}" for action in actions)
+    ours, theirs = outcome("container", text), cli.inspect("container", text)
+    assert ours[0] == theirs[0], (text, ours, theirs)
+    if theirs[0] == 0:
+        assert ours == theirs
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=30), st.booleans())
+def test_any_text_renders_or_is_refused(text: str, whole: bool) -> None:
+    """No template makes the engine fail in another way than by TemplateError."""
+    try:
+        Template(text if whole else "{{" + text + "}}").render({"A": [1, {"b": None}]}, strict=True)
+    except TemplateError:
+        pass
+
+
+@settings(max_examples=60)
+@given(st.text(alphabet=st.characters(exclude_characters="{"), max_size=60))
+def test_text_without_actions_is_itself(text: str) -> None:
+    """What holds no `{{` comes out as it is."""
+    assert Template(text).render({}) == text
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("plain", "plain"),
-        ("{{.Names}}", "web"),
-        ("{{ .Config.N }}/{{.Config.Tty}}", "3/false"),
-        ("{{json .Config.Env}}", '["A=1","B=2"]'),
-        ("{{json .Missing}}", "null"),
-        ("{{.Config.Env}} {{.Config.Labels}}", "[A=1 B=2] map[com.x:y]"),
-        ('{{index .Config.Labels "com.x"}}|{{index .Config.Labels "none"}}', "y|"),
-        ("{{index .Config.Env 1}}", "B=2"),
-        ("{{(index .List 0).N}}", "a"),
-        ("{{range .List}}{{.N}},{{end}}", "a,b,"),
-        ("{{range $i, $e := .Config.Env}}{{$i}}={{$e}};{{end}}", "0=A=1;1=B=2;"),
-        ("{{range $k, $v := .Config.Labels}}{{$k}}:{{$v}}{{end}}", "com.x:y"),
-        ("{{range .Empty}}x{{else}}none{{end}}", "none"),
-        ("{{if .Config.Tty}}t{{else if .Config.N}}n{{else}}e{{end}}", "n"),
-        ("{{if not .Config.Cmd}}no{{end}}{{if .Config.Nope}}x{{end}}", "no"),
-        ("{{with .Config}}{{.N}}{{end}}{{with .Config.Cmd}}x{{else}}y{{end}}", "3y"),
-        ("{{range .List}}{{$.Names}}{{end}}", "webweb"),
-        ('{{join .Config.Env ", "}}', "A=1, B=2"),
-        ('{{.Names | upper | printf "%s-%q"}}', None),
-        ('{{.Names | upper}} {{printf "%-5s|%05d|%q" .Names .Config.N "x"}}', 'WEB web  |00003|"x"'),
-        ("{{len .List}} {{len .Names}}", "2 3"),
-        ('{{eq .Names "x" "web"}} {{ne .Config.N 3}} {{and .Names .Empty}} {{or .Empty "z"}}', "true false [] z"),
-        ("{{lt 1 2}}{{ge 1 2}}", "truefalse"),
-        ("{{$x := .Names}}{{$x}}{{$x = 1}}{{$x}}", "web1"),
-        ("a {{- .Names -}} b", "awebb"),
-        ("a{{/* nothing */}}b", "ab"),
-        ('{{"a\\tb"}}{{`raw\\t`}}', "a\tbraw\\t"),
-        ('{{"}}"}}', "}}"),
-        ('{{.Label "k"}}', "<k>"),
-        ('{{split "a,b" ","}}{{title "ab cd"}}{{pad "x" 1 2}}{{truncate .Names 2}}', "[a b]Ab Cd x  we"),
-        ("{{.Big}}", "1234567890123"),
-        ("{{println .Names}}", "web\n"),
-        ("{{slice .Names 0 2}}", "we"),
-        ("{{print 1 2 .Names}}", "1 2web"),
+        ('{{.Names}} {{.Label "k"}}', "web <k>"),
+        ("{{json .}}", '{"Names":"web","Ports":"80-\\u003e90"}'),
+        ("{{.Ports}}", "80->90"),
+        ('{{printf "%T" .}}', "*formatter.ContainerContext"),
     ],
 )
-def test_rendering(text: str, expected: str | None) -> None:
-    if expected is None:
-        assert Template(text).render(DATA)
-        return
-    assert Template(text).render(DATA) == expected
+def test_rows(text: str, expected: str) -> None:
+    row = {"Ports": "80->90", "Names": "web", "Label": lambda name: f"<{name}>"}
+    assert Template(text).render_row(row, "formatter.ContainerContext") == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("{{.Foo", "unclosed action"),
-        ("{{.Foo}} {{end}}", "unexpected {{end}}"),
-        ("{{if .Foo}}x", "unexpected EOF"),
-        ("{{frobnicate .X}}", 'function "frobnicate" not defined'),
-        ("{{}}", "missing value for command"),
-        ("{{.X | }}", "missing value for command"),
-        ('{{"x}}', "unterminated quoted string"),
-        ("{{(.X}}", "unclosed left paren"),
-        ("{{.X)}}", "right paren"),
-        ("{{$y}}", 'undefined variable "$y"'),
-        ("{{.Nope}}", 'map has no entry for key "Nope"'),
-        ("{{.Nope.More}}", 'map has no entry for key "Nope"'),
-        ("{{.Names.More}}", "can't evaluate field More"),
-        ("{{.Config.Cmd.X}}", "nil pointer evaluating X"),
-        ("{{index .Empty 0}}", "index out of range"),
-        ("{{range .Names}}{{end}}", "can't iterate over"),
-        ('{{template "x"}}', "not supported"),
-        ("{{.Names 1}}", "can't give argument to non-function"),
-    ],
-)
-def test_mistakes_are_told_in_gos_words(text: str, problem: str) -> None:
+def test_a_row_has_no_other_fields() -> None:
     with pytest.raises(TemplateError) as refused:
-        Template(text).render(DATA)
-    assert problem in str(refused.value)
+        Template("{{.Nope}}").render_row({"A": 1}, "formatter.ContainerContext")
+    assert refused.value.message == (
+        'template: :1:2: executing "" at <.Nope>: can\'t evaluate field Nope in type *formatter.ContainerContext'
+    )
 
 
-@given(st.text(max_size=30))
-def test_any_text_renders_or_is_refused(text: str) -> None:
-    """No template makes the engine fail in another way than by TemplateError."""
-    try:
-        Template("{{" + text + "}}").render(DATA)
-    except TemplateError:
-        pass
+def test_titles_pass_through_functions() -> None:
+    template = Template('{{upper .ID}}\t{{join .Names ","}}\t{{json .X}}\t{{truncate .Image 3}}')
+    titles = {"ID": "Container Id", "Names": "Names", "X": "x", "Image": "Image"}
+    assert template.render(titles, headers=True) == "Container Id\tNames\tx\tImage"
 
 
-@given(st.text(alphabet=st.characters(exclude_characters="{"), max_size=60))
-def test_text_without_actions_is_itself(text: str) -> None:
-    """What holds no `{{` comes out as it is."""
-    assert Template(text).render({}) == text
+def test_templates_may_call_themselves_but_not_for_ever() -> None:
+    with pytest.raises(TemplateError, match="exceeded maximum template depth"):
+        Template('{{define "a"}}{{template "a" .}}{{end}}{{template "a" .}}').render({})
+
+
+@pytest.mark.parametrize("text", ["{{.__class__}}", "{{.Names.__class__}}", "{{(.Names).__len__}}", "{{$.format}}"])
+def test_nothing_of_python_can_be_reached(text: str) -> None:
+    with pytest.raises(TemplateError, match=r"no entry for key|can't evaluate field"):
+        Template(text).render({"Names": "web"}, strict=True)
+
+
+def test_compiled_templates_are_kept_for_the_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Template("{{.A}}").render({"A": "1"}) == "1"
+    kept = list((tmp_path / "buildtool" / "templates").iterdir())
+    assert len(kept) == 1
+    assert Store().find("{{.A}}", "") is not None
+    assert Store().find("{{.B}}", "") is None
+    kept[0].chmod(0o666)
+    assert Store().find("{{.A}}", "") is None
+    kept[0].chmod(0o600)
+    kept[0].write_bytes(b"nonsense")
+    assert Template("{{.A}}").render({"A": "2"}) == "2"
