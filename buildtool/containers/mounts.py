@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buildtool.cache.trees import Tree
-from buildtool.containers import etcfiles
+from buildtool.containers import etcfiles, propagation
 from buildtool.containers.model import DriverConfig, MountPoint, Record, VolumeOptions
 from buildtool.containers.volumes import Volumes
 from buildtool.errors import InvalidInput
@@ -100,10 +100,11 @@ def copy_owner_and_attributes(source: Path, destination: Path, entry: os.stat_re
         os.utime(destination, ns=(entry.st_atime_ns, entry.st_mtime_ns))
 
 
-def runtime_mounts(record: Record, directory: Path, layers: Layers) -> list[Json]:
+def runtime_mounts(record: Record, directory: Path, layers: Layers, root: Path) -> list[Json]:
     """At start: the mounts on top of the default ones, in the order to make them (blocking).
 
-    Bind sources of `-v` that do not exist are made, as Docker does; those of `--mount` must exist (InvalidInput).
+    Bind sources of `-v` that do not exist are made, as Docker does; those of `--mount` must exist (InvalidInput), and
+    hand on mounts where that is asked for (BuildtoolError); `root` is the daemon's, where it is asked for by default.
     """
     mounts = [_etc(name, directory) for name in etcfiles.FILES]
     destinations = {point.destination for point in record.mounts}
@@ -111,6 +112,9 @@ def runtime_mounts(record: Record, directory: Path, layers: Layers) -> list[Json
     strict = {m.target for m in record.host.mounts or () if m.type == "bind"}
     for point in record.mounts:
         mounts.append(_mount(point, layers, strict=point.destination in strict))
+        source = Path(point.source)
+        if point.type == "bind" and not (source.is_relative_to(root) or root.is_relative_to(source)):
+            propagation.check(source, point.propagation)
     return mounts
 
 

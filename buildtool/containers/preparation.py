@@ -68,7 +68,7 @@ class Preparer:
             for point in record.mounts:
                 if point.type == "volume":
                     self._volumes.hold(point.name, record.id)
-            points = mounts.runtime_mounts(record, shared or directory, self._layers)
+            points = mounts.runtime_mounts(record, shared or directory, self._layers, self._images.store.root)
             _clear_volatile(directory / "work")
         user = self.user(container, record.config.user, base)
         spec = container_spec(_options(record, user, points, namespaces))

@@ -177,6 +177,19 @@ def unplug(endpoint: Endpoint, pid: int) -> None:
             in_namespace_of(pid, lambda: delete_links([endpoint.interface]))
 
 
+def lost_links(bases: dict[str, str]) -> set[str]:
+    """Which of these ends of pairs are not there; the others are put into their bridges when they are in none."""
+    lost = set()
+    with Netlink() as netlink:
+        for name, base in bases.items():
+            link, master = netlink.link(name), netlink.index(base)
+            if link is None or not master:
+                lost.add(name)
+            elif link.master != master:
+                netlink.set_master(link.index, master)
+    return lost
+
+
 def plug(sandbox: Sandbox, endpoints: list[Endpoint], records: dict[str, NetworkRecord], pid: int) -> None:
     """Give the network namespace of `pid` an interface for each endpoint. When it fails, none of them stays."""
     namespace = open_namespace(pid)

@@ -116,6 +116,10 @@ class Netlink:
         """Bring the interface up."""
         self._route.do(_up(index))
 
+    def set_master(self, index: int, master: int) -> None:
+        """Put the interface into a bridge."""
+        self._route.do(rt.message(rt.NEWLINK, {"index": index}, [("IFLA_MASTER", master)]))
+
     def wait_for_carrier(self, name: str) -> None:
         """Wait until a pair's end, and the bridge that it is in, let packets through; a second and a half at most.
 

@@ -63,6 +63,7 @@ class Networks:
         self._departures = Departures(self._place)
         self._bridges = Bridges(self._directory, self._place, self._rules, self._names, self.settings)
         self._spares = Spares(self._place, self.leave)
+        self._adopted: list[tuple[Sandbox, int]] = []
         self.publish: Publish = lambda action, id, attributes: None
 
     # Looking
@@ -257,6 +258,7 @@ class Networks:
     async def adopt(self, sandbox: Sandbox, pid: int) -> None:
         """A container that has gone on without a daemon; `settle` follows when all are adopted."""
         await offload(self._place.resume)
+        self._adopted.append((sandbox, pid))
         for endpoint in list(sandbox.endpoints):
             network = self._directory.find(endpoint.network_id)
             if network is None:
@@ -279,6 +281,9 @@ class Networks:
             return
         await offload(self._place.resume)
         await self._bridges.restore()
+        adopted, self._adopted = self._adopted, []
+        for sandbox, pid in adopted:
+            await self._repair(sandbox, pid)
 
     async def close(self) -> None:
         """Let go. While no container is connected, nothing stays in the kernel; otherwise everything goes on."""
@@ -290,6 +295,19 @@ class Networks:
             await self._bridges.clear()
 
     # Parts
+
+    async def _repair(self, sandbox: Sandbox, pid: int) -> None:
+        """Connect anew where the last daemon was killed while it disconnected, or somebody removed an interface."""
+        ends = {one.host_interface: one for one in sandbox.endpoints if one.bridged}
+        bases = {name: self.get(one.network_id).record.base for name, one in ends.items()}
+        try:
+            lost = [ends[name] for name in await self._place.do(kernel.lost_links, bases)]
+            if lost:
+                await self._plug(sandbox, lost, pid)
+                names = ", ".join(one.network for one in lost)
+                log.warning("container %s had lost its connection to %s: it is back", sandbox.name, names)
+        except (BuildtoolError, OSError) as error:
+            log.error("container %s is not connected to all of its networks: %s", sandbox.name, error)
 
     def _networks_of(self, sandbox: Sandbox) -> list[Network]:
         """The user-defined networks that a container is in."""

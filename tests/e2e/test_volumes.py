@@ -282,3 +282,130 @@ def process_with(mark: str) -> int:
             if mark.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return int(pid)
     raise AssertionError(f"there is no process with {mark}")
+
+
+@pytest.fixture
+def seeded(cli: Program, tmp_path: Path) -> Iterator[str]:
+    """An image that has files at the place of its volume."""
+    folder = tmp_path / "seeded"
+    folder.mkdir()
+    (folder / "Buildfile").write_text(
+        "FROM busybox\nRUN mkdir -p /data/d && echo seed > /data/f && ln -s f /data/l && chown 7:8 /data /data/f "
+        "&& chmod 2750 /data && chmod 640 /data/f && touch -d @1000 /data/f\nVOLUME /data\n"
+    )
+    cli("build", "-t", "seeded", str(folder))
+    yield "seeded"
+    remove_all_containers(cli)
+    cli("rmi", "seeded")
+
+
+def remove_all_containers(cli: Program) -> None:
+    names = cli("ps", "-aq").stdout.split()
+    if names:
+        cli("rm", "-f", "-v", *names)
+
+
+LOOK = "stat -c '%u:%g %a %Y' /data/f; stat -c '%u:%g %a' /data; readlink /data/l; ls /data"
+SEED = "7:8 640 1000\n7:8 2750\nf\nd\nf\nl\n"
+
+
+def test_an_empty_volume_gets_what_the_image_has_at_its_place(cli: Program, seeded: str) -> None:
+    def look(*flags: str) -> str:
+        return str(cli("run", "--rm", *flags, seeded, "sh", "-c", LOOK).stdout)
+
+    assert look() == SEED and cli("volume", "ls", "-q").stdout == ""  # anonymous, gone with --rm
+    assert look("-v", "named:/data") == SEED
+    cli("run", "--rm", "-v", "named:/data", seeded, "sh", "-c", "rm /data/*; echo own > /data/own", check=False)
+    assert cli("run", "--rm", "-v", "named:/data", seeded, "cat", "/data/own").stdout == "own\n"
+    assert "f" not in cli("run", "--rm", "-v", "named:/data", seeded, "ls", "/data").stdout.split()
+    for flags in (("-v", "bare:/data:nocopy"), ("--mount", "type=volume,src=bare,dst=/data,volume-nocopy")):
+        assert cli("run", "--rm", *flags, seeded, "ls", "/data").stdout == ""
+    cli("create", "--name", "kept", seeded)
+    (anonymous,) = [name for name in cli("volume", "ls", "-q").stdout.split() if name not in ("named", "bare")]
+    assert inspect(cli, "container", "kept")["Mounts"][0]["Name"] == anonymous
+    cli("rm", "kept")
+    assert anonymous in cli("volume", "ls", "-q", "-f", "dangling=true").stdout.split()
+
+
+def test_binds_see_mounts_of_the_host_as_their_propagation_says(cli: Program, tmp_path: Path) -> None:
+    with shared_mount(tmp_path):
+        (tmp_path / "sub").mkdir()
+        for mode in ("rprivate", "rslave", "rshared"):
+            cli("run", "-d", "--privileged", "--name", mode, "-v", f"{tmp_path}:/m:{mode}", "busybox", "sleep", "600")
+        assert inspect(cli, "container", "rslave")["Mounts"][0]["Propagation"] == "rslave"
+        with mount_tmpfs(tmp_path / "sub"):
+            (tmp_path / "sub/late").touch()
+            seen = {mode: cli("exec", mode, "ls", "/m/sub").stdout for mode in ("rprivate", "rslave", "rshared")}
+            assert seen == {"rprivate": "", "rslave": "late\n", "rshared": "late\n"}
+        for mode, expected in (("rslave", False), ("rshared", True)):
+            cli("exec", mode, "sh", "-c", "mkdir -p /m/own && mount -t tmpfs own /m/own && touch /m/own/inner")
+            assert (tmp_path / "own/inner").exists() is expected
+            cli("exec", mode, "umount", "/m/own")
+        cli("rm", "-f", "rprivate", "rslave", "rshared")
+    (tmp_path / "plain").mkdir()
+    with private_mount(tmp_path / "plain"):
+        refused = cli("run", "--rm", "-v", f"{tmp_path}/plain:/m:rshared", "busybox", "true", check=False)
+        assert refused.returncode != 0 and "but it is not a shared mount" in refused.stderr
+        refused = cli("run", "--rm", "-v", f"{tmp_path}/plain:/m:slave", "busybox", "true", check=False)
+        assert refused.returncode != 0 and "but it is not a shared or slave mount" in refused.stderr
+
+
+@contextlib.contextmanager
+def shared_mount(target: Path) -> Iterator[None]:
+    """A directory that is a shared mount of its own."""
+    from buildtool.runtime import syscalls
+
+    syscalls.mount(str(target), str(target), None, syscalls.MS_BIND)
+    syscalls.mount(None, str(target), None, syscalls.MS_SHARED)
+    try:
+        yield
+    finally:
+        syscalls.umount(str(target), syscalls.MNT_DETACH)
+
+
+@contextlib.contextmanager
+def private_mount(target: Path) -> Iterator[None]:
+    """A directory that is a private mount of its own."""
+    from buildtool.runtime import syscalls
+
+    syscalls.mount(str(target), str(target), None, syscalls.MS_BIND)
+    syscalls.mount(None, str(target), None, syscalls.MS_PRIVATE)
+    try:
+        yield
+    finally:
+        syscalls.umount(str(target), syscalls.MNT_DETACH)
+
+
+def test_tmpfs_mounts_have_the_options_asked_for(cli: Program) -> None:
+    look = "grep ' /t tmpfs' /proc/mounts; stat -c %a /t"
+    plain = run(cli, "--tmpfs", "/t", command=look)
+    assert "nosuid,nodev,noexec" in plain and plain.endswith("1777\n")
+    shaped = run(cli, "--tmpfs", "/t:size=64k,mode=700,exec,uid=7", command=look)
+    assert "size=64k" in shaped and "noexec" not in shaped and "uid=7" in shaped and shaped.endswith("\n700\n")
+    long = run(cli, "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770", command=look)
+    assert "size=1024k" in long and long.endswith("1770\n")
+    assert "ro," in run(cli, "--mount", "type=tmpfs,dst=/t,ro", command=look)
+    full = cli(
+        "run", "--rm", "--tmpfs", "/t:size=64k", "busybox", "sh", "-c", "head -c 99999 /dev/zero > /t/f", check=False
+    )
+    assert full.returncode != 0
+
+
+def test_volumes_are_found_by_filters_and_weighed(cli: Program) -> None:
+    for name, label in (("shop-db", "tier=one"), ("shop-files", "tier=two"), ("other", "x=y")):
+        cli("volume", "create", "--label", label, name)
+    cli("create", "--name", "user", "-v", "shop-db:/d", "busybox")
+
+    def names(*filters: str) -> set[str]:
+        flags = [part for text in filters for part in ("-f", text)]
+        return set(cli("volume", "ls", "-q", *flags).stdout.split())
+
+    assert names("name=shop") == {"shop-db", "shop-files"} == names("label=tier")
+    assert names("label=tier=two") == {"shop-files"} and names("driver=local") == names()
+    assert names("driver=far") == set() and names("dangling=true") == {"shop-files", "other"}
+    assert "invalid filter" in cli("volume", "ls", "-f", "colour=red", check=False).stderr
+    run(cli, "-v", "shop-db:/d", command="head -c 2000000 /dev/zero > /d/big")
+    rows = cli("system", "df", "-v").stdout.partition("VOLUME NAME")[2].splitlines()
+    assert ["shop-db", "1", "2MB"] in [row.split() for row in rows]
+    assert "no such volume" in cli("volume", "rm", "nothing", check=False).stderr
+    assert "volume is in use" in cli("volume", "rm", "shop-db", check=False).stderr
