@@ -79,7 +79,7 @@ class PlainDisplay:
         self._line(f"#{number} writing image {result['image_id']} done")
         for tag in result["tags"]:
             self._line(f"#{number} naming to {tag} done")
-        self._line(f"#{number} DONE {time.monotonic() - self._begin:.1f}s")
+        self._line(f"#{number} DONE {time.monotonic() - self._now:.1f}s")
         steps = result["steps"]
         cached = sum(bool(step["cached"]) for step in steps)
         if steps:

@@ -219,6 +219,19 @@ def test_plain_progress(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_the_export_takes_what_passed_since_the_last_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    display = PlainDisplay()
+    now[0] += 7
+    display.show({"event": "step_done", "index": 1, "seconds": 7.0})
+    now[0] += 0.5
+    display.finish(RESULT)
+    assert "#1 DONE 0.5s\n" in capsys.readouterr().err
+
+
 def test_quiet_progress_speaks_only_of_failure(capsys: pytest.CaptureFixture[str]) -> None:
     display = QuietDisplay()
     for event in STEPS:
