@@ -37,10 +37,24 @@ def verify(call: Call, result: dict[str, Any], build: Callable[[Call], dict[str,
     if second["image_id"] == result["image_id"]:
         print(f"reproducible: both builds made {result['image_id']}", file=sys.stderr)
         return
+    pairs = list(zip(_images(result), _images(second), strict=True))
+    differing = [(first["id"], made["id"], made["platform"]) for first, made in pairs if first["id"] != made["id"]]
     try:
-        found = differences(call.client, result["image_id"], second["image_id"])
+        for before, now, platform in differing:
+            if len(pairs) > 1:
+                print(f"for {platform}:", file=sys.stderr)
+            print_differences(differences(call.client, before, now), sys.stderr)
     finally:
-        if second.get("is_new"):
-            call.client.call("DELETE", f"/buildtool/v1/images/{second['image_id']}/unnamed").read()
-    print_differences(found, sys.stderr)
+        for made in _images(second):
+            if second.get("is_new") and made["id"] not in {image["id"] for image in _images(result)}:
+                call.client.call("DELETE", f"/buildtool/v1/images/{made['id']}/unnamed").read()
+    if not differing:  # the index differs in nothing but what is said about the images
+        print("reproducible: both builds made the same images", file=sys.stderr)
+        return
     raise BuildtoolError(f"not reproducible: the second build made {second['image_id']}")
+
+
+def _images(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The image of each platform."""
+    found: list[dict[str, Any]] = result.get("images") or [{"id": result["image_id"], "platform": result["platform"]}]
+    return found

@@ -12,7 +12,7 @@ from buildtool.aio import offload
 from buildtool.daemon.bases import lines
 from buildtool.daemon.build_contexts import ContextPlace, visible
 from buildtool.errors import InvalidInput
-from buildtool.oci import Reference, parse_platform, parse_reference
+from buildtool.oci import Reference, parse_platforms, parse_reference
 
 if TYPE_CHECKING:
     from buildtool.images import LayerSource
@@ -60,7 +60,7 @@ class _Maker:
     def __init__(self, registries: Callable[[], Registries], auth: Any, platform: str) -> None:
         self._registries = registries
         self._auth = auth
-        self._platform = parse_platform(platform) if platform else None
+        self._platforms = parse_platforms(platform or "local")
 
     def credentials(self, domain: str) -> Credentials | None:
         from buildtool.registry import find_credentials
@@ -76,7 +76,7 @@ class _Maker:
             credentials=self.credentials(reference.domain),
             write=write,
             as_index=as_index,
-            platform=self._platform,
+            platforms=self._platforms,
         )
 
     async def layout(self, spec: CacheSpec) -> CacheLayout:
@@ -86,7 +86,9 @@ class _Maker:
         directory = await offload(visible, spec.place)
         given = spec.attributes
         reset = _truth(given, "reset", default=False)
-        return CacheLayout(directory, given.get("tag", ""), given.get("digest", ""), reset=reset)
+        return CacheLayout(
+            directory, given.get("tag", ""), given.get("digest", ""), reset=reset, platforms=self._platforms
+        )
 
     async def bucket(self, spec: CacheSpec) -> CacheBucket:
         from buildtool.registry.cache_bucket import CacheBucket

@@ -210,7 +210,7 @@ def _named(services: Services, name: str, place: NamedPlace, sent: Path | None, 
     from buildtool.graph import Remote
     from buildtool.graph.contexts import ImageContext, RemoteContext, StageContext
     from buildtool.graph.downloads import git_step
-    from buildtool.oci import parse_platform, parse_reference
+    from buildtool.oci import host_platform, parse_platforms, parse_reference
     from buildtool.solve.request import LocalContext
 
     directory = visible(place.place) if place.place is not None else sent
@@ -219,8 +219,10 @@ def _named(services: Services, name: str, place: NamedPlace, sent: Path | None, 
             return LocalContext(name, directory, place.ignore, key=f"{name} sent" if place.place is None else "")
         from buildtool.daemon.layout_context import load_layout
 
-        wanted = parse_platform(platform) if platform else None
-        return ImageContext(load_layout(services.images, directory, place.tag, place.digest, wanted))
+        wanted = {*parse_platforms(platform or "local"), host_platform()}
+        ids = load_layout(services.images, directory, place.tag, place.digest, wanted)
+        offered = [(services.images.get(each).config.platform, each) for each in ids]
+        return ImageContext(ids[0], tuple(offered))
     url = place.url
     if url.startswith("docker-image://"):
         reference = url.removeprefix("docker-image://")

@@ -234,7 +234,6 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
         values[name] = tuple(values[name])
     values["platform"] = body.platform or ""
     values["annotate"] = tuple(Annotation(**msgspec.to_builtins(each)) for each in body.annotate)
-    first = _first_platform(body)
     auth = values["registry_auth"] = call.encoded_header("X-Registry-Config") or {}
     if body.cache_from or body.cache_to or body.build_args.get("BUILDKIT_INLINE_CACHE"):
         inline = body.build_args.get("BUILDKIT_INLINE_CACHE", "") in ("1", "true")
@@ -243,7 +242,7 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
             body.cache_from,
             body.cache_to,
             auth=auth,
-            platform=first,
+            platform=body.platform or "",
             inline=inline,
         )
     if body.remote:
@@ -255,7 +254,7 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
 def _from_contexts(call: Call, body: BuildBody, given: Given) -> dict[str, Any]:
     """What of the request has to be read: the named contexts, a Buildfile that lies in the context. Blocking."""
     values: dict[str, Any] = {
-        "contexts": named_contexts(call.services, body.contexts, given.sent, _first_platform(body))
+        "contexts": named_contexts(call.services, body.contexts, given.sent, body.platform or "")
     }
     if body.dockerfile is None and given.text is not None:
         values |= {"dockerfile": given.text, "dockerfile_name": body.remote}
@@ -334,11 +333,6 @@ def _index_shape(result: BuildResult, index: Group) -> dict[str, Any]:
         "images": images,
         "notes": msgspec.to_builtins(index.notes),
     }
-
-
-def _first_platform(body: BuildBody) -> str:
-    """The platform that contexts and caches are looked at for."""
-    return (body.platform or "").partition(",")[0]
 
 
 async def _failure(running: RunningBuild, error: Exception) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from buildtool.errors import InvalidInput
 from buildtool.graph.steps import Remote
-from buildtool.oci import Platform, parse_reference
+from buildtool.oci import Platform, best_platform, parse_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,15 @@ class DirectoryContext:
 
 @dataclass(frozen=True, slots=True)
 class ImageContext:
-    """An image, by reference or id."""
+    """An image, by reference or id; of an index `offered` tells the image of each platform."""
 
     reference: str
+    offered: tuple[tuple[Platform, str], ...] = ()
+
+    def for_platform(self, platform: Platform) -> ImageContext:
+        """The one that suits the platform, else the first."""
+        place = best_platform(platform, [each for each, _ in self.offered])
+        return self if place is None else ImageContext(self.offered[place][1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,5 +66,6 @@ def find_context(contexts: Mapping[str, Context], name: str, platform: Platform)
     plain = familiar(name)
     for key in (f"{plain}::{platform}", f"{name}::{platform}", plain, name):
         if key in contexts:
-            return contexts[key]
+            found = contexts[key]
+            return found.for_platform(platform) if isinstance(found, ImageContext) else found
     return None

@@ -7,7 +7,7 @@ Source: OCI image-spec v1.1, image-layout.md; the docker save format since 1.10.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,8 +69,9 @@ class _Item(msgspec.Struct):
     repo_tags: list[str] | None = msgspec.field(name="RepoTags", default=None)
 
 
-def images_in(archive: Archive, platform: Platform | None = None) -> list[FoundImage]:
-    """The images to load; of an image for several platforms the one for `platform` (the host's when None).
+def images_in(archive: Archive, platform: Platform | None = None, but: Collection[str] = ()) -> list[FoundImage]:
+    """One image a name; of an image for several platforms the one for `platform` (the host's when None). The names
+    `but` are left out where an OCI layout has them.
 
     Raises InvalidInput or Corrupt, naming what is missing or wrong.
     """
@@ -79,7 +80,7 @@ def images_in(archive: Archive, platform: Platform | None = None) -> list[FoundI
     if table is not None:
         return _docker_images(archive, table, index)
     if index is not None:
-        return list(_merge(_oci_images(archive, decode_index(index), platform)))
+        return list(merged(_oci_images(archive, decode_index(index), platform, but)))
     if archive.find("repositories") is not None:
         raise InvalidInput(_OLD, hint="load it with a Docker before 28 and save it again")
     raise InvalidInput(
@@ -108,7 +109,7 @@ def _docker_images(archive: Archive, table: bytes, index: bytes | None) -> list[
             manifest = None
         names = [_tag(name) for name in item.repo_tags or []]
         found.append(FoundImage(config_bytes, config, layers, manifest[0] if manifest else None, names))
-    return list(_merge(found))
+    return list(merged(found))
 
 
 def _wanted(archive: Archive, name: str, what: str) -> Member:
@@ -160,7 +161,7 @@ def _manifests_by_config(archive: Archive, index: bytes) -> Iterator[tuple[Diges
     """The OCI manifests there are besides manifest.json; what is missing or wrong of them is passed over."""
     pending = list(decode_index(index).manifests)
     for descriptor in pending:
-        member = archive.find(_blob_name(descriptor.digest))
+        member = archive.find(blob_name(descriptor.digest))
         if member is None or member.digest != descriptor.digest or len(pending) > 1000:
             continue
         try:
@@ -173,7 +174,17 @@ def _manifests_by_config(archive: Archive, index: bytes) -> Iterator[tuple[Diges
             continue
 
 
-def _oci_images(archive: Archive, index: Index, platform: Platform | None) -> Iterator[FoundImage]:
+def does_not_provide(name: str, wanted: Platform, offered: Iterable[Platform | None]) -> InvalidInput:
+    """The error for an image that is not there for a platform."""
+    has = ", ".join(sorted(str(p) for p in offered if p is not None)) or "none that is known"
+    return InvalidInput(
+        f"the archive's image {name or '(without a name)'} does not provide {wanted}", hint=f"it is for: {has}"
+    )
+
+
+def _oci_images(
+    archive: Archive, index: Index, platform: Platform | None, but: Collection[str] = ()
+) -> Iterator[FoundImage]:
     version = archive.document("oci-layout")
     if version is not None:
         _check_layout(version)
@@ -181,37 +192,40 @@ def _oci_images(archive: Archive, index: Index, platform: Platform | None) -> It
         raise InvalidInput("index.json in the archive names no image")
     artifacts = []
     images = 0
-    for name, descriptors in _by_name(index.manifests):
+    for name, descriptors in by_name(index.manifests):
+        reference = reference_of(name)
+        if reference is not None and str(reference) in but:
+            continue
         descriptor = descriptors[0]
         if platform is not None or len(descriptors) > 1:
             descriptor = _choose(archive, descriptors, platform, name)
         for _ in range(_DEPTH):
             if descriptor.media_type not in media_types.INDEXES:
                 break
-            nested = decode_index(_blob(archive, descriptor, "index").document())
+            nested = decode_index(blob_in(archive, descriptor, "index").document())
             descriptor = _choose(archive, nested.manifests, platform, name)
         else:
             raise InvalidInput(f"the indexes in the archive nest more than {_DEPTH} deep")
-        manifest_bytes = _blob(archive, descriptor, "manifest").document()
+        manifest_bytes = blob_in(archive, descriptor, "manifest").document()
         manifest = decode_manifest(manifest_bytes)
         if manifest.config.media_type not in media_types.CONFIGS:
             artifacts.append(f"{descriptor.digest} ({manifest.artifact_type or manifest.config.media_type})")
             continue
         images += 1
-        reference = _reference(name)
-        yield _oci_image(archive, manifest_bytes, manifest, [] if reference is None else [reference])
-    if not images:
+        yield oci_image(archive, manifest_bytes, manifest, [] if reference is None else [reference])
+    if not images and artifacts:
         raise InvalidInput(f"the archive holds no image, only artifacts: {', '.join(artifacts)}")
 
 
-def _oci_image(archive: Archive, data: bytes, manifest: Manifest, names: list[Reference]) -> FoundImage:
-    config_bytes = _blob(archive, manifest.config, "config").document()
+def oci_image(archive: Archive, data: bytes, manifest: Manifest, names: list[Reference]) -> FoundImage:
+    """The image of a manifest and its bytes. Raises InvalidInput or Corrupt for what is missing or damaged."""
+    config_bytes = blob_in(archive, manifest.config, "config").document()
     config = decode_config(config_bytes)
     members = []
     for layer in manifest.layers:
         if not media_types.is_layer(layer.media_type):
             raise InvalidInput(f"layer {layer.digest} in the archive has the unknown media type {layer.media_type!r}")
-        members.append(_blob(archive, layer, "layer"))
+        members.append(blob_in(archive, layer, "layer"))
     return FoundImage(config_bytes, config, _layers(config, members), data, names)
 
 
@@ -225,11 +239,11 @@ def _check_layout(data: bytes) -> None:
         raise InvalidInput(f"oci-layout in the archive has the unknown version {version!r}")
 
 
-def _by_name(descriptors: Iterable[Descriptor]) -> Iterator[tuple[str, list[Descriptor]]]:
+def by_name(descriptors: Iterable[Descriptor]) -> Iterator[tuple[str, list[Descriptor]]]:
     """The top-level descriptors; those of one name and several digests together, they are a choice of platforms."""
     groups: dict[str, dict[Digest, Descriptor]] = {}
     for descriptor in descriptors:
-        if _is_attestation(descriptor):
+        if is_attestation(descriptor):
             continue
         annotations = descriptor.annotations or {}
         name = annotations.get(IMAGE_NAME) or annotations.get(REFERENCE_NAME) or ""
@@ -241,25 +255,22 @@ def _by_name(descriptors: Iterable[Descriptor]) -> Iterator[tuple[str, list[Desc
             yield from ((name, [descriptor]) for descriptor in group.values())
 
 
-def _is_attestation(descriptor: Descriptor) -> bool:
+def is_attestation(descriptor: Descriptor) -> bool:
+    """Whether it is of statements about an image."""
     if descriptor.platform is not None and descriptor.platform.os == "unknown":
         return True
     return _ATTESTATION in (descriptor.annotations or {})
 
 
 def _choose(archive: Archive, offered: list[Descriptor], platform: Platform | None, name: str) -> Descriptor:
-    candidates = [descriptor for descriptor in offered if not _is_attestation(descriptor)]
+    candidates = [descriptor for descriptor in offered if not is_attestation(descriptor)]
     wanted = platform or host_platform()
     platforms = [_platform_of(archive, descriptor, wanted) for descriptor in candidates]
     place = best_platform(wanted, platforms)
     if place is None and platform is None and len(candidates) == 1:
         place = 0
     if place is None:
-        has = ", ".join(sorted(str(p) for p in platforms if p is not None)) or "none that is known"
-        raise InvalidInput(
-            f"the archive's image {name or '(without a name)'} does not provide {wanted}",
-            hint=f"it is for: {has}",
-        )
+        raise does_not_provide(name, wanted, platforms)
     return candidates[place]
 
 
@@ -269,14 +280,14 @@ def _platform_of(archive: Archive, descriptor: Descriptor, wanted: Platform) -> 
         return descriptor.platform
     if descriptor.media_type in media_types.INDEXES:
         return wanted
-    manifest = archive.find(_blob_name(descriptor.digest))
+    manifest = archive.find(blob_name(descriptor.digest))
     if manifest is None:
         return None
-    config = archive.find(_blob_name(decode_manifest(manifest.document()).config.digest))
+    config = archive.find(blob_name(decode_manifest(manifest.document()).config.digest))
     return None if config is None else decode_config(config.document()).platform
 
 
-def _reference(name: str) -> Reference | None:
+def reference_of(name: str) -> Reference | None:
     """The name an annotation gives: `repository[:tag]`. A bare tag (`latest`) names no image."""
     if "/" not in name and ":" not in name:
         return None
@@ -287,13 +298,14 @@ def _reference(name: str) -> Reference | None:
     return Reference(reference.domain, reference.path, reference.tag).with_default_tag()
 
 
-def _blob_name(digest: Digest) -> str:
+def blob_name(digest: Digest) -> str:
+    """The member that has the blob."""
     return f"blobs/sha256/{hex_of(digest)}"
 
 
-def _blob(archive: Archive, descriptor: Descriptor, what: str) -> Member:
+def blob_in(archive: Archive, descriptor: Descriptor, what: str) -> Member:
     """The blob of a descriptor, verified. Raises InvalidInput when it is not there, Corrupt when it is another."""
-    member = archive.find(_blob_name(descriptor.digest))
+    member = archive.find(blob_name(descriptor.digest))
     if member is None:
         raise InvalidInput(f"the archive does not contain the {what} {descriptor.digest}")
     if member.digest != descriptor.digest:
@@ -303,7 +315,7 @@ def _blob(archive: Archive, descriptor: Descriptor, what: str) -> Member:
     return member
 
 
-def _merge(images: Iterable[FoundImage]) -> Iterator[FoundImage]:
+def merged(images: Iterable[FoundImage]) -> Iterator[FoundImage]:
     """One image for every config: the names of all its mentions together."""
     merged: dict[bytes, FoundImage] = {}
     for image in images:

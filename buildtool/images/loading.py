@@ -13,10 +13,11 @@ from buildtool.cache.snapshots import SnapshotId
 from buildtool.cache.store import Store
 from buildtool.errors import Corrupt, InvalidInput
 from buildtool.images.archive import CHUNK, Archive, ChunkReader, Member
-from buildtool.images.layouts import FoundImage, FoundLayer, images_in
+from buildtool.images.archived_indexes import FoundIndex, contents_of
+from buildtool.images.layouts import FoundImage, FoundLayer
 from buildtool.images.loaded_statements import predicates_in
 from buildtool.images.model import LayerSource
-from buildtool.oci import Descriptor, Digest, Platform, media_types, sha256
+from buildtool.oci import Descriptor, Digest, Platform, Reference, media_types, sha256
 
 if TYPE_CHECKING:
     from buildtool.images.service import Images
@@ -34,7 +35,8 @@ def load(
     """See Images.load."""
     store = images.store
     with store.leases.hold("load"), Archive(stream, store.blobs) as archive:
-        found = images_in(archive, platform)
+        contents = contents_of(archive, platform)
+        found = contents.images
         unpacked: dict[Digest, LayerSource] = {}
         for image in found:
             snapshots: list[SnapshotId] = []
@@ -49,12 +51,29 @@ def load(
             if source.blob is not None:
                 _commit(store, source, committed[diff_id])
         store.snapshots.sync()
+        grouped = {image.config_bytes for index in contents.indexes for image in index.members}
         for image in found:
-            yield from _register(images, image, unpacked, archive)
+            yield from _register(images, image, unpacked, archive, quiet=image.config_bytes in grouped)
+        for index in contents.indexes:
+            yield from _register_index(images, index)
+
+
+def _register_index(images: Images, index: FoundIndex) -> Iterator[Progress]:
+    members = [images.get(sha256(image.config_bytes)) for image in index.members]
+    old = images.find(str(index.name))
+    images.name_index(members, [index.name], index.notes)
+    if old is not None and old.id not in {image.id for image in members}:
+        yield _renamed(index.name, old.id)
+    yield {"stream": f"Loaded image: {index.name.familiar}\n"}
+
+
+def _renamed(name: Reference, old: Digest) -> Progress:
+    text = f"The image {name.familiar} already exists, renaming the old one with ID {old} to empty string\n"
+    return {"stream": text}
 
 
 def _register(
-    images: Images, image: FoundImage, unpacked: dict[Digest, LayerSource], archive: Archive
+    images: Images, image: FoundImage, unpacked: dict[Digest, LayerSource], archive: Archive, *, quiet: bool
 ) -> Iterator[Progress]:
     layers = [unpacked[layer.diff_id] for layer in image.layers]
     before = {name: images.find(str(name)) for name in image.names}
@@ -69,12 +88,9 @@ def _register(
             images.attestations.put(added.id, kind, predicate, str(number) if number else "")
     for name, old in before.items():
         if old is not None and old.id != added.id:
-            text = (
-                f"The image {name.familiar} already exists, renaming the old one with ID {old.id} to empty string\n"
-            )
-            yield {"stream": text}
+            yield _renamed(name, old.id)
         yield {"stream": f"Loaded image: {name.familiar}\n"}
-    if not before:
+    if not before and not quiet:
         yield {"stream": f"Loaded image ID: {added.id}\n"}
     images.notify("load", added)
 

@@ -8,7 +8,7 @@ Source: OCI image-spec v1.1, manifest.md, image-index.md, config.md, descriptor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from buildtool.errors import Corrupt
 from buildtool.oci import media_types
 from buildtool.oci.digest import CheckedDigest, Digest, sha256
-from buildtool.oci.platform import Platform
+from buildtool.oci.platform import Platform, best_platform, host_platform
 
 T = TypeVar("T", bound=msgspec.Struct)
 _Size = Annotated[int, msgspec.Meta(ge=0)]
@@ -150,6 +150,13 @@ def decode_manifest(data: bytes) -> Manifest:
     if manifest.schema_version != 2:
         raise Corrupt(f"image manifest: schemaVersion {manifest.schema_version} is not supported")
     return manifest
+
+
+def best_entries(index: Index, platforms: Collection[Platform]) -> list[Descriptor]:
+    """The entries of an index that suit these platforms (this machine's when none is given) best, each once."""
+    offered = [each.platform for each in index.manifests]
+    places = [best_platform(platform, offered) for platform in platforms or [host_platform()]]
+    return [index.manifests[place] for place in dict.fromkeys(places) if place is not None]
 
 
 def decode_index(data: bytes) -> Index:

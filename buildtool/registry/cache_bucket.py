@@ -36,13 +36,13 @@ class CacheBucket:
         place = self.name.partition(" ")[2]
         return CacheBucket(self._bucket, place, names, self._blobs, self._manifests)
 
-    async def load(self) -> tuple[bytes, str, list[Descriptor]] | None:
+    async def load(self) -> list[tuple[bytes, str, list[Descriptor]]]:
         """The bundle."""
         for name in self._names:
             data = await offload(self._bucket.read, f"{self._manifests}{name}")
             if data is not None:
-                return data, BUNDLE, []
-        return None
+                return [(data, BUNDLE, [])]
+        return []
 
     async def find(self, key: str) -> bytes | None:
         """The record under a key."""

@@ -8,7 +8,7 @@ Source: OCI image-spec v1.1, manifest.md, "Guidelines for Artifact Usage".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,11 +22,10 @@ from buildtool.oci import (
     Manifest,
     Platform,
     Reference,
-    best_platform,
+    best_entries,
     decode_index,
     decode_manifest,
     encode,
-    host_platform,
     media_types,
     sha256,
 )
@@ -39,12 +38,13 @@ RECORD_ANNOTATION = "dev.buildtool.cache.record"
 RECORD_ARTIFACT = "application/vnd.buildtool.cache.record.v1+json"
 _NOTHING = b"{}"
 _TAG_PART = 60
+_Loaded = tuple[bytes, str, list[Descriptor]]
 
 
 class CacheRepository:
     """One reference's cache. With `as_index` the bundle's manifest is an index, as BuildKit's `image-manifest=false`.
 
-    `platform` chooses among the images of an index whose configs may have records in them.
+    `platforms` choose among the images of an index whose configs may have records in them.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class CacheRepository:
         reference: Reference,
         *,
         as_index: bool = False,
-        platform: Platform | None = None,
+        platforms: Collection[Platform] = (),
     ) -> None:
         self.name = reference.familiar
         self.source = f"registry://{reference.repository}"
         self._repository = repository
         self._reference = reference
         self._as_index = as_index
-        self._platform = platform or host_platform()
+        self._platforms = platforms
         self._has_nothing = False
         self._once = asyncio.Lock()
 
@@ -68,7 +68,7 @@ class CacheRepository:
         """The same repository with another tag for the bundle."""
         tag = f"{self._reference.tag[:_TAG_PART]}-{suffix}"
         reference = Reference(self._reference.domain, self._reference.path, tag)
-        return CacheRepository(self._repository, reference, as_index=self._as_index, platform=self._platform)
+        return CacheRepository(self._repository, reference, as_index=self._as_index, platforms=self._platforms)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -78,32 +78,32 @@ class CacheRepository:
         except BROKEN as error:
             raise RegistryUnreachable(f"{self.name}: the connection broke: {error}") from error
 
-    async def load(self) -> tuple[bytes, str, list[Descriptor]] | None:
-        """The bundle, or the config of the image, under the reference."""
+    async def load(self) -> list[_Loaded]:
+        """The bundle, or the configs of the image (of an index those for the platforms), under the reference."""
         with self._answering():
             return await self._load()
 
-    async def _load(self) -> tuple[bytes, str, list[Descriptor]] | None:
+    async def _load(self) -> list[_Loaded]:
         try:
             top = await self._repository.manifest(self._reference.digest or self._reference.tag)
         except Missing:
-            return None
+            return []
         if top.media_type in media_types.INDEXES:
             index = decode_index(top.data)
             bundle = next((each for each in index.manifests if _is_own(each)), None)
             if bundle is not None:
                 layers = [each for each in index.manifests if each is not bundle]
-                return await self._repository.small_blob(bundle), bundle.media_type, layers
-            found = await self._image(index)
-            if found is None:
-                return None
-            top = found
-        manifest = decode_manifest(top.data)
-        return await self._repository.small_blob(manifest.config), manifest.config.media_type, manifest.layers
+                return [(await self._repository.small_blob(bundle), bundle.media_type, layers)]
+            entries = best_entries(index, self._platforms)
+            return list(await asyncio.gather(*(self._image(each) for each in entries)))
+        return [await self._config(top)]
 
-    async def _image(self, index: Index) -> Fetched | None:
-        best = best_platform(self._platform, [each.platform for each in index.manifests])
-        return await self._repository.manifest(index.manifests[best].digest) if best is not None else None
+    async def _image(self, entry: Descriptor) -> _Loaded:
+        return await self._config(await self._repository.manifest(entry.digest))
+
+    async def _config(self, fetched: Fetched) -> _Loaded:
+        manifest = decode_manifest(fetched.data)
+        return await self._repository.small_blob(manifest.config), manifest.config.media_type, manifest.layers
 
     async def find(self, key: str) -> bytes | None:
         """The record under a key."""

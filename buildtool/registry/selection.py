@@ -36,8 +36,12 @@ class Selected:
     config: ImageConfig
 
 
-async def select(repository: Repository, top: Fetched, platform: Platform | None, name: str) -> Selected:
+async def select(
+    repository: Repository, top: Fetched, platform: Platform | None, name: str, *, single: bool = False
+) -> Selected:
     """The image for the platform (this machine's when None) and its config, all verified.
+
+    `single`: an image that is alone under its name is good for every platform.
 
     Raises NotFound when there is none for it, Corrupt, RegistryRefused.
     """
@@ -70,7 +74,11 @@ async def select(repository: Repository, top: Fetched, platform: Platform | None
         raise Corrupt(
             f"{name}: its config names {len(config.rootfs.diff_ids)} layers, its manifest {len(manifest.layers)}"
         )
-    if platform is not None and best_platform(platform, [config.platform]) is None:
+    if (
+        platform is not None
+        and not (single and fetched is top)
+        and best_platform(platform, [config.platform]) is None
+    ):
         raise NotFound(
             f"image with reference {name} was found but its platform ({config.platform}) does not match the "
             f"specified platform ({platform})"

@@ -6,7 +6,7 @@ Async, for one event loop. Progress goes to `emit`, one object of Docker's JSON 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -114,11 +114,14 @@ class Registries:
         platform: Platform | None = None,
         credentials: Credentials | None = None,
     ) -> Image:
-        """As `pull`, but its layers stay there until something needs them: see RemoteLayers."""
+        """As `pull`, but its layers stay there until something needs them: see RemoteLayers.
+
+        An image that is alone under its name may be for another platform.
+        """
         reference = parse_reference(name).with_default_tag()
         if reference.digest:
             reference = replace(reference, tag="")
-        async with self._resolved(reference, platform, credentials) as (_, selected):
+        async with self._resolved(reference, platform, credentials, single=True) as (_, selected):
             status(emit, f"Pulling from {reference.path}", reference.digest or reference.tag)
             before = await offload(self._images.find, reference.familiar)
             image = await self.remote_layers.register(selected, reference, credentials)
@@ -158,7 +161,12 @@ class Registries:
 
     @asynccontextmanager
     async def _resolved(
-        self, reference: Reference, platform: Platform | None, credentials: Credentials | None
+        self,
+        reference: Reference,
+        platform: Platform | None,
+        credentials: Credentials | None,
+        *,
+        single: bool = False,
     ) -> AsyncIterator[tuple[Repository, Selected]]:
         """The first of the registry's addresses (mirrors, then itself) that has the image."""
         asked = reference.digest or reference.tag
@@ -167,7 +175,7 @@ class Registries:
             try:
                 repository = await open_mirror(self._transport, mirror, reference.path)
                 top = await repository.manifest(asked)
-                found = repository, await select(repository, top, platform, reference.familiar)
+                found = repository, await select(repository, top, platform, reference.familiar, single=single)
                 break
             except (BuildtoolError, *BROKEN) as error:
                 log.warning("mirror %s does not give %s: %s", mirror, reference, error)
@@ -178,7 +186,7 @@ class Registries:
                 top = await repository.manifest(asked)
             except RegistryRefused as error:
                 raise _pull_error(error, reference) from error
-            found = repository, await select(repository, top, platform, reference.familiar)
+            found = repository, await select(repository, top, platform, reference.familiar, single=single)
         yield found
 
     async def push(
@@ -252,13 +260,13 @@ class Registries:
         credentials: Credentials | None = None,
         write: bool = False,
         as_index: bool = False,
-        platform: Platform | None = None,
+        platforms: Collection[Platform] = (),
     ) -> CacheRepository:
         """The build cache under a reference; its layers can be fetched from now on. Raises RegistryUnreachable."""
         connection = await self._transport.connect(reference.domain, credentials)
         self.remote_layers.remember(reference.repository, credentials)
         repository = Repository(connection, reference.path, "pull", *(["push"] if write else []))
-        return CacheRepository(repository, reference, as_index=as_index, platform=platform)
+        return CacheRepository(repository, reference, as_index=as_index, platforms=platforms)
 
     async def login(self, server: str, credentials: Credentials) -> str:
         """Check credentials; the identity token that the registry wants to see in their place, "" when none.

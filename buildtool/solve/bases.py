@@ -9,30 +9,35 @@ from buildtool.buildfile.instructions import Buildfile
 from buildtool.errors import InvalidInput, NotFound
 from buildtool.graph import BaseImage, BaseNeed, PlanOptions, image_key, missing_bases
 from buildtool.images import Image, Images
-from buildtool.oci import best_platform
+from buildtool.oci import best_platform, is_digest
 
 
 class MissingBase(NotFound):
-    """An image has to be pulled before the build can be planned."""
+    """An image has to be pulled before the build can be planned; or should be, and what is here will `do`."""
 
     need: BaseNeed
+    do: bool = False
 
 
 def find_bases(
-    buildfile: Buildfile, options: Sequence[PlanOptions], images: Images, fresh: Collection[str] | None = None
+    buildfile: Buildfile,
+    options: Sequence[PlanOptions],
+    images: Images,
+    fresh: Collection[str] | None = None,
+    asked: Collection[str] = (),
 ) -> tuple[dict[str, BaseImage], dict[str, Image]]:
     """The configs of all images the target needs for each platform, and the images by their chain_id and `base_name`.
 
-    With `fresh`, only the local images of these (by `image_key`) are good enough. Of a name that has images for
-    several platforms the fitting one counts. A build for one platform takes another's where there is no
-    other; one for several does not. Raises MissingBase at the place that names another, or one that is not here.
+    With `fresh`, only the local images of these (by `image_key`) are good enough. Of a name that means an index the
+    fitting image counts. A single image for another platform is taken when it was made here, or when its registry
+    (`asked`) has no other; the plan then has a warning. Raises MissingBase at the place that names another.
     """
     bases: dict[str, BaseImage] = {}
     found: dict[str, Image] = {}
     for each in options:
         while missing := missing_bases(buildfile, each, bases):  # ONBUILD triggers of a base may name more
             for need in missing:
-                image = _find(need, images, fresh, strict=each.several)
+                image = _find(need, images, fresh, asked)
                 base = BaseImage(need.reference, image.config)
                 bases[image_key(need.reference, need.platform)] = base
                 found.setdefault(base.chain_id, image)
@@ -45,20 +50,23 @@ def base_name(base: BaseImage) -> str:
     return f"{base.chain_id} {base.config.platform}"
 
 
-def _find(need: BaseNeed, images: Images, fresh: Collection[str] | None, *, strict: bool) -> Image:
+def _find(need: BaseNeed, images: Images, fresh: Collection[str] | None, asked: Collection[str]) -> Image:
     try:
-        if fresh is not None and image_key(need.reference, need.platform) not in fresh:
+        key = image_key(need.reference, need.platform)
+        if fresh is not None and key not in fresh:
             raise NotFound(need.reference)
         members = images.members(need.reference)
         place = best_platform(need.platform, [image.config.platform for image in members])
-        if place is None and strict:
+        alone = len(members) == 1 and images.group(need.reference) is None
+        known = alone and (members[0].created_locally or is_digest(need.reference))
+        if place is None and not known and not (alone and key in asked):
             there = ", ".join(str(image.config.platform) for image in members)
             missing = MissingBase(
                 f"base image {need.reference!r} is in the local store for {there}, not for {need.platform}",
                 where=need.span,
                 hint=f"pull it with --platform {need.platform}, or load or bootstrap one for that platform",
             )
-            missing.need = need
+            missing.need, missing.do = need, alone
             raise missing
         return members[place or 0]
     except MissingBase:

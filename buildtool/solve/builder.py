@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -313,21 +313,27 @@ class Builder:
     ) -> Prepared:
         """Prepare; base images that are missing (all of them with `request.pull`) are looked up first."""
         pulled: set[str] = set()
+        asked: set[str] = set()
         fetched: dict[Remote, Fetched] = {}
         while True:
             try:
                 fresh = pulled if request.pull and self._registry is not None else None
-                return await offload(self._prepare, request, lease, fresh, fetched, generations)
+                return await offload(self._prepare, request, lease, fresh, fetched, generations, asked)
             except MissingRemotes as missing_remotes:
                 fetched |= await self._fetch(missing_remotes.nodes, request, lease, emit)
             except MissingBase as missing:
                 need = missing.need
                 wanted = image_key_of(need.reference, need.platform)
+                asked.add(wanted)
+                if missing.do and self._registry is None:
+                    continue
                 if self._registry is None or wanted in pulled:
                     raise
                 try:
                     await self._registry.resolve(need.reference, need.platform, request, telling(emit))
                 except BuildtoolError as error:
+                    if missing.do:
+                        continue
                     what = f"{missing.message} and cannot be pulled: {error.message}"
                     hint = "\n".join(filter(None, (error.hint, missing.hint)))
                     raise NotFound(what, where=need.span, hint=hint) from error
@@ -362,12 +368,13 @@ class Builder:
         fresh: set[str] | None = None,
         fetched: dict[Remote, Fetched] | None = None,
         generations: Mapping[str, str] = MappingProxyType({}),
+        asked: Collection[str] = (),
     ) -> Prepared:
         identity = f"{request.context_key or request.context} {request.dockerfile_name}"
         if request.context_key == _UPLOADED:  # every uploaded context has that key: the name tells them apart
             identity += f" {request.tags[0].partition(':')[0] if request.tags else ''}"
         sites = Sites(self._store, identity)
-        return prepare(request, self._images, self._records, sites, lease, fresh, fetched, generations)
+        return prepare(request, self._images, self._records, sites, lease, fresh, fetched, generations, asked)
 
     async def _image(
         self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]

@@ -93,19 +93,20 @@ def prepare(
     fresh: Collection[str] | None = None,
     fetched: Mapping[Remote, Fetched] | None = None,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
+    asked: Collection[str] = (),
 ) -> Prepared:
     """Parse, find the bases, plan, look at the context, compute keys and look them up. Blocking.
 
-    `fresh`: see find_bases. `elsewhere` are generations that caches have results of, by the key without one. Raises
-    InvalidInput, NotFound (MissingBase), Unavailable, each with its place in the Buildfile, and MissingRemotes for
-    what has to be fetched and is not among `fetched`.
+    `fresh`, `asked`: see find_bases. `elsewhere` are generations that caches have results of, by the key without one.
+    Raises InvalidInput, NotFound (MissingBase), Unavailable, each with its place in the Buildfile, and MissingRemotes
+    for what has to be fetched and is not among `fetched`.
     """
     buildfile = parse(request.dockerfile, request.dockerfile_name)
     if request.no_cache_filter:
         buildfile = executed_anew(buildfile, request.no_cache_filter)
     platforms = parse_platforms(request.platform) if request.platform else [host_platform()]
     options = platform_options(_options(request), platforms)
-    bases, base_images = find_bases(buildfile, options, images, fresh)
+    bases, base_images = find_bases(buildfile, options, images, fresh, asked)
     planned = plan_all(buildfile, options, bases)
     context = _context(request, images)
     fetched = fetched or {}

@@ -336,6 +336,22 @@ def test_an_oci_layout_as_a_base(cli: Program, busybox_image: str, tmp_path: Pat
     assert "the context base:" in refused.stderr and "the layout has no 'nothing'" in refused.stderr
 
 
+def test_a_layout_with_an_index_gives_each_platform_its_image(cli: Program, tmp_path: Path) -> None:
+    made, main, layout = tmp_path / "made", tmp_path / "main", tmp_path / "layout"
+    made.mkdir()
+    main.mkdir()
+    (made / "Buildfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY Buildfile /of-$TARGETARCH\n")
+    platforms = "--platform=linux/amd64,linux/arm64"
+    cli("build", platforms, "-t", "any/name:1", "-o", f"type=oci,dest={layout},tar=false", "--provenance=true", made)
+    (main / "Buildfile").write_text("FROM base\nFROM scratch\nCOPY --from=base / /got/\n")
+    context = f"base=oci-layout://{layout}:1"
+    cli("build", platforms, "--build-context", context, "-o", tmp_path / "both", main)
+    for architecture in ("amd64", "arm64"):
+        assert (tmp_path / f"both/linux_{architecture}/got/of-{architecture}").exists()
+    cli("build", "--platform=linux/arm64", "--build-context", context, "-o", tmp_path / "one", main)
+    assert (tmp_path / "one/got/of-arm64").exists()
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [("x", "write NAME=VALUE"), ("x=/nowhere", "path '/nowhere' not found"), ("x=what://y", "no kind that is known")],

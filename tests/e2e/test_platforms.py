@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Program
+from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
 
 BOTH = ("--platform", "linux/amd64,linux/arm64")
 
@@ -126,6 +126,13 @@ def test_archives_hold_the_index(build: Any, cli: Program, name: str, tmp_path: 
         "amd64",
         "arm64",
     ]
+    docker = tmp_path / "docker.tar"
+    docker.write_bytes(cli("save", name, text=False).stdout)
+    index = json.loads(cli("image", "inspect", name).stdout)[0]["Descriptor"]["digest"]
+    cli("rmi", name)
+    assert cli("load", "-i", docker).stdout == f"Loaded image: {name}\n"
+    assert "ENV A=b" in cli("history", "--platform", "linux/arm64", name).stdout
+    assert json.loads(cli("image", "inspect", index).stdout)[0]["Descriptor"]["digest"] == index
     one, read = layout(cli("save", "--platform", "linux/arm64", name, text=False).stdout)
     assert read(read(one["manifests"][0]["digest"])["config"]["digest"])["architecture"] == "arm64"
 
@@ -210,6 +217,63 @@ def test_one_cache_serves_all_platforms(build: Any, source: Path, tmp_path: Path
     assert len(list((tmp_path / "cache/blobs/sha256").iterdir())) > 4
 
 
+@pytest.fixture
+def fresh(make_daemon: Callable[..., Daemon]) -> Iterator[Program]:
+    """A client of a machine on which nothing was built yet."""
+    daemon = make_daemon()
+    load_busybox(daemon)
+    yield Program(BUILDTOOL, {**daemon.environment, "NO_COLOR": "1"})
+    daemon.close()
+
+
+@pytest.mark.parametrize("kind", ["registry", "inline", "local"])
+def test_every_platform_finds_its_results_in_a_cache_that_travels(
+    build: Any, cli: Program, fresh: Program, source: Path, registry: str, unique: str, tmp_path: Path, kind: str
+) -> None:
+    name = f"{registry}/{unique}/app:1"
+    (source / "Buildfile").write_text(  # all of it is in the images' layers, which is what an inline cache has
+        f"FROM busybox\nARG TARGETARCH\nRUN echo {tmp_path} $TARGETARCH > /made\n"
+    )
+    to, origin = {
+        "registry": (f"type=registry,ref={name}-cache,mode=max", f"{name}-cache"),
+        "inline": ("type=inline", name),
+        "local": (f"type=local,dest={tmp_path}/cache,mode=max", f"type=local,src={tmp_path}/cache"),
+    }[kind]
+    build(*BOTH, "-t", name, "--push", "--cache-to", to)
+    words = ("build", "--network=none", "--progress=plain", "--cache-from", origin)
+    assert "all cached" in fresh(*words, *BOTH, "-t", "app:1", source).stderr
+    here, there = (
+        json.loads(program("image", "inspect", image).stdout)[0]["RootFS"]
+        for program, image in ((cli, name), (fresh, "app:1"))
+    )
+    assert here == there
+    cli("rmi", name)
+
+
+def test_the_epoch_counts_for_all_platforms_and_the_index_is_reproducible(
+    build: Any, cli: Program, source: Path, name: str, tmp_path: Path
+) -> None:
+    epoch = ("--build-arg", "SOURCE_DATE_EPOCH=1500000000")
+    told = build(*BOTH, *epoch, "-t", name, "--verify-reproducible").stderr
+    assert "reproducible: both builds made sha256:" in told
+    for platform in ("linux/amd64", "linux/arm64"):
+        shown = json.loads(cli("image", "inspect", "--platform", platform, name).stdout)[0]
+        assert shown["Created"].startswith("2017-07-14T02:40:00")
+    build(*BOTH, *epoch, "-o", f"type=tar,dest={tmp_path}/out.tar")
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        assert {member.mtime for member in archive if member.isfile()} == {1500000000}
+    (source / "Buildfile").write_text(
+        "FROM --platform=$BUILDPLATFORM busybox AS made\nARG TARGETARCH\n"
+        "RUN if [ $TARGETARCH = arm64 ]; then date +%s%N; fi > /time\nFROM scratch\nCOPY --from=made /time /\n"
+    )
+    images = set(cli("images", "-aq", "--no-trunc").stdout.split())
+    refused = build(*BOTH, "-t", name, "--verify-reproducible", check=False)
+    assert refused.returncode == 1 and "not reproducible" in refused.stderr
+    assert "for linux/arm64:\n" in refused.stderr and "for linux/amd64" not in refused.stderr
+    assert "time content:" in refused.stderr
+    assert len(set(cli("images", "-aq", "--no-trunc").stdout.split()) - images) == 2
+
+
 def test_a_run_for_a_platform_that_cannot_run_is_refused_at_once(
     build: Any, source: Path, busybox_image: str
 ) -> None:
@@ -222,16 +286,47 @@ def test_a_run_for_a_platform_that_cannot_run_is_refused_at_once(
     assert "qemu-user-static" in refused.stderr and "echo never > /done\n#" not in refused.stderr
 
 
-def test_a_base_that_is_here_for_another_platform_is_no_base_for_several(
-    build: Any, source: Path, busybox_image: str
+@pytest.mark.parametrize("platforms", ["linux/arm64", "linux/amd64,linux/arm64"])
+def test_a_base_that_was_made_here_for_another_platform_is_taken_with_a_warning(
+    build: Any, source: Path, busybox_image: str, platforms: str
 ) -> None:
-    (source / "Buildfile").write_text(f"FROM {busybox_image}\n")
-    refused = build(*BOTH, check=False)
-    assert refused.returncode == 1
-    assert (
-        "Buildfile:1:6" in refused.stderr
-        and "is in the local store for linux/amd64, not for linux/arm64" in refused.stderr
-    )
+    (source / "Buildfile").write_text(f"FROM {busybox_image}\nCOPY Buildfile /\n")
+    told = build("--platform", platforms, "-o", "type=cacheonly", "--progress=plain").stderr
+    assert f"Base image {busybox_image.removesuffix(':latest')}" in told and 'expected "linux/arm64"' in told
+
+
+@pytest.mark.parametrize("platforms", ["linux/s390x", "linux/amd64,linux/s390x"])
+def test_an_index_without_the_platform_is_no_base(build: Any, source: Path, name: str, platforms: str) -> None:
+    build(*BOTH, "-t", name)
+    (source / "Buildfile").write_text(f"FROM {name}\n")
+    refused = build("--platform", platforms, check=False)
+    assert refused.returncode == 1 and "Buildfile:1:6" in refused.stderr
+    assert "is in the local store for linux/amd64, linux/arm64, not for linux/s390x" in refused.stderr
+
+
+def test_an_image_alone_under_its_name_in_a_registry_is_a_base_for_any_platform(
+    build: Any, cli: Program, source: Path, registry: str, unique: str
+) -> None:
+    base = f"{registry}/{unique}-single:1"
+    build("-t", base, "--push")
+    (source / "Buildfile").write_text(f"FROM {base}\nCOPY Buildfile /\n")
+    for _ in range(2):  # it is fetched first, and here then
+        cli("rmi", base, check=False)
+        cli("pull", "-q", base)
+        for platforms in ("linux/arm64", "linux/amd64,linux/arm64"):
+            told = build("--platform", platforms, "-o", "type=cacheonly", "--progress=plain").stderr
+            assert 'pulled with platform "linux/amd64", expected "linux/arm64"' in told
+        cli("rmi", base)
+        build("--platform", "linux/arm64", "-o", "type=cacheonly")
+    index = f"{registry}/{unique}-index:1"
+    (source / "Buildfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY Buildfile /$TARGETARCH\n")
+    build(*BOTH, "-t", index, "--push")
+    cli("rmi", index)
+    cli("pull", "-q", index)
+    (source / "Buildfile").write_text(f"FROM {index}\n")
+    build("--platform", "linux/arm64", "-o", source.parent / "arm")  # one platform is here, the other there
+    assert (source.parent / "arm/arm64").exists()
+    cli("rmi", index, base)
 
 
 @pytest.mark.parametrize(

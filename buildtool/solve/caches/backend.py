@@ -23,8 +23,8 @@ class CacheBackend(Protocol):
     def named(self, suffix: str) -> CacheBackend:
         """The same place with a bundle of its own."""
 
-    async def load(self) -> Loaded | None:
-        """The bundle, or the config of an image that has records in it; None when nothing is there."""
+    async def load(self) -> list[Loaded]:
+        """The bundle, or the configs of images that have records in them; empty when nothing is there."""
 
     async def find(self, key: str) -> bytes | None:
         """The record under a key, None when there is none."""

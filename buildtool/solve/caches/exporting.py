@@ -201,10 +201,10 @@ class Export:
     async def _known(self, backend: CacheBackend) -> Bundle:
         """What the bundle has by now: another build may have written it."""
         loaded = await backend.load()
-        if loaded is None or loaded[1] != BUNDLE:
+        if not loaded or loaded[0][1] != BUNDLE:
             return Bundle([], [], [])
         try:
-            return decode_bundle(loaded[0])
+            return decode_bundle(loaded[0][0])
         except BuildtoolError:
             return Bundle([], [], [])  # it is written anew
 

@@ -71,12 +71,10 @@ class Imports:
             async with asyncio.timeout(origin.seconds):
                 backend = await origin.open()
                 loaded = await backend.load()
-            if loaded is None:
-                return _Cache(origin, backend, {}, single=False)
-            data, media_type, layers = loaded
-            if media_type != BUNDLE:
-                return _Cache(origin, backend, _by_key(decode_inline(data, layers)), single=False)
-            records, faults, mounts = decode_bundle(data)
+            if not loaded or loaded[0][1] != BUNDLE:
+                inline = [record for data, _, layers in loaded for record in decode_inline(data, layers)]
+                return _Cache(origin, backend, _by_key(inline), single=False)
+            records, faults, mounts = decode_bundle(loaded[0][0])
             for fault in faults:
                 self.warn(f"cache {origin.name}: a record is ignored: {fault}")
             return _Cache(origin, backend, _by_key(records), single=True, mounts=mounts)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from buildtool.oci import (
     Digest,
     Index,
     Manifest,
+    Platform,
+    best_entries,
     decode_index,
     decode_manifest,
     encode,
@@ -40,33 +42,45 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 class CacheLayout:
-    """The cache of this tag in the directory (or, to be read, with this digest). `reset` empties it when written."""
+    """The cache of this tag in the directory (or, to be read, with this digest). `reset` empties it when written;
+    `platforms` choose among the images of an index whose configs may have records in them.
+    """
 
-    def __init__(self, directory: Path, tag: str = "latest", digest: str = "", *, reset: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        tag: str = "latest",
+        digest: str = "",
+        *,
+        reset: bool = False,
+        platforms: Collection[Platform] = (),
+    ) -> None:
         self.name = str(directory)
         self.source = f"{SCHEME}://{directory}"
         self._directory = directory
         self._tag = tag or "latest"
         self._digest = digest
         self._reset = reset
+        self._platforms = platforms
 
     def named(self, suffix: str) -> CacheLayout:
         """The same directory with another tag for the bundle."""
         return CacheLayout(self._directory, f"{self._tag}-{suffix}")
 
-    async def load(self) -> Loaded | None:
-        """The bundle, or the config of the image, under the tag."""
+    async def load(self) -> list[Loaded]:
+        """The bundle, or the configs of the image (of an index those for the platforms), under the tag."""
         return await offload(self._guarded, self._load)
 
-    def _load(self) -> Loaded | None:
+    def _load(self) -> list[Loaded]:
         if not (self._directory / "index.json").exists():
-            return None
+            return []
         index = decode_index(_read(self._directory / "index.json"))
         wanted = [each for each in index.manifests if self._is_wanted(each)]
-        if not wanted:
-            return None
-        manifest = decode_manifest(self._document(wanted[-1]))
-        return self._document(manifest.config), manifest.config.media_type, manifest.layers
+        chosen = wanted[-1:]
+        if chosen and chosen[0].media_type in media_types.INDEXES:
+            chosen = best_entries(decode_index(self._document(chosen[0])), self._platforms)
+        manifests = [decode_manifest(self._document(each)) for each in chosen]
+        return [(self._document(each.config), each.config.media_type, each.layers) for each in manifests]
 
     def _is_wanted(self, descriptor: Descriptor) -> bool:
         if self._digest:

@@ -186,9 +186,9 @@ async def export_mount(
     place = named(backend, id)
     loaded = await place.load()
     known: Mapping[Digest, PackRecord] = {}
-    if loaded is not None and loaded[1] == MOUNT:
+    if loaded and loaded[0][1] == MOUNT:
         try:
-            known = {pack.key: pack for pack in decode_mount(loaded[0], id)}
+            known = {pack.key: pack for pack in decode_mount(loaded[0][0], id)}
         except Corrupt:
             known = {}  # it is written anew
     packs = {pack.key: pack for pack in await to_end(packs_of, root)}
@@ -231,9 +231,9 @@ async def import_mount(
 ) -> None:
     """Make a cache mount of what the cache has of it, unless there is one here. Raises BuildtoolError."""
     loaded = await named(backend, id).load()
-    if loaded is None or loaded[1] != MOUNT:
+    if not loaded or loaded[0][1] != MOUNT:
         return
-    packs = decode_mount(loaded[0], id)
+    packs = decode_mount(loaded[0][0], id)
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def get(pack: PackRecord) -> None:

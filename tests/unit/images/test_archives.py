@@ -8,7 +8,7 @@ import json
 import lzma
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -208,10 +208,10 @@ def test_the_same_archive_loaded_many_times_at_once_is_one_image(images: Images,
 # Archives of others
 
 
-def config_of(*layers: bytes) -> bytes:
+def config_of(*layers: bytes, architecture: str = "amd64") -> bytes:
     return json.dumps(
         {
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "config": {"Cmd": ["sh"]},
             "rootfs": {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]},
@@ -247,14 +247,32 @@ class Layout:
         self.files[f"blobs/sha256/{hex_of(sha256(data))}"] = data
         return descriptor(data, media_type, **more)
 
-    def image(self, layer: bytes, packed: bytes | None = None, media_type: str = media_types.LAYER) -> bytes:
-        config = config_of(layer)
+    def image(
+        self,
+        layer: bytes,
+        packed: bytes | None = None,
+        media_type: str = media_types.LAYER,
+        architecture: str = "amd64",
+    ) -> bytes:
+        config = config_of(layer, architecture=architecture)
         manifest = {
             "schemaVersion": 2,
             "config": self.blob(config, media_types.CONFIG),
             "layers": [self.blob(layer if packed is None else packed, media_type)],
         }
         return json.dumps(manifest).encode()
+
+    def index(self, platforms: Mapping[str, Mapping[str, bytes]], name: str = "multi:1") -> dict[str, object]:
+        """An index of images with these files, all of it annotated."""
+        entries = []
+        for platform, files in platforms.items():
+            architecture = platform.partition("/")[2]
+            image = self.image(make_tar(files), architecture=architecture)
+            own = {"os": "linux", "architecture": architecture}
+            entries.append(self.blob(image, media_types.MANIFEST, platform=own, annotations={"of": platform}))
+        document = {"schemaVersion": 2, "manifests": entries, "annotations": {"of": "index"}}
+        notes = {"io.containerd.image.name": f"docker.io/library/{name}", "of": "it"}
+        return self.blob(json.dumps(document).encode(), media_types.INDEX, annotations=notes)
 
     def archive(self, *manifests: dict[str, object]) -> bytes:
         index = json.dumps({"schemaVersion": 2, "manifests": list(manifests)}).encode()
@@ -332,6 +350,57 @@ def test_a_platform_that_is_not_there_is_named_with_those_that_are(other: Images
     assert "does not provide linux/s390x" in str(caught.value)
     assert "linux/amd64, linux/arm64" in str(caught.value)
     assert nothing_left(other)
+
+
+def test_an_index_is_loaded_with_all_its_images(other: Images) -> None:
+    layout = Layout()
+    index = layout.index({"linux/arm64": {"arm": b"arm"}, "linux/amd64": {"amd": b"amd"}})
+    progress = load(other, layout.archive(index), quiet=True)
+    assert progress == [{"stream": "Loaded image: multi:1\n"}]
+    arm, amd = other.members("multi:1")
+    assert [image.config.architecture for image in (arm, amd)] == ["arm64", "amd64"]
+    assert other.get("multi:1", parse_platform("linux/arm64")).id == arm.id
+    group = other.group("multi:1")
+    assert group is not None and group.notes.index == {"of": "index"} and group.notes.descriptor == {"of": "it"}
+    assert group.notes.entries[arm.id] == {"of": "linux/arm64"}
+
+
+def test_what_is_saved_of_an_index_loads_as_the_same_index(images: Images, other: Images) -> None:
+    layout = Layout()
+    index = layout.index({"linux/arm64": {"arm": b"arm"}, "linux/amd64": {"amd": b"amd"}})
+    load(images, layout.archive(index))
+    archive = saved(images, "multi:1")
+    assert len(document(archive, "manifest.json")) == 1  # type: ignore[arg-type]
+    load(other, archive)
+    assert other.group("multi:1") == images.group("multi:1")
+    assert saved(other, "multi:1") == archive
+
+
+def test_of_an_archive_in_both_forms_the_wanted_platform_is_loaded(images: Images, other: Images) -> None:
+    layout = Layout()
+    load(images, layout.archive(layout.index({"linux/arm64": {"arm": b"arm"}, "linux/amd64": {"amd": b"amd"}})))
+    archive = saved(images, "multi:1")
+    load(other, archive, platform=parse_platform("linux/arm64"))
+    assert other.group("multi:1") is None and other.get("multi:1").config.architecture == "arm64"
+    assert len(other.list()) == 1
+    with pytest.raises(InvalidInput, match="does not provide linux/s390x"):
+        load(other, archive, platform=parse_platform("linux/s390x"))
+
+
+def test_platforms_of_an_index_that_are_not_in_the_archive_are_left_out(other: Images) -> None:
+    layout = Layout()
+    index = layout.index(
+        {"linux/arm64": {"arm": b"arm"}, "linux/amd64": {"amd": b"amd"}, "linux/riscv64": {"riscv": b"riscv"}}
+    )
+    gone = f"blobs/sha256/{hex_of(sha256(make_tar({'riscv': b'riscv'})))}"
+    load(other, repack(layout.archive(index), {gone: None}))
+    assert [image.config.architecture for image in other.members("multi:1")] == ["arm64", "amd64"]
+    with Store.open(other.store.root.parent / "third") as store:
+        third = Images(store)
+        gone = f"blobs/sha256/{hex_of(sha256(make_tar({'arm': b'arm'})))}"
+        riscv = f"blobs/sha256/{hex_of(sha256(make_tar({'riscv': b'riscv'})))}"
+        load(third, repack(layout.archive(index), {gone: None, riscv: None}))
+        assert third.group("multi:1") is None and third.get("multi:1").config.architecture == "amd64"
 
 
 def test_xz_layers_become_plain_ones(other: Images) -> None:

@@ -35,7 +35,7 @@ def cache(s3: str, layers: BucketLayers) -> CacheBucket:
 async def test_bundles_records_and_layers(
     cache: CacheBucket, layers: BucketLayers, make_side: Callable[..., Side], tmp_path: Path
 ) -> None:
-    assert await cache.load() is None and await cache.find(KEY) is None
+    assert await cache.load() == [] and await cache.find(KEY) is None
     data = b"x" * 3_000_000
     blob = Descriptor(media_types.LAYER_GZIP, sha256(data), len(data))
     (tmp_path / "blob").write_bytes(data)
@@ -45,9 +45,9 @@ async def test_bundles_records_and_layers(
     await cache.put_bundle(b"bundle", BUNDLE, [blob])
     assert await cache.has_blob(blob.digest)
     assert await cache.find(KEY) == await cache.find(sha256(b"content")) == b"record"
-    assert await cache.load() == (b"bundle", BUNDLE, [])
+    assert await cache.load() == [(b"bundle", BUNDLE, [])]
     other = CacheBucket(cache._bucket, "elsewhere", ["none", "two"], "blobs/", "manifests/")
-    assert await other.load() == (b"bundle", BUNDLE, [])
+    assert await other.load() == [(b"bundle", BUNDLE, [])]
 
     store = make_side("fresh").store
     source = cache.source.partition("://")[2]

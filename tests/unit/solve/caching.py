@@ -67,7 +67,7 @@ class _Layout(CacheLayout):
     def named(self, suffix: str) -> _Layout:
         return _Layout(self._place, f"latest-{suffix}")
 
-    async def load(self) -> Loaded | None:
+    async def load(self) -> list[Loaded]:
         self._place.note("load")
         return await super().load()
 

@@ -141,8 +141,7 @@ def test_layers_go_in_the_wanted_compression(
 
 def records_of(place: Place) -> list[CacheRecord]:
     loaded = asyncio.run(CacheLayout(place.directory).load())
-    assert loaded is not None
-    return decode_bundle(loaded[0])[0]
+    return decode_bundle(loaded[0][0])[0]
 
 
 # What goes wrong
