@@ -131,3 +131,19 @@ async def test_datagrams_are_relayed_to_each_client() -> None:
                 await loop.sock_sendto(inner, b"a" + data, address)
                 assert await asyncio.wait_for(loop.sock_recv(client, 100), 5) == b"aq%d" % number
     publisher.close()
+
+
+async def test_without_the_userland_proxy_ports_are_held_only() -> None:
+    publisher, one = Publisher(relays=False), sandbox()
+    with socket.create_server((LOCAL, 0)) as inner:
+        publisher.reserve(one, [PortRequest(inner.getsockname()[1], "tcp", "127.0.0.2")])
+        publisher.serve(one)
+        port = one.ports[0].host_port
+        with socket.create_connection(("127.0.0.2", port), timeout=5) as client:
+            client.settimeout(0.2)
+            inner.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                await asyncio.to_thread(inner.accept)
+        with pytest.raises(OSError):
+            socket.create_server(("127.0.0.2", port))
+    publisher.close()
