@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from buildtool.cache import Lease, Store
 from buildtool.images import Image, LayerSource
-from buildtool.images.forms import Compression, forms_of, make_form
+from buildtool.images.forms import GZIP, Compression, forms_of, make_form
 from buildtool.images.model import manifest_of
 from buildtool.oci import Descriptor, Manifest, decode_manifest, encode, media_types
 
@@ -110,7 +110,7 @@ class Making:
         source: LayerSource,
         lease: Lease,
         report: Callable[[int], None],
-        wanted: Compression,
+        wanted: Compression = GZIP,
     ) -> None:
         self._wanted = wanted
         self._store = store

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from buildtool.errors import Corrupt
 from buildtool.oci import Descriptor, Digest, Index, decode_index, encode, media_types, sha256
 from buildtool.registry.errors import Missing, RegistryRefused
 from buildtool.registry.transport import read_all
@@ -42,7 +43,7 @@ async def referrers(repository: Repository, subject: Digest, artifact_type: str 
     except RegistryRefused as error:
         if error.status not in (404, 405, 400, 501):
             raise
-        found = await _tagged(repository, subject)
+        found = await _tagged(repository, subject) or []
     return [one for one in found if not artifact_type or one.artifact_type == artifact_type]
 
 
@@ -55,6 +56,8 @@ def fallback_tag(subject: Digest) -> str:
 async def enter(repository: Repository, data: bytes, media_type: str) -> None:
     """Put a pushed manifest into its subject's fallback tag; nothing for one without a subject.
 
+    Raises RegistryRefused when the tag is something else than a list of referrers.
+
     Others may do the same at once: the registry offers no lock, so the tag is read again until the entry is in it.
     """
     shape = _shape(data)
@@ -65,6 +68,12 @@ async def enter(repository: Repository, data: bytes, media_type: str) -> None:
     async with _lock(repository, subject):
         for _ in range(4):
             known = await _tagged(repository, subject)
+            if known is None:
+                raise RegistryRefused(
+                    f"{repository.name}:{fallback_tag(subject)} is no index: what refers to {subject} was pushed but "
+                    f"cannot be listed there",
+                    status=409,
+                )
             if any(one.digest == entry.digest for one in known):
                 return
             index = encode(Index(2, media_types.INDEX, [*known, entry]))
@@ -110,12 +119,15 @@ async def _ask(repository: Repository, subject: Digest, artifact_type: str) -> l
     return found
 
 
-async def _tagged(repository: Repository, subject: Digest) -> list[Descriptor]:
+async def _tagged(repository: Repository, subject: Digest) -> list[Descriptor] | None:
+    """What the fallback tag lists; None when it is something else than an index."""
     try:
         fetched = await repository.manifest(fallback_tag(subject))
+        return decode_index(fetched.data).manifests if fetched.media_type in media_types.INDEXES else None
     except Missing:
         return []
-    return decode_index(fetched.data).manifests if fetched.media_type in media_types.INDEXES else []
+    except Corrupt:
+        return None
 
 
 _locks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], asyncio.Lock]] | None = None

@@ -259,7 +259,10 @@ def _verified(reference: str, data: bytes, headers: Mapping[str, str], what: str
 
 
 def media_type_of(data: bytes, content_type: str = "") -> str:
-    """What the document says of itself, else what the registry says of it. Raises Corrupt."""
+    """What the document says of itself, else what the registry says of it. Raises Corrupt when these differ.
+
+    A Content-Type that names no kind of manifest says nothing. Source: distribution-spec v1.1, "Pulling manifests".
+    """
 
     class Shape(msgspec.Struct, rename="camel"):
         media_type: str = ""
@@ -269,9 +272,12 @@ def media_type_of(data: bytes, content_type: str = "") -> str:
         shape = msgspec.json.decode(data, type=Shape)
     except msgspec.DecodeError as error:
         raise Corrupt(f"the manifest is no JSON document: {error}") from None
-    if shape.media_type:
-        return shape.media_type
     named = content_type.partition(";")[0].strip()
-    if named in media_types.MANIFESTS | media_types.INDEXES:
+    known = named in media_types.MANIFESTS | media_types.INDEXES
+    if shape.media_type:
+        if known and named != shape.media_type:
+            raise Corrupt(f"the registry says that the manifest is a {named}, itself that it is a {shape.media_type}")
+        return shape.media_type
+    if known:
         return named
     return media_types.INDEX if shape.manifests is not None else media_types.MANIFEST

@@ -39,7 +39,7 @@ from buildtool.registry.repository import Fetched, Repository, open_mirror
 from buildtool.registry.retry import RetryPolicy
 from buildtool.registry.seen import Seen
 from buildtool.registry.selection import Selected, not_pullable, select
-from buildtool.registry.transport import BROKEN, Transport
+from buildtool.registry.transport import BROKEN, Connection, Transport
 
 if TYPE_CHECKING:
     from buildtool.registry.remote_images import SearchResult
@@ -91,7 +91,7 @@ class Registries:
         reference = parse_reference(name).with_default_tag()
         if reference.digest:
             reference = replace(reference, tag="")
-        async with self._resolved(reference, platform, credentials) as (repository, selected):
+        async with self._resolved(reference, platform, credentials, emit) as (repository, selected):
             asked = reference.digest or reference.tag
             status(emit, f"Pulling from {reference.path}", asked)
             before = await offload(self._images.find, reference.familiar)
@@ -121,7 +121,7 @@ class Registries:
         reference = parse_reference(name).with_default_tag()
         if reference.digest:
             reference = replace(reference, tag="")
-        async with self._resolved(reference, platform, credentials, single=True) as (_, selected):
+        async with self._resolved(reference, platform, credentials, emit, single=True) as (_, selected):
             status(emit, f"Pulling from {reference.path}", reference.digest or reference.tag)
             before = await offload(self._images.find, reference.familiar)
             image = await self.remote_layers.register(selected, reference, credentials)
@@ -165,6 +165,7 @@ class Registries:
         reference: Reference,
         platform: Platform | None,
         credentials: Credentials | None,
+        emit: Emit | None = None,
         *,
         single: bool = False,
     ) -> AsyncIterator[tuple[Repository, Selected]]:
@@ -180,7 +181,7 @@ class Registries:
             except (BuildtoolError, *BROKEN) as error:
                 log.warning("mirror %s does not give %s: %s", mirror, reference, error)
         if found is None:
-            connection = await self._transport.connect(reference.domain, credentials)
+            connection = await self._connect(reference.domain, credentials, emit)
             repository = Repository(connection, reference.path)
             try:
                 top = await repository.manifest(asked)
@@ -215,7 +216,7 @@ class Registries:
         tagged = await offload(self._tagged, reference)
         going = [(one, await offload(self._going, one, platform)) for one, _ in tagged]
         status(emit, f"The push refers to repository [{reference.repository}]")
-        connection = await self._transport.connect(reference.domain, credentials)
+        connection = await self._connect(reference.domain, credentials, emit)
         repository = Repository(connection, reference.path, "pull", "push")
         pusher = Pusher(self._images, repository, self._seen, self._flights, self.remote_layers, emit, wanted)
         done: list[Pushed] = []
@@ -231,6 +232,13 @@ class Registries:
             self._images.notify("push", image, one.familiar)
             done.append(pushed)
         return done
+
+    async def _connect(self, domain: str, credentials: Credentials | None, emit: Emit | None) -> Connection:
+        """A connection whose warnings are told."""
+        connection = await self._transport.connect(domain, credentials)
+        if emit is not None:
+            connection.on_notice = lambda text: status(emit, f"Warning from {domain}: {text}")
+        return connection
 
     def _going(self, reference: Reference, platform: Platform | None) -> list[Image]:
         if platform is not None:

@@ -23,6 +23,7 @@ from buildtool.registry.challenge import Challenge, parse_challenges
 from buildtool.registry.config import RegistryConfig, is_loopback, unverified
 from buildtool.registry.credentials import Credentials
 from buildtool.registry.errors import RegistryUnreachable, Unauthorized, refusal
+from buildtool.registry.notices import notices
 from buildtool.registry.retry import TRANSIENT, RetryPolicy
 from buildtool.registry.tokens import Authorizer
 
@@ -149,11 +150,13 @@ class Transport:
 
 
 class Connection:
-    """Requests to one registry with one set of credentials."""
+    """Requests to one registry with one set of credentials. What it warns of goes to `on_notice`, once each."""
 
     def __init__(self, transport: Transport, domain: str, reached: Reached, credentials: Credentials) -> None:
         self.domain = domain
         self.retry = transport.retry
+        self.on_notice: Callable[[str], None] = lambda text: log.warning("registry %s: %s", domain, text)
+        self._noticed: set[str] = set()
         self._transport = transport
         self._reached = reached
         self._origin = reached.base.origin()
@@ -265,6 +268,8 @@ class Connection:
                 proxy=_proxy(url),
                 allow_redirects=False,
             )
+            if ours and "Warning" in answer.headers:
+                self._tell(notices(answer.headers.getall("Warning")))
             location = answer.headers.get("Location", "")
             if answer.status not in _REDIRECTS or not location:
                 return answer
@@ -273,6 +278,13 @@ class Connection:
             if url.scheme not in ("http", "https") or (self._origin.scheme == "https" and url.scheme == "http"):
                 raise RegistryUnreachable(f"{self.domain} redirects to {url.scheme}://{url.host}: refused")
         raise RegistryUnreachable(f"{self.domain} redirects in circles")
+
+    def _tell(self, texts: Sequence[str]) -> None:
+        """Each warning once."""
+        for text in texts:
+            if text not in self._noticed:
+                self._noticed.add(text)
+                self.on_notice(text)
 
     def _tls(self, url: URL) -> ssl.SSLContext | bool:
         if url.scheme != "https":

@@ -63,12 +63,12 @@ class Call:
         return self.request.headers.get(name, "")
 
     def page(self) -> tuple[str, int]:
-        """`last` and `n` of a listing. Raises ApiError PAGINATION_NUMBER_INVALID."""
+        """`last` and `n` of a listing. Raises ApiError."""
         text = self.query("n")
         if not text:
             return self.query("last"), _MAX_PAGE
         if not (text.isascii() and text.isdigit()):
-            raise ApiError("PAGINATION_NUMBER_INVALID", "invalid number of results requested", {"n": text[:50]})
+            raise ApiError("UNSUPPORTED", "invalid number of results requested", {"n": text[:50]}, status=400)
         return self.query("last"), min(int(text[:9]), _MAX_PAGE)
 
 

@@ -119,9 +119,8 @@ def _range(header: str, size: int) -> tuple[int, int] | None:
         if last and int(last) < start:
             return None
     if start >= size or (not first and int(last) == 0):
-        raise ApiError(
-            "RANGE_INVALID", "the range is not within the blob", headers={"Content-Range": f"bytes */{size}"}
-        )
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise ApiError("SIZE_INVALID", "the range is not within the blob", status=416, headers=headers)
     return start, end
 
 
@@ -283,8 +282,9 @@ def _check_range(call: Call, upload: Upload) -> None:
     first, last = map(int, match.groups())
     if first != upload.ingest.written:
         raise ApiError(
-            "RANGE_INVALID",
+            "BLOB_UPLOAD_INVALID",
             f"the upload goes on at {upload.ingest.written}, the chunk begins at {first}",
+            status=416,
             headers=upload.headers,
         )
     length = call.request.content_length

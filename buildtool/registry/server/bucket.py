@@ -1,7 +1,7 @@
 """A bucket as the server uses it: small JSON documents and blobs under keys. Blocking, thread-safe.
 
 It is one of S3 or of what speaks it, or a folder. S3 is strongly consistent: what was put is in the next listing.
-Errors of the storage become StorageFailed.
+Errors of the storage become StorageFailed, or StoreFull.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from buildtool.errors import BuildtoolError, InvalidInput, Unavailable
+from buildtool.errors import BuildtoolError, InvalidInput, StoreFull, Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, LocalStore, S3Config, S3Store
@@ -24,6 +24,8 @@ CHUNK = 8 << 20
 _STREAMS = 4
 _SIGNED = timedelta(minutes=20)
 _PLAIN = re.compile(r"[A-Za-z0-9._!-]+")
+_FULL = re.compile(r"os error (28|122)\b|\b507\b.*Insufficient|StorageFull|QuotaExceeded", re.IGNORECASE)
+"""How errors say that nothing more goes in: ENOSPC and EDQUOT of a folder, the codes of S3's compatibles."""
 
 
 class StorageFailed(BuildtoolError):
@@ -209,6 +211,8 @@ def _told() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (BaseError, OSError) as error:
+        if _FULL.search(str(error)):
+            raise StoreFull(f"the object storage is full: {_first_line(error)}") from error
         raise StorageFailed(f"the object storage failed: {_first_line(error)}") from error
 
 

@@ -60,7 +60,7 @@ class Content(Protocol):
         """A blob of this repository."""
 
     def tags(self, name: str, last: str, limit: int) -> list[str]:
-        """Sorted, after `last`, no more than `limit`."""
+        """In the order of `tag_order`, after `last`, no more than `limit`."""
 
     def repositories(self, last: str, limit: int) -> list[str]:
         """Sorted, after `last`, no more than `limit`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
+import msgspec
 from aiohttp import web
 
 from buildtool.aio import offload
@@ -11,7 +13,7 @@ from buildtool.oci import media_types
 from buildtool.registry.server import manifests
 from buildtool.registry.server.answers import Call, json_answer, listing, nothing, read_body
 from buildtool.registry.server.errors import ApiError
-from buildtool.registry.server.names import check_digest, is_digest, is_tag
+from buildtool.registry.server.names import check_digest, is_digest, is_tag, tag_order
 from buildtool.registry.work import settled
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from buildtool.registry.server.app import Server
 
 _BATCH = 1000
+_REFERRERS = manifests.LIMIT - 4096
 
 
 async def base(call: Call) -> web.StreamResponse:
@@ -83,7 +86,7 @@ async def tags(call: Call) -> web.StreamResponse:
     if call.mirror is not None:
         remote = await call.mirror.tags(name)
         if remote:
-            found = [tag for tag in remote if tag > last][: limit + 1]
+            found = [tag for tag in remote if tag_order(tag) > tag_order(last)][: limit + 1]
             return listing(f"/v2/{name}/tags/list", "tags", {"name": name, "tags": found}, limit)
     found = await offload(call.server.content.tags, name, last, limit + 1)
     if not found and not await offload(call.server.content.exists, name):
@@ -111,7 +114,10 @@ def visible_repositories(server: Server, who: Identity, last: str, limit: int) -
 
 
 async def referrers(call: Call) -> web.StreamResponse:
-    """GET: an index of the manifests whose subject is the digest; an empty one for a digest nobody knows."""
+    """GET: an index of the manifests whose subject is the digest; an empty one for a digest nobody knows.
+
+    In pages when it would be larger than a manifest may be.
+    """
     digest = check_digest(call.target.reference)
     found = await call.mirror.referrers(call.target.name, digest) if call.mirror is not None else None
     if found is None:
@@ -121,5 +127,23 @@ async def referrers(call: Call) -> web.StreamResponse:
     if wanted:
         found = [descriptor for descriptor in found if descriptor.get("artifactType") == wanted]
         headers["OCI-Filters-Applied"] = "artifactType"
-    index = {"schemaVersion": 2, "mediaType": media_types.INDEX, "manifests": found}
+    page, last = _page(found, call.query("last"))
+    if last:
+        query = urlencode({**({"artifactType": wanted} if wanted else {}), "last": last})
+        headers["Link"] = f'</v2/{call.target.name}/referrers/{digest}?{query}>; rel="next"'
+    index = {"schemaVersion": 2, "mediaType": media_types.INDEX, "manifests": page}
     return json_answer(index, headers=headers, content_type=media_types.INDEX)
+
+
+def _page(found: list[dict[str, Any]], last: str) -> tuple[list[dict[str, Any]], str]:
+    """The descriptors after a digest that one index can hold; and the last of them, "" when none follow."""
+    page: list[dict[str, Any]] = []
+    size = 0
+    for descriptor in sorted(found, key=lambda one: str(one["digest"])):
+        if descriptor["digest"] <= last:
+            continue
+        size += len(msgspec.json.encode(descriptor)) + 1
+        if page and size > _REFERRERS:
+            return page, str(page[-1]["digest"])
+        page.append(descriptor)
+    return page, ""

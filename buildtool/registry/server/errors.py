@@ -1,6 +1,6 @@
 """What the server refuses with: the specification's codes and their statuses.
 
-Source: OCI distribution-spec v1.1, "Error Codes".
+Source: OCI distribution-spec v1.1, "Error Codes": those of a 4xx answer are all in its table. UNKNOWN is for 5xx.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ STATUS = {
     "MANIFEST_UNKNOWN": 404,
     "NAME_INVALID": 400,
     "NAME_UNKNOWN": 404,
-    "PAGINATION_NUMBER_INVALID": 400,
-    "RANGE_INVALID": 416,
     "SIZE_INVALID": 400,
     "TOOMANYREQUESTS": 429,
     "UNAUTHORIZED": 401,
@@ -31,7 +29,10 @@ STATUS = {
 
 
 class ApiError(BuildtoolError):
-    """A refusal with a code of the specification; `detail` goes into the answer, `headers` onto it."""
+    """A refusal with a code of the specification; `detail` goes into the answer, `headers` onto it.
+
+    `others` are told in the same answer.
+    """
 
     def __init__(
         self,
@@ -47,10 +48,14 @@ class ApiError(BuildtoolError):
         self.detail = detail
         self.status = status or STATUS[code]
         self.headers = headers or {}
+        self.others: list[ApiError] = []
 
     def document(self) -> dict[str, Any]:
         """The body of the answer."""
+        return {"errors": [error._entry() for error in (self, *self.others)]}
+
+    def _entry(self) -> dict[str, Any]:
         error = {"code": self.code, "message": self.message}
         if self.detail is not None:
             error["detail"] = self.detail
-        return {"errors": [error]}
+        return error

@@ -23,6 +23,7 @@ from buildtool.registry.referrers import referrers
 from buildtool.registry.repository import Repository
 from buildtool.registry.server import manifests
 from buildtool.registry.server.errors import ApiError
+from buildtool.registry.server.names import tag_order
 from buildtool.registry.transport import Transport
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class Mirror:
         """All tags there; None when nobody answers."""
         try:
             repository = await self._asked(name)
-            return sorted(await repository.tags())
+            return sorted(await repository.tags(), key=tag_order)
         except Missing:
             return []
         except BuildtoolError as error:

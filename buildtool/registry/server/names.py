@@ -1,6 +1,7 @@
 """Paths of the API, taken apart and checked: nothing else of them is used anywhere.
 
-Source: OCI distribution-spec v1.1, "Pulling manifests" (grammar of names and references), "Endpoints".
+Source: OCI distribution-spec v1.1, "Pulling manifests" (grammar of names and references), "Endpoints",
+"Listing Tags" (order).
 """
 
 from __future__ import annotations
@@ -84,3 +85,8 @@ def is_digest(text: str) -> bool:
 def is_tag(text: str) -> bool:
     """Whether this may be a tag."""
     return _TAG.fullmatch(text) is not None
+
+
+def tag_order(tag: str) -> tuple[str, str]:
+    """What tags are sorted by: "lexical order (i.e. case-insensitive alphanumeric order)", and then by case."""
+    return tag.lower(), tag

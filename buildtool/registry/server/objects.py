@@ -27,7 +27,7 @@ from buildtool.registry.server import manifests
 from buildtool.registry.server.bucket import Bucket, Exists, StorageFailed
 from buildtool.registry.server.content import StoredBlob, StoredManifest
 from buildtool.registry.server.errors import ApiError
-from buildtool.registry.server.names import is_digest
+from buildtool.registry.server.names import is_digest, tag_order
 from buildtool.registry.server.repositories import check_size, digest_like, immutable, sha512_of, unknown
 from buildtool.registry.server.rules import RuleSet
 
@@ -90,8 +90,9 @@ class ObjectRepositories:
         )
 
     def tags(self, name: str, last: str, limit: int) -> list[str]:
-        """Sorted, after `last`, no more than `limit`."""
-        return _first(self.bucket.list(f"repositories/{name}/_tags", last), limit)
+        """In the order of `tag_order`, after `last`, no more than `limit`."""
+        after = tag_order(last)
+        return sorted((tag for tag in self.all_tags(name) if tag_order(tag) > after), key=tag_order)[:limit]
 
     def repositories(self, last: str, limit: int) -> list[str]:
         """In the order of their keys, after `last`, no more than `limit`."""
@@ -219,17 +220,21 @@ class ObjectRepositories:
                 raise immutable(name, tag, known["digest"])
 
     def _check_references(self, name: str, parsed: manifests.Parsed) -> None:
+        missing = []
         for reference in parsed.blobs:
             link = self.bucket.get(link_key(name, reference.digest))
             if link is not None:
                 check_size(reference, link)
             elif not reference.may_be_elsewhere:
-                raise unknown(reference)
+                missing.append(reference)
         for reference in parsed.children:
             document = self.bucket.get(manifest_key(name, reference.digest))
             if document is None:
-                raise unknown(reference)
-            check_size(reference, document)
+                missing.append(reference)
+            else:
+                check_size(reference, document)
+        if missing:
+            raise unknown(missing)
 
     def delete_manifest(self, name: str, reference: str) -> bool:
         """Delete a tag, or a manifest with every tag that points at it; tells whether it was there."""

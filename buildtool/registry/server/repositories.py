@@ -65,8 +65,13 @@ class Repositories:
         return StoredBlob(int(link["size"]), self.store.blobs.path(Digest(link["blob"])))
 
     def tags(self, name: str, last: str, limit: int) -> list[str]:
-        """Sorted, after `last`, no more than `limit`."""
-        return self._keys(self._tags(name), last, limit)
+        """In the order of `tag_order`, after `last`, no more than `limit`."""
+        rows = self.store.state.query(
+            "SELECT key FROM documents WHERE kind = ? AND (lower(key), key) > (lower(?), ?) "
+            "ORDER BY lower(key), key LIMIT ?",
+            (self._tags(name).kind, last, last, limit),
+        )
+        return [str(row[0]) for row in rows]
 
     def repositories(self, last: str, limit: int) -> list[str]:
         """Sorted, after `last`, no more than `limit`."""
@@ -219,19 +224,21 @@ class Repositories:
         self._referrers(name, parsed.subject).put(digest, descriptor)
 
     def _check_references(self, name: str, parsed: manifests.Parsed) -> None:
-        blobs, known = self._blobs(name), self._manifests(name)
+        blobs, known, missing = self._blobs(name), self._manifests(name), []
         for reference in parsed.blobs:
             link = blobs.get(reference.digest)
-            if link is None or not self.store.blobs.has(Digest(link["blob"])):
-                if reference.may_be_elsewhere:
-                    continue
-                raise unknown(reference)
-            check_size(reference, link)
+            if link is not None and self.store.blobs.has(Digest(link["blob"])):
+                check_size(reference, link)
+            elif not reference.may_be_elsewhere:
+                missing.append(reference)
         for reference in parsed.children:
             document = known.get(reference.digest)
             if document is None:
-                raise unknown(reference)
-            check_size(reference, document)
+                missing.append(reference)
+            else:
+                check_size(reference, document)
+        if missing:
+            raise unknown(missing)
 
     def delete_manifest(self, name: str, reference: str) -> bool:
         """Delete a tag, or a manifest with every tag that points at it; tells whether it was there."""
@@ -371,13 +378,18 @@ def immutable(name: str, tag: str, digest: str) -> ApiError:
     return ApiError("DENIED", f"tag {tag} of {name} is immutable: it stays {digest}", {"tag": tag})
 
 
-def unknown(reference: manifests.Reference) -> ApiError:
-    """A manifest refers to what is not here."""
-    return ApiError(
-        "MANIFEST_BLOB_UNKNOWN",
-        f"manifest references a manifest or blob unknown to the repository: {reference.digest}",
-        {"digest": reference.digest},
+def unknown(missing: list[manifests.Reference]) -> ApiError:
+    """A manifest refers to what is not here: one error for each, up to a hundred."""
+    first, *others = (
+        ApiError(
+            "MANIFEST_BLOB_UNKNOWN",
+            f"manifest references a manifest or blob unknown to the repository: {digest}",
+            {"digest": digest},
+        )
+        for digest in list(dict.fromkeys(reference.digest for reference in missing))[:100]
     )
+    first.others = others
+    return first
 
 
 def sha512_of(path: Path) -> str:

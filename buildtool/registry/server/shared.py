@@ -15,6 +15,7 @@ from buildtool.cache import Store
 from buildtool.images import Image, Images
 from buildtool.oci import Digest, Reference
 from buildtool.registry.server.content import StoredBlob, StoredManifest
+from buildtool.registry.server.names import tag_order
 
 
 class SharedImages:
@@ -61,7 +62,7 @@ class SharedImages:
 
     def tags(self, name: str, last: str, limit: int) -> list[str]:
         found = {tag.tag for tag, _ in self._in(name)}
-        return sorted(tag for tag in found if tag > last)[:limit]
+        return sorted((tag for tag in found if tag_order(tag) > tag_order(last)), key=tag_order)[:limit]
 
     def repositories(self, last: str, limit: int) -> list[str]:
         names = {name for image in self._now() for reference in image.references for name in _names(reference)}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
+import uuid
 from dataclasses import dataclass, field
 
 from buildtool.aio import offload
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Upload:
-    """One upload. `lock` is held while a request writes to it."""
+    """One upload. `id` is a random UUID: nobody else guesses it. `lock` is held while a request writes to it."""
 
     id: str
     repository: str
@@ -62,7 +62,7 @@ class Uploads:
             await self.expire()
         if len(self._open) >= self._limit:
             raise ApiError("TOOMANYREQUESTS", "too many uploads are open", headers={"Retry-After": "5"})
-        upload = Upload(secrets.token_urlsafe(24), repository, user, await offload(self._store.blobs.ingest))
+        upload = Upload(str(uuid.uuid4()), repository, user, await offload(self._store.blobs.ingest))
         self._open[upload.id] = upload
         return upload
 

@@ -16,9 +16,10 @@ import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from buildtool.cache import Store
 from buildtool.images import Image, Images, LayerSource
@@ -28,6 +29,9 @@ from buildtool.registry.server.app import Server, Settings
 from buildtool.registry.server.bucket import Bucket
 from buildtool.registry.server.objects import ObjectRepositories
 from buildtool.registry.server.shared_uploads import SharedUploads
+
+if TYPE_CHECKING:
+    from tests.unit.registry.liar import Liar
 
 QUICK = RetryPolicy(attempts=4, base=0.01, longest=0.05, patience=2.0)
 EPOCH = 1_600_000_000
@@ -335,3 +339,17 @@ async def make_cutter() -> AsyncIterator[Callable[..., Awaitable[Cutter]]]:
     yield make
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+async def liar() -> AsyncIterator[Liar]:
+    """A registry that says what the test tells it to."""
+    from tests.unit.registry.liar import Liar
+
+    liar = Liar()
+    server = web.Server(liar.handle)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    liar.host = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    yield liar
+    listening.close()
+    await server.shutdown(0.1)

@@ -62,7 +62,7 @@ class Api:
     async def refused(self, method: str, path: str, code: str, expect: int, data: Any = None, **headers: str) -> None:
         """One call that is refused with this code."""
         _, body = await self(method, path, data, expect, **headers)
-        assert [error["code"] for error in json.loads(body)["errors"]] == [code]
+        assert {error["code"] for error in json.loads(body)["errors"]} == {code}
 
     async def push_blob(self, name: str, data: bytes) -> str:
         digest = digest_of(data)
@@ -269,7 +269,7 @@ async def test_tags_are_sorted_and_come_in_pages(api: Api) -> None:
     assert found == ["1", "10", "A", "a", "b"] and pages == 3
     assert json.loads((await api("GET", "/v2/a/tags/tags/list?n=0"))[1])["tags"] == []
     assert json.loads((await api("GET", "/v2/a/tags/tags/list?last=A"))[1])["tags"] == ["a", "b"]
-    await api.refused("GET", "/v2/a/tags/tags/list?n=-1", "PAGINATION_NUMBER_INVALID", 400)
+    await api.refused("GET", "/v2/a/tags/tags/list?n=-1", "UNSUPPORTED", 400)
     await api.refused("GET", "/v2/nobody/tags/list", "NAME_UNKNOWN", 404)
 
 
@@ -335,7 +335,8 @@ async def test_deleting_can_be_forbidden(make_server: Callable[..., Awaitable[Ru
     async with aiohttp.ClientSession() as session:
         api = Api(running.url, session)
         data = await api.push("a", "1", b"layer")
-        await api.refused("DELETE", f"/v2/a/manifests/{digest_of(data)}", "UNSUPPORTED", 405)
+        for reference in ("1", digest_of(data)):
+            await api.refused("DELETE", f"/v2/a/manifests/{reference}", "UNSUPPORTED", 405)
         await api.refused("DELETE", f"/v2/a/blobs/{digest_of(b'layer')}", "UNSUPPORTED", 405)
 
 
