@@ -16,6 +16,7 @@ class PlanOptions:
     value. `epoch` is SOURCE_DATE_EPOCH, `context_epoch` what SOURCE_DATE_EPOCH=context means: the time of
     the context's commit or document, None for a directory. `commit_epoch` is the time of the commit that the context
     is checked out at: the image's where SOURCE_DATE_EPOCH says nothing (`epoch_is_commits` is planning's own).
+    `explicit`: the platform was asked for, and is the image's whatever its base is for.
     `several`: the plan is one of a build for several platforms, so that names of steps tell theirs.
     `entitlements` are those granted: `network.host`,
     `security.insecure`, `device` (every one) and `device=NAME`. `contexts` are the named ones.
@@ -25,6 +26,7 @@ class PlanOptions:
     target: str = ""
     platform: Platform = field(default_factory=host_platform)
     build_platform: Platform = field(default_factory=host_platform)
+    explicit: bool = False
     several: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = "default"

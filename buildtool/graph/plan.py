@@ -207,7 +207,6 @@ class _Planner:
 
     def finish(self) -> Plan:
         state = self.states[self.resolution.target]
-        resolved = self.resolution.stages[self.resolution.target]
         epoch = source_date_epoch(state.scope, self.options)
         if self.options.labels:
             state.set(labels=(state.config.labels or {}) | dict(self.options.labels))
@@ -218,7 +217,7 @@ class _Planner:
             config=state.config,
             author=state.author,
             history=tuple(state.history),
-            platform=state.base.config.platform if state.base is not None else resolved.platform,
+            platform=_image_platform(state.base, self.options),
             epoch=times,
             created=self.options.commit_epoch if epoch is None and self.options.commit_epoch is not None else times,
         )
@@ -325,6 +324,16 @@ class _Planner:
         if index is not None:
             return self.states[index].tip
         return self._source(self.bases[image_key(name, resolved.platform)], span, None)
+
+
+def _image_platform(base: BaseImage | None, options: PlanOptions) -> Platform:
+    """The one that was asked for (of the base's own, a variant that this leaves open is kept), else the base's."""
+    target = options.platform
+    if base is None:
+        return target
+    own = base.config.platform
+    same = (own.os, own.architecture) == (target.os, target.architecture)
+    return own if not options.explicit or (same and not target.variant) else target
 
 
 def _platforms_name(platform: Platform, options: PlanOptions) -> str:

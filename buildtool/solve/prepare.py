@@ -156,6 +156,7 @@ def _options(request: BuildRequest) -> PlanOptions:
     return PlanOptions(
         build_args=request.build_args,
         target=request.target,
+        explicit=bool(request.platform),
         labels=request.labels,
         network="default" if request.network_mode in ("", "bridge") else request.network_mode,
         entitlements=request.entitlements,

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from buildtool.buildfile import parse
-from buildtool.graph import Exec, Plan, PlanOptions, of_platform, plan, plan_all, platform_options
-from buildtool.oci import parse_platform
+from buildtool.graph import (
+    BaseImage,
+    Exec,
+    Plan,
+    PlanOptions,
+    image_key,
+    of_platform,
+    plan,
+    plan_all,
+    platform_options,
+)
+from buildtool.oci import ImageConfig, RootFS, parse_platform
 
 AMD64, ARM64, ARM = parse_platform("linux/amd64"), parse_platform("linux/arm64"), parse_platform("linux/arm/v7")
 TEXT = """\
@@ -60,6 +70,22 @@ def test_each_platform_has_its_part_with_the_steps_of_a_build_for_it_alone() -> 
         for step in part.graph:  # inputs come before what needs them
             assert seen.issuperset(part.node(step).inputs)
             seen.add(step)
+
+
+def test_an_image_is_for_the_platform_that_was_asked_for_whatever_its_base() -> None:
+    """As BuildKit: only without --platform the base's platform is the image's."""
+    base = BaseImage("base", ImageConfig("amd64", "linux", RootFS("layers", []), variant="v3"))
+    bases = {image_key("base", platform): base for platform in (AMD64, ARM64)}
+    buildfile = parse("FROM base\n", "Buildfile")
+    for asked, explicit, made in (
+        (ARM64, True, "linux/arm64"),
+        (ARM64, False, "linux/amd64/v3"),
+        (AMD64, True, "linux/amd64/v3"),
+    ):
+        image = plan(buildfile, PlanOptions(platform=asked, explicit=explicit), bases).image
+        assert str(image.platform) == made
+    scratch = parse("FROM --platform=linux/amd64 scratch\n", "Buildfile")
+    assert plan(scratch, PlanOptions(platform=ARM64, explicit=True), {}).image.platform == ARM64
 
 
 def test_a_stage_has_the_platform_of_the_stage_it_is_made_from() -> None:
