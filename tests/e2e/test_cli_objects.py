@@ -80,7 +80,7 @@ def test_volumes_and_networks(cli: Cli, busybox_image: str) -> None:
 def test_version_info_df_check_and_events(cli: Cli, busybox_image: str) -> None:
     begin = time.time()
     assert "Server: buildtool" in cli("version").stdout
-    assert cli("version", "-f", "{{.Server.ApiVersion}}").stdout == "1.50\n"
+    assert cli("version", "-f", "{{.Server.APIVersion}}").stdout == "1.50\n"
     assert "Server Version:" in cli("info").stdout
     assert [line.split("  ")[0] for line in cli("system", "df").stdout.splitlines()] == [
         "TYPE",
