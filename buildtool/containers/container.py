@@ -31,6 +31,7 @@ class Container:
         self.prober: asyncio.Task[None] | None = None
         self.attachments: set[Attachment] = set()
         self.execs: dict[str, Exec] = {}
+        self.detach_keys = ""
         self.keep = False
         self.removed = False
 

@@ -19,6 +19,7 @@ from buildtool.containers.bridge import Drain
 from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
 from buildtool.containers.creation import Creator
+from buildtool.containers.detach import parse_detach_keys
 from buildtool.containers.events import Events
 from buildtool.containers.execs import Execs, process
 from buildtool.containers.health import Prober
@@ -117,9 +118,13 @@ class Containers:
         self._lifecycle.publish(container, "create")
         return container.id, warnings
 
-    async def start(self, reference: str) -> None:
-        """POST /containers/{id}/start. Raises NotModified, Conflict, CommandNotFound, CommandNotExecutable…"""
-        await self._lifecycle.start(self.get(reference))
+    async def start(self, reference: str, *, detach_keys: str = "") -> None:
+        """POST /containers/{id}/start. Raises NotModified, Conflict, InvalidInput, CommandNotFound,
+        CommandNotExecutable…"""
+        container = self.get(reference)
+        parse_detach_keys(detach_keys)
+        container.detach_keys = detach_keys
+        await self._lifecycle.start(container)
 
     async def stop(self, reference: str, *, signal: str | None = None, timeout: int | None = None) -> None:
         """POST /containers/{id}/stop. Raises NotModified."""

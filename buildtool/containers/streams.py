@@ -26,7 +26,7 @@ async def attach(
     detach_keys: str,
 ) -> Attachment:
     """See Containers.attach."""
-    keys = parse_detach_keys(detach_keys)
+    keys = parse_detach_keys(detach_keys or container.detach_keys)
     if container.state.paused:
         raise Conflict(f"container {container.id} is paused, unpause the container before attach")
     if container.state.restarting:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 JSON_LIMIT = 64 * 1024 * 1024
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 
+_GO_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+_GO_FALSE = frozenset(("", "0", "f", "F", "false", "FALSE", "False"))
+
 
 class Call:
     """A request with its place in the route table."""
@@ -116,6 +119,13 @@ class Call:
         if raw is None:
             raise InvalidInput("this request cannot take over its connection: send Content-Length, not chunks")
         return raw
+
+
+def parse_bool(text: str, name: str) -> bool:
+    """A parameter that Go reads by strconv.ParseBool. Raises InvalidInput."""
+    if text not in _GO_TRUE and text not in _GO_FALSE:
+        raise InvalidInput(f'invalid value for {name}: {text}: strconv.ParseBool: parsing "{text}": invalid syntax')
+    return text in _GO_TRUE
 
 
 def json_object(body: bytes) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from buildtool.errors import InvalidInput, StepFailed, Unavailable
 
 if TYPE_CHECKING:
     from buildtool.solve import BuildRequest
+    from buildtool.solve.caches.options import Caches
 
 routes = Routes()
 
@@ -91,6 +92,9 @@ def _in_dockers_words(error: StepFailed) -> dict[str, Any]:
 
 
 def _check(call: Call) -> None:
+    """Refuse what this builder does not do. `rm` and `forcerm` (a build leaves no containers behind) mean nothing."""
+    call.flag("rm")
+    call.flag("forcerm")
     if call.text("version") == "2":
         raise Unavailable("BuildKit is not supported by this daemon: use the classic builder (DOCKER_BUILDKIT=0)")
     if call.flag("squash"):
@@ -112,6 +116,7 @@ def _request(call: Call, given: Given) -> BuildRequest:
             f"invalid platform {call.text('platform')!r}: this call builds for one platform",
             hint="build for several with `buildtool build --platform A,B`, or POST /buildtool/v1/build",
         )
+    auth = call.encoded_header("X-Registry-Config") or {}
     request = BuildRequest(
         dockerfile=text,
         dockerfile_name=name,
@@ -140,11 +145,28 @@ def _request(call: Call, given: Given) -> BuildRequest:
         cpuset_mems=call.text("cpusetmems"),
         ulimits=_ulimits(call),
         cgroup_parent=call.text("cgroupparent"),
-        registry_auth=call.encoded_header("X-Registry-Config") or {},
+        registry_auth=auth,
+        caches=_cached_from(call, auth),
     )
     build_policy.granted(call.services, (), request.network_mode)
     build_policy.check_limits(request)
     return request
+
+
+def _cached_from(call: Call, auth: Any) -> Caches:
+    """`cachefrom`: images whose cache counts too. What the store has counts anyway; others are asked for theirs."""
+    from buildtool.daemon.build_caches import CacheSpec, caches
+    from buildtool.solve.caches.options import Caches
+
+    names = call.document("cachefrom") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidInput('invalid query parameter "cachefrom": not a list of strings')
+    images = call.services.images
+    others = [name for name in names if name and images.find(name) is None]
+    specs = [CacheSpec(type="registry", attributes={"ref": name}) for name in others]
+    return (
+        caches(call.services.registries, specs, (), auth=auth, platform=call.text("platform")) if specs else Caches()
+    )
 
 
 def _read_buildfile(directory: Path, wanted: str) -> tuple[str, str]:

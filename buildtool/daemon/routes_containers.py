@@ -36,6 +36,10 @@ async def create(call: Call) -> web.StreamResponse:
     id, warnings = await call.services.containers.create(
         body, name=call.text("name") or None, platform=call.text("platform") or None
     )
+    limit = (body.get("HostConfig") or {}).get("KernelMemory")
+    if limit and call.version < (1, 42):  # from 1.42 on it is passed over
+        text = "Specifying a kernel memory limit is deprecated and will be removed in a future release."
+        warnings = [*warnings, text]
     return json_answer({"Id": id, "Warnings": warnings or []}, 201)
 
 
@@ -127,8 +131,8 @@ def size_of(call: Call) -> tuple[int, int]:
 
 @routes.add("POST", "/containers/{id}/start")
 async def start(call: Call) -> web.StreamResponse:
-    """Start it; 304 when it runs."""
-    await call.services.containers.start(call.names["id"])
+    """Start it; 304 when it runs. `detachKeys` count for those who attach without naming any."""
+    await call.services.containers.start(call.names["id"], detach_keys=call.text("detachKeys"))
     return nothing()
 
 

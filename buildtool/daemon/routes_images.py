@@ -12,7 +12,7 @@ from aiohttp import web
 from buildtool.aio import offload
 from buildtool.daemon.answers import json_answer, json_lines, nothing
 from buildtool.daemon.call import Call
-from buildtool.daemon.routes_registry import platform_of, pull
+from buildtool.daemon.routes_registry import platform_named, platform_of, pull
 from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import body_file, iterate, written
 from buildtool.errors import InvalidInput, Unavailable
@@ -23,16 +23,20 @@ routes = Routes()
 
 @routes.add("GET", "/images/json")
 async def list_images(call: Call) -> web.StreamResponse:
-    """All images, those without names that others build on only with `all`."""
+    """All images, those without names that others build on only with `all`.
+
+    `digests` asks for what every answer has, RepoDigests. `identity` is of API 1.53.
+    """
     filters = call.filters()
+    call.flag("digests")
     if call.version < (1, 41) and call.text("filter"):
         filters.setdefault("reference", []).append(call.text("filter"))
     summaries = await offload(
         call.services.images.summaries,
         filters,
         call.flag("all"),
-        shared_size=call.flag("shared-size"),
-        manifests=call.flag("manifests"),
+        shared_size=call.flag("shared-size") and call.version >= (1, 42),
+        manifests=call.flag("manifests") and call.version >= (1, 47),
     )
     return json_answer([_with_virtual_size(call, summary) for summary in summaries])
 
@@ -52,7 +56,7 @@ async def save_one(call: Call) -> web.StreamResponse:
 async def _save(call: Call, names: list[str]) -> web.StreamResponse:
     if not names:
         raise InvalidInput("no image names were given")
-    images, platform = call.services.images, platform_of(call)
+    images, platform = call.services.images, platform_of(call, since=(1, 48))
     for image in await offload(images.chosen, names, platform):
         await images.bring(image)
     return await written(call, "application/x-tar", lambda write: images.save(names, write, platform))
@@ -62,7 +66,7 @@ async def _save(call: Call, names: list[str]) -> web.StreamResponse:
 async def load(call: Call) -> web.StreamResponse:
     """Images from an archive in the body; progress as a JSON stream."""
     images, file = call.services.images, body_file(call.request)
-    work = partial(images.load, file, platform=platform_of(call), quiet=call.flag("quiet"))
+    work = partial(images.load, file, platform=platform_of(call, since=(1, 48)), quiet=call.flag("quiet"))
     return await _progress(call, work)
 
 
@@ -119,14 +123,19 @@ async def prune(call: Call) -> web.StreamResponse:
 async def inspect(call: Call) -> web.StreamResponse:
     """One image."""
 
+    platform = platform_of(call, since=(1, 49))
+    manifests = call.flag("manifests") and call.version >= (1, 48)
+    if platform is not None and manifests:
+        raise InvalidInput("conflicting options: manifests and platform options cannot both be set")
+
     def work() -> dict[str, Any]:
         images = call.services.images
         name = call.names["name"]
-        shape = images.inspect(images.get(name, platform_of(call)))
+        shape = images.inspect(images.get(name, platform))
         group = images.group(name)
-        if group is not None and not call.text("platform"):
+        if group is not None and platform is None:
             shape["Descriptor"] = msgspec.to_builtins(group.descriptor)
-        if call.flag("manifests"):
+        if manifests:
             shape["Manifests"] = images.manifests(name)
         return shape
 
@@ -139,7 +148,7 @@ async def history(call: Call) -> web.StreamResponse:
 
     def work() -> list[dict[str, Any]]:
         images = call.services.images
-        return images.history(images.get(call.names["name"], platform_of(call)))
+        return images.history(images.get(call.names["name"], platform_of(call, since=(1, 48))))
 
     return json_answer(await offload(work))
 
@@ -162,13 +171,15 @@ async def tag(call: Call) -> web.StreamResponse:
 
 @routes.add("DELETE", "/images/{name:path}")
 async def delete(call: Call) -> web.StreamResponse:
-    """Remove a name, and the image with its last one."""
+    """Remove a name, and the image with its last one; with `platforms` only these of what the name means."""
     services = call.services
+    platforms = [platform_named(text) for text in call.texts("platforms")] if call.version >= (1, 50) else []
     records = await offload(
         services.images.delete,
         call.names["name"],
         force=call.flag("force"),
         noprune=call.flag("noprune"),
+        platforms=platforms,
         in_use=services.image_users(),
         running=services.containers.is_running,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from buildtool.daemon.answers import json_answer, nothing
-from buildtool.daemon.call import Call
+from buildtool.daemon.call import Call, parse_bool
 from buildtool.daemon.routing import Routes
 from buildtool.errors import InvalidInput
 
@@ -35,7 +35,8 @@ async def prune(call: Call) -> web.StreamResponse:
 
 @routes.add("GET", "/networks/{id}")
 async def inspect(call: Call) -> web.StreamResponse:
-    """One network, with the containers that are connected to it."""
+    """One network, with the containers that are connected to it. `verbose` is about services, which need a swarm."""
+    parse_bool(call.text("verbose"), "verbose")
     views = call.services.containers.network_views
     return json_answer(await views.inspect(call.names["id"], scope=call.text("scope")))
 

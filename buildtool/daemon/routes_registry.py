@@ -142,15 +142,24 @@ async def search(call: Call) -> web.StreamResponse:
     )
 
 
-def platform_of(call: Call) -> Platform | None:
-    """The `platform` parameter, as text or as JSON."""
+def platform_of(call: Call, since: tuple[int, int] = (1, 24)) -> Platform | None:
+    """The `platform` parameter, which calls have from an API version on. Raises InvalidInput."""
     text = call.text("platform")
+    return platform_named(text) if text and call.version >= since else None
+
+
+def platform_named(text: str) -> Platform:
+    """A platform as text (`linux/arm64`) or as JSON (`{"os": "linux", …}`). Raises InvalidInput."""
     if text.startswith("{"):
-        found = call.document("platform")
-        if not isinstance(found, dict):
-            raise InvalidInput("invalid platform: not a JSON object")
-        text = "/".join(filter(None, (found.get("os"), found.get("architecture"), found.get("variant"))))
-    return parse_platform(text) if text else None
+        try:
+            found = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise InvalidInput(f"failed to parse platform: {error}") from None
+        parts = [found.get(name) or "" for name in ("os", "architecture", "variant")]
+        if not all(isinstance(part, str) for part in parts) or not parts[0]:
+            raise InvalidInput(f"failed to parse platform: {text!r} names no os")
+        text = "/".join(filter(None, parts))
+    return parse_platform(text)
 
 
 def credentials_of(call: Call) -> Credentials:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from aiohttp import web
@@ -71,7 +72,7 @@ async def events(call: Call) -> web.StreamResponse:
 
 @routes.add("GET", "/system/df")
 async def disk_usage(call: Call) -> web.StreamResponse:
-    """What takes how much space."""
+    """What takes how much space. `verbose` is of API 1.52; until then all objects are listed anyway."""
     types = set(call.texts("type"))
     if unknown := types - usage.TYPES:
         raise InvalidInput(f"unknown object type: {min(unknown)}")
@@ -84,10 +85,38 @@ async def disk_usage(call: Call) -> web.StreamResponse:
 
 @routes.add("POST", "/build/prune")
 async def build_prune(call: Call) -> web.StreamResponse:
-    """Forget build results that no image needs, and free their space."""
+    """Forget build results that no image needs, and free their space.
+
+    `reserved-space`, `max-used-space` and `min-free-space` are of API 1.48; `keep-storage` is how older ones call the
+    first.
+    """
+    from buildtool.solve.cache_entries import Policy
+
     until = call.filters().get("until", [])
+    new = call.version >= (1, 48)
+    limits = {
+        "reserved": call.number("reserved-space") if new else None,
+        "max_used": call.number("max-used-space") if new else None,
+        "min_free": call.number("min-free-space") if new else None,
+    }
+    keep = call.number("keep-storage")
+    limits["reserved"] = limits["reserved"] or keep
+    if any(value is not None and value < 0 for value in limits.values()):
+        raise InvalidInput("the sizes of a prune of the build cache are not negative")
+    if any(limits.values()):
+        unused_for = time.time() - usage.moment(until[0]) if until else None
+        policy = Policy(
+            reserved=limits["reserved"] or 0,
+            max_used=limits["max_used"] or None,
+            min_free=limits["min_free"] or None,
+            unused_for=unused_for,
+            all=call.flag("all"),
+            mounts=True,
+        )
+        keeper, services = (await call.services.builder()).cache, call.services
+        gone, report = await offload(lambda: keeper.prune(policy, services.pins()))
+        return json_answer({"CachesDeleted": [entry.id for entry in gone] or None, "SpaceReclaimed": report.bytes})
     report = await call.services.collect(
-        max_cache_bytes=call.number("max-used-space") or call.number("keep-storage"),
         unused_since=usage.moment(until[0]) if until else None,
         actions="all" if call.flag("all") else "unused",
     )

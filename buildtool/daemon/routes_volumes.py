@@ -55,7 +55,8 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 @routes.add("PUT", "/volumes/{name}")
 async def update(call: Call) -> web.StreamResponse:
-    """Only cluster volumes can be updated."""
+    """Only cluster volumes can be updated: their `version` is not asked for where there is no cluster."""
+    call.text("version")
     raise Unavailable("only cluster volumes can be updated, and this daemon has none")
 
 

@@ -40,6 +40,23 @@ class Removal:
             if orphan is not None and not (orphan.references or orphan.held_by):
                 self._delete(orphan, force=force, prune=not noprune, quiet=True)
 
+    def check_unused(self, images: Iterable[Digest]) -> None:
+        """Raises Conflict for an image that a container uses."""
+        for image in images:
+            users = self.in_use(image)
+            record = self.table.record(image)
+            if users and record is not None:
+                state = "running" if self.running(users[0]) else "stopped"
+                why = f"image is being used by {state} container {users[0][:12]}"
+                raise _Used(record, hard=True, why=why, by_container=True)
+
+    def drop(self, images: Iterable[Digest]) -> None:
+        """Delete images that no name means any more."""
+        for image in images:
+            record = self.table.record(image)
+            if record is not None and not (record.references or record.held_by):
+                self._delete(record, force=True, prune=True, quiet=True)
+
     def _remove(self, record: Record, name: str, *, force: bool, noprune: bool) -> None:
         quiet = False
         if _is_id_prefix(record.id, name):

@@ -263,6 +263,7 @@ class Images:
         noprune: bool = False,
         in_use: InUse = lambda image_id: (),
         running: Running = lambda container_id: False,
+        platforms: Sequence[Platform] = (),
     ) -> Removed:
         """`docker rmi`: untag, and delete with the last name. The answer's records (Untagged, Deleted).
 
@@ -271,8 +272,28 @@ class Images:
         """
         with self.table.lock:
             work = self._removal(in_use, running)
+            if platforms and not self._leave_out(work, ref_or_id, platforms):
+                return work.records
             work.remove(self._record(ref_or_id), ref_or_id, force=force, noprune=noprune)
             return work.records
+
+    def _leave_out(self, work: Removal, name: str, platforms: Sequence[Platform]) -> bool:
+        """Let a name mean its images without those of the platforms. True when it has no others; then nothing was
+        done. Raises NotFound for a platform that it does not mean, Conflict."""
+        members = self.members(name)
+        gone: set[Digest] = set()
+        for platform in platforms:
+            position = best_platform(platform, [image.config.platform for image in members])
+            if position is None:
+                what = f"does not provide the specified platform ({platform})"
+                raise NotFound(f"image with reference {name} was found but {what}")
+            gone.add(members[position].id)
+        kept = [image for image in members if image.id not in gone]
+        if kept:
+            work.check_unused(gone)
+            self._name_index(kept, [parse_reference(name).with_default_tag()], NO_NOTES)
+            work.drop(gone)
+        return not kept
 
     def prune(
         self,

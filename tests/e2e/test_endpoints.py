@@ -130,6 +130,31 @@ def test_a_context_made_by_either_client_is_understood_by_the_other(far: Far) ->
     assert "context not found" in ours("--context", "by-buildtool", "ps", check=False).stderr
 
 
+def test_contexts_travel_as_files_of_both_clients(far: Far, tmp_path: Path) -> None:
+    folder = far.tls["DOCKER_CERT_PATH"]
+    endpoint = f"host={far.url},ca={folder}/ca.pem,cert={folder}/cert.pem,key={folder}/key.pem"
+    programs = clients(far)
+    programs[0]("context", "create", "origin", "--docker", endpoint, "--description", "far")
+    names = ["origin"]
+    for number, maker in enumerate(programs):
+        file = tmp_path / f"{number}.dockercontext"
+        maker("context", "export", "origin", file)
+        assert "exist" in maker("context", "export", "origin", file, check=False).stderr
+        for user in programs:
+            names.append(f"copy{len(names)}")
+            user("context", "import", names[-1], file)
+            assert "busybox" in programs[0]("--context", names[-1], "images").stdout
+    names.append("twin")
+    programs[0]("context", "create", "twin", "--from", "origin")
+    assert "busybox" in programs[-1]("--context", "twin", "images").stdout
+    for data, why in ((b"no archive", "neither a tar nor a zip"), (b"", "neither")):
+        done = programs[0]("context", "import", "new", "-", input=data, check=False, text=False)
+        assert done.returncode == 1 and why in done.stderr.decode()
+    packed = programs[0]("context", "export", "origin", "-", text=False).stdout
+    programs[0]("context", "import", "piped", "-", input=packed, text=False)
+    programs[0]("context", "rm", "piped", *names)
+
+
 @pytest.fixture
 def ssh(far: Far, tmp_path: Path) -> dict[str, str]:
     """An `ssh` that runs its command here, as the machine `far`, where only buildtool is installed."""

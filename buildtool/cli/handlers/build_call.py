@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from buildtool.cli.parse import UsageError
-from buildtool.errors import BuildtoolError
+from buildtool.errors import BuildtoolError, InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class CallOptions:
 
 def build(call: Call) -> int:
     """Build, or do what --check or --call ask for instead."""
+    _check_for_docker(call)
     options = call_options(call)
     if options.method == "build":
         from buildtool.cli.handlers.build import build as build_image
@@ -48,6 +49,15 @@ def build(call: Call) -> int:
         _fetch_text(call, source)
     answer = {"check": _check, "outline": _outline, "targets": _targets}[options.method]
     return answer(call, source, options)
+
+
+def _check_for_docker(call: Call) -> None:
+    """Refuse what stands for something that is not here, in Docker's words."""
+    builder = call.text("builder")
+    if builder and builder != "default":
+        raise InvalidInput(f'no builder "{builder}" found', hint="The daemon itself is the only one: default.")
+    if call.texts("security-opt"):
+        raise InvalidInput("The daemon on this platform does not support setting security options on build")
 
 
 def _fetch_text(call: Call, source: BuildInput) -> None:

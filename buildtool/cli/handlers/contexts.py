@@ -136,11 +136,23 @@ def _by_template(found: list[dict[str, Any]], form: str) -> int:
 
 def create(call: Call) -> int:
     """Store a new context."""
-    endpoint, certificates = _endpoint(call, {})
-    contexts.create(call.arguments[0], call.text("description"), endpoint, certificates)
+    before, files = _origin(call.text("from"))
+    endpoint, certificates = _endpoint(call, before["Endpoints"]["docker"])
+    description = call.text("description") or before["Metadata"].get("Description", "")
+    contexts.create(call.arguments[0], description, endpoint, files | certificates)
     print(call.arguments[0])
     print(f'Successfully created context "{call.arguments[0]}"', file=sys.stderr)
     return 0
+
+
+def _origin(name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a new context begins with: another's document and certificates."""
+    if not name:
+        return {"Metadata": {}, "Endpoints": {"docker": {}}}, {}
+    if name == contexts.DEFAULT:
+        return {**_documents()[0], "Metadata": {}}, {}
+    files = zip(("ca", "cert", "key"), contexts.tls_files(name), strict=True)
+    return {"Metadata": {}, **contexts.load(name)}, {kind: path for kind, path in files if path}
 
 
 def update(call: Call) -> int:

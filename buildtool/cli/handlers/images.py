@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from buildtool.cli.human import ago, decimal_size, local_time, short_id
 from buildtool.cli.listing import print_rows
+from buildtool.cli.parse import UsageError
 from buildtool.cli.values import filters_document
 
 TYPE_CHECKING = False
@@ -43,7 +44,18 @@ def images(call: Call) -> int:
         filters.setdefault("reference", []).append(call.arguments[0])
     form = call.text("format")
     digests = call.switch("digests")
-    found = call.client.get("/images/json", {"all": call.switch("all"), "filters": filters or None})
+    tree = call.switch("tree")
+    if tree:
+        for flag in ("quiet", "no-trunc", "digests", "format"):
+            if call.given(flag):
+                raise UsageError(f"--{flag} is not yet supported with --tree")
+    query = {"all": call.switch("all"), "filters": filters or None, "manifests": tree or None}
+    found = call.client.get("/images/json", query)
+    if tree:
+        from buildtool.cli.handlers.image_tree import print_tree
+
+        print_tree(found)
+        return 0
     truncate = not call.switch("no-trunc")
     by_digest = digests or ".Digest" in form
     wanted = call.arguments[0] if call.arguments else ""

@@ -142,6 +142,9 @@ def _networks(call: Call) -> int:
 
 
 def _build_cache(call: Call, everything: bool) -> int:
-    answer = _prune(call, "build", filters_document(call.texts("filter")), {"all": everything})
+    query: dict[str, Any] = {"all": everything}
+    if call.given("keep-storage"):
+        query["reserved-space"] = call.number("keep-storage")
+    answer = _prune(call, "build", filters_document(call.texts("filter")), query)
     _print("Deleted build cache objects:", answer.get("CachesDeleted") or [])
     return int(answer.get("SpaceReclaimed") or 0)

@@ -196,7 +196,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "prune": "network prune",
     },
     "builder": {"build": "build", "prune": "builder prune"},
-    "context": {verb: f"context {verb}" for verb in ("create", "inspect", "ls", "rm", "show", "update", "use")}
+    "context": {
+        verb: f"context {verb}"
+        for verb in ("create", "export", "import", "inspect", "ls", "rm", "show", "update", "use")
+    }
     | {"list": "context ls", "remove": "context rm"},
     "cache": {
         "ls": "cache ls",

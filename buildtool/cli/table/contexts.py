@@ -24,7 +24,18 @@ COMMANDS = {
         "contexts:inspect", "[OPTIONS] [CONTEXT...]", "Show all that is known of contexts", (FORMAT_F,)
     ),
     "context create": Command(
-        "contexts:create", "[OPTIONS] CONTEXT", "Create a context", _DESCRIBED, minimum=1, maximum=1
+        "contexts:create",
+        "[OPTIONS] CONTEXT",
+        "Create a context",
+        (*_DESCRIBED, Flag("from", "", "string", "Begin with what another context has")),
+        minimum=1,
+        maximum=1,
+    ),
+    "context export": Command(
+        "context_files:export", "CONTEXT [FILE|-]", "Write a context to a tar file", minimum=1, maximum=2
+    ),
+    "context import": Command(
+        "context_files:import_", "CONTEXT FILE|-", "Store a context from a tar or zip file", minimum=2, maximum=2
     ),
     "context update": Command(
         "contexts:update", "[OPTIONS] CONTEXT", "Change a context", _DESCRIBED, minimum=1, maximum=1

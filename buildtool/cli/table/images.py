@@ -14,10 +14,7 @@ def _absent(name: str, short: str, what: str) -> Flag:
     return Flag(name, short, "absent", what, hidden=True)
 
 
-_ABSENT_FROM_BUILD = (
-    _absent("builder", "", "the daemon itself is the only builder"),
-    _absent("squash", "", "layers are kept as they are"),
-)
+_ABSENT_FROM_BUILD = (_absent("squash", "", "layers are kept as they are"),)
 
 COMMANDS = {
     "build": Command(
@@ -34,6 +31,10 @@ COMMANDS = {
                 "list",
                 "State something about the image (type=provenance,mode=min|max, type=sbom,format=spdx|cyclonedx)",
             ),
+            Flag("builder", "", "string", "Name of the builder: the daemon itself is the only one", hidden=True),
+            Flag("compress", "", "bool", "Accepted for Docker's sake: what is sent is packed anyway", hidden=True),
+            _TRUST,
+            Flag("security-opt", "", "list", "Refused, as by Docker's daemon on Linux", hidden=True),
             Flag(
                 "build-context",
                 "",
@@ -153,6 +154,7 @@ COMMANDS = {
             FORMAT,
             NO_TRUNC,
             Flag("quiet", "q", "bool", "Show only ids"),
+            Flag("tree", "", "bool", "Show images with their platforms, as a tree"),
         ),
         maximum=1,
     ),

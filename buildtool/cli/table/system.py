@@ -64,6 +64,7 @@ COMMANDS = {
             Flag("all", "a", "bool", "Remove all of it, not only what nothing uses"),
             Flag("filter", "", "filter", "Only what fulfils the condition"),
             FORCE_YES,
+            Flag("keep-storage", "", "bytes", "Keep so much of it"),
         ),
         maximum=0,
     ),
