@@ -14,9 +14,8 @@ from buildtool.cli.main import _find
 from buildtool.errors import BuildtoolError
 
 # What needs a swarm, plugins, or Docker's own service for signatures; `help` is help.
-ABSENT = set(
-    ["swarm", "plugin", "trust", "manifest", "checkpoint", "buildx", "help", "config", "secret", "service", "node"]
-)
+ABSENT = {"swarm", "plugin", "trust", "manifest", "checkpoint", "buildx"}
+ABSENT |= {"help", "config", "secret", "service", "node"}
 GROUPS = ("builder", "container", "context", "image", "network", "system", "volume")
 
 
