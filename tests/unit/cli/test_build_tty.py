@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -84,6 +85,32 @@ def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     shown.finish({"image_id": "sha256:1", "steps": [], "tags": []})
     assert "\x1b[32m" not in out.getvalue()
     assert "RUN make" in out.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 40])
+def test_a_whole_build_fits_a_narrow_terminal_without_colour(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """No line that is printed is cut by the terminal, and with NO_COLOR none has a colour."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown, _, out = display(width, 12)
+    start(shown, 3, "[builder 2/4] RUN make all install check CFLAGS=-O2")
+    events: list[dict[str, Any]] = [
+        {"event": "base_pull", "message": "0123456789ab: Downloading", "current": 1, "total": 2_000_000},
+        {"event": "base_pull", "message": "docker.io/library/debian:bookworm: Pulling from library/debian"},
+        {"event": "step_output", "index": 1, "stream": "stdout", "data": "\x1b[31ma long line 漢字 " * 9 + "\n"},
+        {"event": "warning", "message": "a warning of many words " * 4, "span": {"file": "Buildfile", "line": 3}},
+        {"event": "step_cached", "index": 2},
+        {"event": "step_done", "index": 1, "seconds": 12345.6, "image_id_short": ""},
+        {"event": "step_output", "index": 3, "stream": "stderr", "data": "cc: error: " * 9},
+        {"event": "step_failed", "index": 3, "message": "exit code: 1"},
+    ]
+    for event in events:
+        shown.show(event)
+    shown.finish({"image_id": "sha256:" + "0" * 64, "steps": [{"cached": True}], "tags": ["registry.example.com/a/b:1"]})
+    text = out.getvalue()
+    assert not re.search(r"\x1b\[[0-9;]*(3[0-9]|4[0-9]|9[0-7])m", text)
+    lines = [plain_line(line) for line in text.split("\n")]
+    assert [line for line in lines if cell_len(line) > width] == []
+    assert "CACHED" in text and "12345.6s" in text and "ERROR" in text and "sha256:0" in text
 
 
 def test_a_failed_step_shows_all_its_last_lines() -> None:

@@ -111,7 +111,17 @@ async def _collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(0.1)
         for config, left in (
             ('{"builder": {"gc": {"enabled": false, "defaultMaxUsedSpace": "0"}}}', 2),
-            ('{"builder": {"gc": {"defaultReservedSpace": "0", "defaultMaxUsedSpace": "0"}}}', 0),
+            ('{"builder": {"gc": {"defaultReservedSpace": "1TB", "defaultMaxUsedSpace": "0"}}}', 2),
+            (
+                '{"builder": {"gc": {"defaultReservedSpace": "1TB", "defaultMaxUsedSpace": "2TB",'
+                ' "defaultMinFreeSpace": "100%"}}}',
+                2,
+            ),
+            (
+                '{"builder": {"gc": {"defaultReservedSpace": "0", "defaultMaxUsedSpace": "1TB",'
+                ' "defaultMinFreeSpace": "100%"}}}',
+                0,
+            ),
         ):
             (tmp_path / "daemon.json").write_text(config)
             await Tidier(services).tidy()
