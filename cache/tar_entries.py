@@ -7,7 +7,8 @@ import errno
 import os
 from collections.abc import Iterator
 
-from buildtool.cache.tar_read import ByteSource, TarEntry
+from buildtool.cache.tar_fields import TarEntry
+from buildtool.cache.tar_source import ByteSource
 from buildtool.errors import InvalidInput
 
 CHUNK = 1 << 20

@@ -1,37 +1,34 @@
-# ruff: noqa: PTH101, PTH102, PTH108, PTH115, PTH211
+# ruff: noqa: PTH101, PTH102, PTH211
 """Safe tar in: unpack an archive into a directory without ever leaving it.
 
 Names are cleaned as Docker cleans them (leading slashes dropped, "a/../b" is "b") and refused when they still lead
-out. Every parent directory is resolved here, component by component, with symlinks confined to the target: the kernel
-is only given paths without symlinks, so the archive's links never decide where something is written. The target must
-be ours alone while we write.
+out; where they go, tar_places says. The target must be ours alone while we write.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from buildtool.cache.below import Below
-from buildtool.cache.disk import FullDisk, remove_tree
-from buildtool.cache.overlay import in_user_namespace, opaque_xattr
+from buildtool.cache.disk import FullDisk
+from buildtool.cache.overlay import in_user_namespace
 from buildtool.cache.tar_entries import (
     CHUNK,
     clean,
-    copy_xattrs,
-    directories_below,
     set_xattrs,
     show,
     write_all,
     write_pieces,
     write_sparse,
 )
-from buildtool.cache.tar_read import ByteSource, TarEntry, padding, read_entries
+from buildtool.cache.tar_fields import TarEntry
+from buildtool.cache.tar_places import Places
+from buildtool.cache.tar_read import read_entries
+from buildtool.cache.tar_source import ByteSource, padding
 from buildtool.cache.trees import Tree
 from buildtool.cache.whiteouts import is_whiteout, make_whiteout
 from buildtool.errors import InvalidInput
@@ -39,7 +36,6 @@ from buildtool.errors import InvalidInput
 WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
-_MAX_LINKS = 40
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTRY_FAULTS = {errno.E2BIG, errno.EEXIST, errno.EFBIG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ELOOP}
 _ENTRY_FAULTS |= {errno.EMLINK, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EOVERFLOW, errno.ERANGE}
@@ -80,24 +76,23 @@ class Unpacker:
         self._owner = owner
         self._layer = layer
         self._squash = squash_ids
-        self._parents = below.tree if below is not None else parents
-        self._onto = below
-        self._known: dict[bytes, bytes] = {
-            b"": self._root
-        }  # directory name in the archive → host path without symlinks
-        self._attributes: dict[
-            bytes, tuple[int, int]
-        ] = {}  # host path of a directory → mode and mtime_ns, set at the end
-        self._implicit: set[bytes] = set()
-        self._copied_up = False
-        self.invented = False
+        self._places = Places(
+            self._root, layer=layer, squash_ids=squash_ids, parents=parents, below=below, owner=owner
+        )
+        self._attributes = self._places.attributes
+        self._known = self._places.known
         self._user_namespace = in_user_namespace()
-        self._opaque = opaque_xattr()
+        self._opaque = self._places.opaque
 
     @property
     def borrowed(self) -> bool:
         """Whether the result depends on `parents`."""
-        return self._copied_up or bool(self._implicit)
+        return self._places.copied_up or bool(self._places.implicit)
+
+    @property
+    def invented(self) -> bool:
+        """Whether a directory had to be made up."""
+        return self._places.invented
 
     def unpack(self, chunks: Iterator[bytes]) -> None:
         """Unpack everything, then read the stream to its end."""
@@ -113,7 +108,7 @@ class Unpacker:
                     raise
                 left = entry.stored - (source.consumed - before)
                 source.skip(left + padding(entry.stored))
-            self._finish()
+            self._places.finish()
         source.drain()
 
     def _apply(self, entry: TarEntry, source: ByteSource) -> None:
@@ -122,7 +117,7 @@ class Unpacker:
         if not base:
             self._apply_root(entry)
             return
-        parent = self._known.get(parent_name) or self._directory(parent_name, entry)
+        parent = self._known.get(parent_name) or self._places.directory(parent_name, entry)
         if self._layer and base.startswith(WHITEOUT):
             self._whiteout(parent, base, entry)
             return
@@ -152,7 +147,7 @@ class Unpacker:
         try:
             fd = os.open(path, _CREATE, 0o600)
         except FileExistsError:
-            self._remove(path)
+            self._places.remove(path)
             fd = os.open(path, _CREATE, 0o600)
         try:
             if entry.data is not None:
@@ -178,11 +173,11 @@ class Unpacker:
             status = os.lstat(path)
             if not stat.S_ISDIR(status.st_mode):
                 opaque = self._layer and is_whiteout(status)
-                self._remove(path)
+                self._places.remove(path)
                 os.mkdir(path, 0o700)
         if opaque:
             os.setxattr(path, self._opaque, b"y")
-        self._implicit.discard(path)
+        self._places.implicit.discard(path)
         self._own(path, entry)
         if entry.xattrs:
             set_xattrs(path, entry.xattrs)
@@ -194,7 +189,7 @@ class Unpacker:
         try:
             os.symlink(entry.link, path)
         except FileExistsError:
-            self._remove(path)
+            self._places.remove(path)
             os.symlink(entry.link, path)
         self._own(path, entry)
         set_xattrs(path, entry.xattrs)
@@ -202,9 +197,9 @@ class Unpacker:
 
     def _hard_link(self, path: bytes, entry: TarEntry) -> None:
         target_name = clean(entry.link)
-        target = self._existing(target_name)
+        target = self._places.existing(target_name)
         if target is None:
-            target = self._copy_up(target_name, entry)
+            target = self._places.copy_up(target_name, entry)
         if target == path:
             return
         if stat.S_ISDIR(os.lstat(target).st_mode):
@@ -212,7 +207,7 @@ class Unpacker:
         try:
             os.link(target, path, follow_symlinks=False)
         except FileExistsError:
-            self._remove(path)
+            self._places.remove(path)
             os.link(target, path, follow_symlinks=False)
 
     def _node(self, path: bytes, entry: TarEntry) -> None:
@@ -225,7 +220,7 @@ class Unpacker:
             try:
                 os.mknod(path, mode, device)
             except FileExistsError:
-                self._remove(path)
+                self._places.remove(path)
                 os.mknod(path, mode, device)
         except PermissionError:
             if self._user_namespace:  # devices cannot be made there; Docker leaves them out too
@@ -252,145 +247,6 @@ class Unpacker:
             if stat.S_ISDIR(os.lstat(path).st_mode):
                 os.setxattr(path, self._opaque, b"y")
 
-    def _directory(self, name: bytes, entry: TarEntry) -> bytes:
-        """The host path of a directory of the archive, symlinks confined, missing parts made."""
-        path = self._walk(name, create=True)
-        if path is None:
-            raise InvalidInput(f"entry {show(entry.name)}: a component of its path is not a directory")
-        self._known[name] = path
-        return path
-
-    def _existing(self, name: bytes) -> bytes | None:
-        """The host path of an entry unpacked before (the last component not followed), or None."""
-        parent_name, _, base = name.rpartition(b"/")
-        if not base:
-            return self._root
-        parent = self._known.get(parent_name) or self._walk(parent_name, create=False)
-        if parent is None:
-            return None
-        path = parent + b"/" + base
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            return None
-        return None if self._layer and is_whiteout(status) else path
-
-    def _walk(self, name: bytes, *, create: bool) -> bytes | None:
-        pending = name.split(b"/")[::-1]
-        current: list[bytes] = []
-        links = 0
-        while pending:
-            part = pending.pop()
-            if part in (b"", b"."):
-                continue
-            if part == b"..":
-                if current:
-                    current.pop()
-                continue
-            path = b"/".join([self._root, *current, part])
-            target = None
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
-                target = self._link_below(b"/".join([*current, part]))
-                if target is None:
-                    if not create:
-                        return None
-                    self._make_implicit(path, b"/".join([*current, part]), opaque=False)
-                    current.append(part)
-                    continue
-            if target is not None or stat.S_ISLNK(status.st_mode):
-                links += 1
-                if links > _MAX_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-                target = os.readlink(path) if target is None else target
-                if target.startswith(b"/"):
-                    current = []
-                pending.extend(target.split(b"/")[::-1])
-                continue
-            if create and self._layer and is_whiteout(status):
-                os.unlink(path)
-                self._make_implicit(path, b"/".join([*current, part]), opaque=True)
-            elif not stat.S_ISDIR(status.st_mode):
-                return None
-            current.append(part)
-        return b"/".join([self._root, *current])
-
-    def _make_implicit(self, path: bytes, name: bytes, *, opaque: bool) -> None:
-        """A directory that the archive did not mention: as it is in the layers below, else root's with 0755."""
-        status = self._below(name)
-        now = None if self._onto is None else time.time_ns()  # the tree's own directory: it is changed now
-        os.mkdir(path, 0o700)
-        if opaque:
-            os.setxattr(path, self._opaque, b"y")
-        if status is None:
-            self.invented = True
-            if self._owner is not None and not self._squash:
-                os.chown(path, *self._owner)
-            self._attributes[path] = (0o755, now or 0)
-            return
-        if not self._squash:
-            os.chown(path, status.st_uid, status.st_gid)
-        self._attributes[path] = (stat.S_IMODE(status.st_mode), now or status.st_mtime_ns)
-        self._implicit.add(path)
-        if self._parents is not None:
-            copy_xattrs(os.fsencode(self._parents.real(os.fsdecode(name))), path)
-
-    def _link_below(self, name: bytes) -> bytes | None:
-        """Where a symlink leads that only the tree below has."""
-        fact = None if self._onto is None else self._onto.ask(os.fsdecode(name))
-        return os.fsencode(fact[1]) if fact is not None and fact[0] == "link" else None
-
-    def _below(self, name: bytes) -> os.stat_result | None:
-        if self._parents is None:
-            return None
-        try:
-            status = self._parents.lstat(self._parents.resolve(os.fsdecode(name), strict=True))
-        except OSError:
-            return None
-        return status if stat.S_ISDIR(status.st_mode) else None
-
-    def _copy_up(self, name: bytes, entry: TarEntry) -> bytes:
-        """A hard link's target that only the layers below have comes into this layer, as the kernel would do it."""
-        try:
-            source = None if self._parents is None else os.fsencode(self._parents.real(os.fsdecode(name)))
-        except OSError:
-            source = None
-        if source is None or not stat.S_ISREG(os.lstat(source).st_mode):
-            raise InvalidInput(
-                f"entry {show(entry.name)}: a hard link to {show(entry.link)}, which is no file before it"
-            )
-        parent_name, _, base = name.rpartition(b"/")
-        path = (self._known.get(parent_name) or self._directory(parent_name, entry)) + b"/" + base
-        if self._existing(name) is None and os.path.lexists(path):
-            raise InvalidInput(
-                f"entry {show(entry.name)}: a hard link to {show(entry.link)}, which this layer deletes"
-            )
-        if self._onto is not None:
-            self._onto.ask(os.fsdecode(name), content=True)
-        shutil.copyfile(source, path, follow_symlinks=False)
-        status = os.lstat(source)
-        if not self._squash:
-            os.chown(path, status.st_uid, status.st_gid)
-        os.chmod(path, stat.S_IMODE(status.st_mode))
-        copy_xattrs(source, path)
-        os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
-        self._copied_up = True
-        return path
-
-    def _remove(self, path: bytes) -> None:
-        """Make room for an entry that replaces an earlier one."""
-        status = os.lstat(path)
-        if stat.S_ISDIR(status.st_mode):
-            for directory in [path, *directories_below(path)]:
-                self._attributes.pop(directory, None)
-                self._implicit.discard(directory)
-            remove_tree(os.fsdecode(path))
-        else:
-            os.unlink(path)
-        if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
-            self._known = {b"": self._root}
-
     def _own(self, path: bytes, entry: TarEntry) -> None:
         if not self._squash:
             self._chown(path, entry)
@@ -409,9 +265,3 @@ class Unpacker:
                 f"entry {show(entry.name)}: owner {uid}:{gid} does not exist in this user namespace",
                 hint="add a wider range for this user to /etc/subuid and /etc/subgid",
             ) from None
-
-    def _finish(self) -> None:
-        """Modes and times of directories, once nothing is written into them any more."""
-        for path, (mode, mtime_ns) in reversed(self._attributes.items()):
-            os.chmod(path, mode)
-            os.utime(path, ns=(mtime_ns, mtime_ns))

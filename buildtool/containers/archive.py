@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 from buildtool.aio import offload
 from buildtool.cache.compression import decompress
 from buildtool.cache.tar_entries import clean
+from buildtool.cache.tar_fields import TarEntry
 from buildtool.cache.tar_in import Unpacker
-from buildtool.cache.tar_read import ByteSource, TarEntry
+from buildtool.cache.tar_source import ByteSource
 from buildtool.containers import jail
 from buildtool.containers.base import Bases
 from buildtool.containers.bridge import Drain, emit_blocks

@@ -15,7 +15,9 @@ import msgspec
 
 from buildtool.cache import Store
 from buildtool.cache.tar_entries import clean
-from buildtool.cache.tar_read import ByteSource, TarEntry, padding, read_entries
+from buildtool.cache.tar_fields import TarEntry
+from buildtool.cache.tar_read import read_entries
+from buildtool.cache.tar_source import ByteSource, padding
 from buildtool.images.byte_ranges import ByteRange, differing_ranges
 from buildtool.images.difference_causes import usual_cause
 from buildtool.images.forms import plain_layer

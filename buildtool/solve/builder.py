@@ -6,17 +6,15 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from buildtool.aio import offload
-from buildtool.cache import Lease, SnapshotId, Store
+from buildtool.cache import SnapshotId, Store
 from buildtool.cache.memory_files import let_go, remembered
-from buildtool.errors import BuildtoolError, InvalidInput, NotFound
-from buildtool.graph import Exec, Node, Plan, Remote, StepId
-from buildtool.graph import image_key as image_key_of
+from buildtool.errors import BuildtoolError, InvalidInput
+from buildtool.graph import Exec, Plan, StepId
 from buildtool.images import Image, Images
 from buildtool.images.model import annotations_of
 from buildtool.networks import Networks
@@ -24,7 +22,6 @@ from buildtool.oci import Reference, parse_reference
 from buildtool.runtime import Runtime, Task
 from buildtool.solve.attest import attest
 from buildtool.solve.base_trees import BaseRegistry
-from buildtool.solve.bases import MissingBase
 from buildtool.solve.cache_keeper import CacheKeeper
 from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.caches.exporting import Export, inline_records
@@ -37,9 +34,10 @@ from buildtool.solve.flights import Flights
 from buildtool.solve.gate import Gate, default_capacity
 from buildtool.solve.history import BuildHistory, Recording
 from buildtool.solve.platforms import by_platform, index_notes, refuse_foreign
-from buildtool.solve.prepare import MissingRemotes, Prepared, prepare
-from buildtool.solve.records import Records, Sites, StepResult, forget_old_files
-from buildtool.solve.remotes import Access, Fetched, Remotes
+from buildtool.solve.prepare import Prepared
+from buildtool.solve.preparing import Preparing
+from buildtool.solve.records import Records, StepResult, forget_old_files
+from buildtool.solve.remotes import Remotes
 from buildtool.solve.request import BuildRequest, BuildResult, BuildWarning
 from buildtool.solve.result import LayerDigests, add_image, find_image, fits, image_key, without_empty
 from buildtool.solve.run_chroot import WARNING as CHROOT_WARNING
@@ -48,9 +46,8 @@ from buildtool.solve.run_mounts import SharedFiles
 from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.run_room import RunContext
 from buildtool.solve.settling import Settling
-from buildtool.solve.solver import Shared, Solver, first_error
+from buildtool.solve.solver import Shared, Solver
 
-_UPLOADED = "uploaded"
 _FLUSH_EVERY = 60.0
 
 
@@ -73,11 +70,11 @@ class Builder:
         self._background: set[asyncio.Task[None]] = set()
         self._settling = Settling(store)
         self._store = store
-        self._registry = registry
         self._images = images
         self._records = Records(store)
         self.history = BuildHistory(store)
         self.remotes = Remotes(store)
+        self._preparing = Preparing(store, images, self._records, self.remotes, registry)
         directory = run_root / "builds"
         self._shared = Shared(
             store=store,
@@ -155,12 +152,12 @@ class Builder:
                 await imports.open()
             while True:
                 began = time.monotonic()
-                prepared = await self._with_bases(request, lease, emit)
+                prepared = await self._preparing.prepare(request, lease, emit)
                 if request.caches.origins and not request.no_cache:
                     generations: dict[str, str] = {}
                     while found := await imports.generations(prepared):  # one of them may tell of the next
                         generations |= found
-                        prepared = await self._with_bases(request, lease, emit, generations)
+                        prepared = await self._preparing.prepare(request, lease, emit, generations)
                     await add_hits(prepared, imports)
                     await imports.fill_mounts(prepared, self._shared.run.cache_mounts)
                 recording.phase("prepare", began)
@@ -272,7 +269,7 @@ class Builder:
         """The image, with what the request wants to be stated about it."""
 
         async def aside(request: BuildRequest) -> tuple[Plan, list[SnapshotId]]:
-            besides = await self._with_bases(request, prepared.lease, emit)
+            besides = await self._preparing.prepare(request, prepared.lease, emit)
             if request.caches.origins:
                 await add_hits(besides, imports)
             solver = Solver(self._shared, besides, lambda event: None, imports)
@@ -303,78 +300,6 @@ class Builder:
                     await found.delete()
             await offload(shutil.rmtree, path, ignore_errors=True)
             let_go(path.parent)
-
-    async def _with_bases(
-        self,
-        request: BuildRequest,
-        lease: Lease,
-        emit: Callable[[Event], None],
-        generations: Mapping[str, str] = MappingProxyType({}),
-    ) -> Prepared:
-        """Prepare; base images that are missing (all of them with `request.pull`) are looked up first."""
-        pulled: set[str] = set()
-        asked: set[str] = set()
-        fetched: dict[Remote, Fetched] = {}
-        while True:
-            try:
-                fresh = pulled if request.pull and self._registry is not None else None
-                return await offload(self._prepare, request, lease, fresh, fetched, generations, asked)
-            except MissingRemotes as missing_remotes:
-                fetched |= await self._fetch(missing_remotes.nodes, request, lease, emit)
-            except MissingBase as missing:
-                need = missing.need
-                wanted = image_key_of(need.reference, need.platform)
-                asked.add(wanted)
-                if missing.do and self._registry is None:
-                    continue
-                if self._registry is None or wanted in pulled:
-                    raise
-                try:
-                    await self._registry.resolve(need.reference, need.platform, request, telling(emit))
-                except BuildtoolError as error:
-                    if missing.do:
-                        continue
-                    what = f"{missing.message} and cannot be pulled: {error.message}"
-                    hint = "\n".join(filter(None, (error.hint, missing.hint)))
-                    raise NotFound(what, where=need.span, hint=hint) from error
-                pulled.add(wanted)
-
-    async def _fetch(
-        self, nodes: list[Node], request: BuildRequest, lease: Lease, emit: Callable[[Event], None]
-    ) -> dict[Remote, Fetched]:
-        """Bring what lies elsewhere, all at once. Raises the first error, at its place in the Buildfile."""
-        access = Access(request.secrets, request.build_args, request.agents)
-        tasks: dict[Remote, asyncio.Task[Fetched]] = {}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for node in nodes:
-                    work = self._fetch_one(node, access, lease, telling(emit))
-                    tasks[_remote(node)] = group.create_task(work)
-        except BaseExceptionGroup as failures:
-            raise first_error(failures) from None
-        return {step: task.result() for step, task in tasks.items()}
-
-    async def _fetch_one(self, node: Node, access: Access, lease: Lease, tell: Callable[[str], None]) -> Fetched:
-        try:
-            return await self.remotes.fetch(_remote(node), access, lease, tell)
-        except BuildtoolError as error:
-            error.where = error.where or (node.places[0][1] if node.places else node.span)
-            raise
-
-    def _prepare(
-        self,
-        request: BuildRequest,
-        lease: Lease,
-        fresh: set[str] | None = None,
-        fetched: dict[Remote, Fetched] | None = None,
-        generations: Mapping[str, str] = MappingProxyType({}),
-        asked: Collection[str] = (),
-    ) -> Prepared:
-        identity = f"{request.context_key or request.context} {request.dockerfile_name}"
-        if request.context_key == _UPLOADED:  # every uploaded context has that key: the name tells them apart
-            identity += f" {request.tags[0].partition(':')[0] if request.tags else ''}"
-        sites = Sites(self._store, identity)
-        return prepare(request, self._images, self._records, sites, lease, fresh, fetched, generations, asked)
 
     async def _image(
         self, prepared: Prepared, solver: Solver, digests: LayerDigests, tags: list[Reference]
@@ -418,11 +343,6 @@ class Builder:
         """The build's record."""
         self.history.keep(recording.record)
         self._store.actions.flush(every=_FLUSH_EVERY)
-
-
-def _remote(node: Node) -> Remote:
-    assert isinstance(node.step, Remote)
-    return node.step
 
 
 def _tag(name: str) -> Reference:

@@ -50,7 +50,7 @@ from buildtool.solve.run import Usage
 from buildtool.solve.run_room import RunContext
 from buildtool.solve.squash import execute_squash
 from buildtool.solve.step_trees import StepTrees
-from buildtool.solve.threads import to_end
+from buildtool.solve.threads import first_error, to_end
 from buildtool.solve.tries import execute_tries
 
 _UNKNOWN_SECONDS = 1.0
@@ -341,12 +341,3 @@ class Solver:
             self._remembering.learnt[planned.node.id] = archive_preimage(planned, made.reads)
             await offload(self.shared.records.note_archive_reads, planned.asking, made.reads)
         return made.snapshot
-
-
-def first_error(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to tell the user: the first that is no mere consequence."""
-    for error in failures.exceptions:
-        found = first_error(error) if isinstance(error, BaseExceptionGroup) else error
-        if not isinstance(found, asyncio.CancelledError):
-            return found
-    return failures.exceptions[0]

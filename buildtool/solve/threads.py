@@ -44,3 +44,12 @@ async def together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+def first_error(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to tell the user: the first that is no mere consequence."""
+    for error in failures.exceptions:
+        found = first_error(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(found, asyncio.CancelledError):
+            return found
+    return failures.exceptions[0]

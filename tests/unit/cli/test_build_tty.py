@@ -105,7 +105,8 @@ def test_a_whole_build_fits_a_narrow_terminal_without_colour(monkeypatch: pytest
     ]
     for event in events:
         shown.show(event)
-    shown.finish({"image_id": "sha256:" + "0" * 64, "steps": [{"cached": True}], "tags": ["registry.example.com/a/b:1"]})
+    tags = ["registry.example.com/a/b:1"]
+    shown.finish({"image_id": "sha256:" + "0" * 64, "steps": [{"cached": True}], "tags": tags})
     text = out.getvalue()
     assert not re.search(r"\x1b\[[0-9;]*(3[0-9]|4[0-9]|9[0-7])m", text)
     lines = [plain_line(line) for line in text.split("\n")]

@@ -65,7 +65,8 @@ SSH = [
 def test_each_option_does_what_the_table_says(shop: Workshop, rows: list[tuple[str, str, str]]) -> None:
     """One build a type, one step a row. What a mount shows is never in a layer."""
     shop.write(file="file\n", d__in="in\n")
-    steps = "".join(f"RUN --mount={mount} echo [{n}]; {command}; true\n" for n, (mount, command, _) in enumerate(rows))
+    commands = [f"--mount={mount} echo [{n}]; {command}; true" for n, (mount, command, _) in enumerate(rows)]
+    steps = "".join(f"RUN {command}\n" for command in commands)
 
     built = shop.build(BASE + steps, secrets=SECRETS)
 
