@@ -195,6 +195,19 @@ class Tools:
             pull_image(Client(self._call.client.address), image, platform, quiet=True, out=nowhere)
         self._report.state("Image", image, "Pulled")
 
+    def try_pull(self, image: str, platform: str) -> bool:
+        """Pull one image that could be built; whether it could be pulled."""
+        from buildtool.errors import BuildtoolError
+
+        if self._call.switch("dry-run"):
+            return False
+        try:
+            self.pull(image, platform)
+        except BuildtoolError as error:
+            self._report.state("Image", image, "Not pulled", error.message)
+            return False
+        return True
+
     def build(self, project: Project, names: list[str], reasons: Mapping[str, str]) -> None:
         """Build services' images, those that do not need each other at the same time."""
         from buildtool.cli.stack_build import build_services

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from buildtool.errors import BuildtoolError, InvalidInput
@@ -22,6 +22,10 @@ class ImageTools(Protocol):
 
     def pull(self, image: str, platform: str) -> None:
         """Pull one image. Raises BuildtoolError."""
+        ...
+
+    def try_pull(self, image: str, platform: str) -> bool:
+        """Pull one image that could be built; whether it could be pulled."""
         ...
 
 
@@ -54,7 +58,8 @@ def ensure_images(
     `stale` tells why images of services that are there are to be built anew.
     """
     to_build: list[str] = []
-    to_pull: dict[str, tuple[str, str]] = {}
+    to_pull: dict[str, str] = {}
+    to_try: dict[str, str] = {}
     for name in services:
         service = project.services[name]
         if service.get("provider"):
@@ -62,20 +67,53 @@ def ensure_images(
         image = image_name(project, name, service)
         wanted = _pull_policy(service, policy)
         has_build = service.get("build") is not None
+        if has_build and image not in known and service.get("image") and _pulls_first(wanted, policy):
+            to_try[image] = service.get("platform") or ""
+            to_build.append(name)
+            continue
         if has_build and (policy.build or wanted == "build" or image not in known or name in stale):
             if policy.no_build and image not in known:
-                raise BuildtoolError(f"image {image!r} of service {name!r} is missing, and --no-build was given")
+                raise _missing(image, name)
             if not policy.no_build:
                 to_build.append(name)
             continue
         if has_build and not (wanted == "always" and service.get("image")):
             continue
         if _has_to_pull(engine, image, wanted, image in known, service.get("pull_refresh_after") or ""):
-            to_pull[image] = (name, service.get("platform") or "")
-    _pull(to_pull, tools)
+            to_pull[image] = service.get("platform") or ""
+    _pull(to_pull, tools.pull)
+    got = _try(to_try, tools)
+    to_build = [name for name in to_build if image_name(project, name, project.services[name]) not in got]
+    for name in to_build:
+        if policy.no_build:
+            raise _missing(image_name(project, name, project.services[name]), name)
     if to_build:
         tools.build(project, to_build, stale)
-    return bool(to_build or to_pull)
+    return bool(to_build or to_pull or got)
+
+
+def _pulls_first(wanted: str, policy: ImagePolicy) -> bool:
+    """Whether an image that could be built, has a name and is not there is looked for in its registry first.
+
+    Source: Compose specification, build.md, "Using build and image".
+    """
+    return wanted in ("missing", "if_not_present") and not policy.build
+
+
+def _try(images: dict[str, str], tools: ImageTools) -> set[str]:
+    """Pull what can be pulled; which that was. A failure is told by the tools, and no error."""
+    got: set[str] = set()
+
+    def attempt(image: str, platform: str) -> None:
+        if tools.try_pull(image, platform):
+            got.add(image)
+
+    _pull(images, attempt)
+    return got
+
+
+def _missing(image: str, name: str) -> BuildtoolError:
+    return BuildtoolError(f"image {image!r} of service {name!r} is missing, and --no-build was given")
 
 
 def may_be_stale(service: Mapping[str, Any], policy: ImagePolicy) -> bool:
@@ -90,14 +128,14 @@ def may_be_stale(service: Mapping[str, Any], policy: ImagePolicy) -> bool:
     )
 
 
-def _pull(images: dict[str, tuple[str, str]], tools: ImageTools) -> None:
+def _pull(images: dict[str, str], pull: Callable[[str, str], None]) -> None:
     from buildtool.stacks.graph import Walk
 
     walk = Walk()
-    for image, (_, platform) in images.items():
+    for image, platform in images.items():
 
         def work(image: str = image, platform: str = platform) -> None:
-            tools.pull(image, platform)
+            pull(image, platform)
 
         walk.add(("image", image), work)
     walk.run()
