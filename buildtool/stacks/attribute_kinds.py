@@ -115,11 +115,12 @@ class Attestation(Kind):
         return TEXT.canonical(value, at)
 
 
-DEVICE = {
+_DEVICE = {
     "capabilities": TEXTS,
     "driver": TEXT,
     "count": DeviceCount(),
     "device_ids": TEXTS,
     "options": LABELS,
 }
-_GPU_LIST = ListOf(Struct(DEVICE))
+DEVICE = Struct(_DEVICE, convert=short.device_request)
+_GPU_LIST = ListOf(DEVICE)

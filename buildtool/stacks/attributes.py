@@ -135,7 +135,7 @@ _RESERVATIONS = Struct(
         "cpus": DECIMAL,
         "memory": BYTES,
         "pids": INTEGER,
-        "devices": ListOf(Struct(DEVICE)),
+        "devices": ListOf(DEVICE),
         "generic_resources": _GENERIC,
     }
 )

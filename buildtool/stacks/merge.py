@@ -22,6 +22,8 @@ _REPLACED = frozenset(
         "services.*.develop.watch.*.exec.command",
     )
 )
+# Of these null is a value: what the image has.
+_NULL_REPLACES = frozenset(("services.*.command", "services.*.entrypoint"))
 # Mappings of the user's own keys, in which null is a value: `environment: {NAME: }` takes it from outside.
 _NULL_COUNTS = frozenset(("services.*.environment", "services.*.build.args"))
 
@@ -134,7 +136,7 @@ def _values(left: Any, right: Any, pattern: Path) -> Any:
     if left is None or left.__class__ is Reset:
         return right
     name = ".".join(map(str, pattern))
-    if right is None:
+    if right is None and name not in _NULL_REPLACES:
         return left
     if name in _REPLACED:
         return right

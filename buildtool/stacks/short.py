@@ -303,6 +303,13 @@ def gpus(value: Any, at: At) -> Any:
     return sequence(at, [mapping(at, count=-1)]) if value == "all" else value
 
 
+def device_request(value: Any, at: At) -> Any:
+    """A request that says neither how many nor which is for all devices."""
+    if isinstance(value, Map) and value.get("count") is None and not value.get("device_ids"):
+        value.put("count", -1, value.mark)
+    return value
+
+
 def device_count(value: Any, at: At) -> Any:
     """`all` is -1."""
     return -1 if value == "all" else value

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Daemon, Program, docker_composes
 from tests.e2e.stacks.helpers import THREE, Stack
+from tests.unit.stacks.rules import AROUND, FILES, FORMS, MERGES, SCALARS, VARIABLES
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="stacks have networks of their own, which need root")
 
@@ -90,6 +91,55 @@ def test_both_print_the_same_hashes(rich: Stack, plugin: Plugin) -> None:
     assert ours == theirs
     (rich.folder / "a.env").write_text("FROM_FILE=other\n")
     assert rich("config", "--hash", "plain").stdout.split()[1] == theirs["plain"]
+
+
+def written(stack: Stack, plugin: Plugin, *words: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What both print as JSON."""
+    ours, theirs = (
+        json.loads(tool("--profile", "*", *words, "config", "--format", "json", env=VARIABLES).stdout)["services"]
+        for tool in (stack, plugin)
+    )
+    return ours, theirs
+
+
+NEWER = ("gpus", "post_start", "pre_stop", "label_file", "devices", "blkio_config", "entitlements", "mode: 0")
+
+
+def test_both_merge_alike(stack: Stack, plugin: Plugin) -> None:
+    """Each rule of merging as a service of two files."""
+    for name, text in FILES.items():
+        (stack.folder / name).write_text(text)
+    rules = [
+        (left, right)
+        for left, right, *_ in MERGES
+        if plugin.version >= (2, 40) or not any(key in left + right for key in NEWER)
+    ]
+    both = [["services:"], ["services:"]]
+    for index, (left, right) in enumerate(rules):
+        image = "" if "build:" in left else "image: x\n    "
+        both[0].append(f"  s{index}:\n    {image}{left}")
+        both[1].append(f"  s{index}:\n    {right}")
+    (stack.folder / "left.yaml").write_text("\n".join(both[0]) + AROUND)
+    (stack.folder / "right.yaml").write_text("\n".join(both[1]))
+    ours, theirs = written(stack, plugin, "-f", "left.yaml", "-f", "right.yaml")
+    assert {
+        rules[int(key[1:])]: (ours[key], theirs[key])
+        for key in ours
+        if key[1:].isdecimal() and ours[key] != theirs[key]
+    } == {}
+
+
+def test_both_interpolate_and_read_scalars_alike(stack: Stack, plugin: Plugin) -> None:
+    """Each form (but operands that are not used: older versions look at them) and each scalar."""
+    newer = ("!!binary", ".inf", ".nan", "=") if plugin.version < (2, 40) else ()
+    lines = ["services:", "  s:", "    image: x", "    environment:"]
+    lines += [
+        f"      F{index}: {json.dumps('x' + form)}" for index, (form, _) in enumerate(FORMS) if "UNUSED" not in form
+    ]
+    lines += [f"      S{i}: {text}" for i, (text, _) in enumerate(SCALARS) if not text.startswith(newer or ("\0",))]
+    (stack.folder / "compose.yaml").write_text("\n".join(lines))
+    ours, theirs = (found["s"]["environment"] for found in written(stack, plugin))
+    assert ours == theirs
 
 
 def test_neither_recreates_what_the_other_has_made(rich: Stack, plugin: Plugin) -> None:

@@ -11,52 +11,16 @@ from hypothesis import strategies as st
 from buildtool.stacks.interpolation import BadTemplate, MissingVariable, by_grammar, substitute, variables
 from buildtool.stacks.tree import StackError
 from tests.unit.stacks.conftest import load_texts, service
-
-ENV = {"SET": "value", "EMPTY": ""}
+from tests.unit.stacks.rules import FORMS, VARIABLES
 
 
 def expand(text: str) -> str:
-    return substitute(text, ENV, lambda _name: None)
+    return substitute(text, VARIABLES, lambda _name: None)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [
-        ("$SET", "value"),
-        ("${SET}", "value"),
-        ("a${SET}b$SET", "avaluebvalue"),
-        ("$MISSING", ""),
-        ("${MISSING:-default}", "default"),
-        ("${EMPTY:-default}", "default"),
-        ("${SET:-default}", "value"),
-        ("${MISSING-default}", "default"),
-        ("${EMPTY-default}", ""),
-        ("${MISSING:-}", ""),
-        ("${SET:+other}", "other"),
-        ("${EMPTY:+other}", ""),
-        ("${MISSING:+other}", ""),
-        ("${EMPTY+other}", "other"),
-        ("${MISSING+other}", ""),
-        ("${SET:?needed}", "value"),
-        ("${EMPTY?needed}", ""),
-        ("${MISSING:-${SET}}", "value"),
-        ("${MISSING:-${ALSO:-$SET}}", "value"),
-        ("${MISSING:-${ALSO-deep}}!", "deep!"),
-        ("${SET:-x?y}", "value"),
-        ("${MISSING:-x?y}", "x?y"),
-        ("${MISSING:-a:b/c}", "a:b/c"),
-        ('${MISSING:-{"a": {"b": 1}}}', '{"a": {"b": 1}}'),
-        ("${SET:-${UNUSED?never asked}}", "value"),
-        ("$$SET", "$SET"),
-        ("$$$SET", "$value"),
-        ("${MISSING:-$$x}", "$x"),
-        ("^x$", "^x$"),
-        ("$}", "$}"),
-        ("$1", "$1"),
-        ("a $ b", "a $ b"),
-        ("{$SET}", "{value}"),
-        ("$set", ""),
-    ],
+    FORMS,
 )
 def test_form(text: str, expected: str) -> None:
     assert expand(text) == expected
@@ -143,7 +107,7 @@ def test_simple_uses_mean_what_the_grammar_says(parts: list[str]) -> None:
     for way in (substitute, by_grammar):
         unset: list[str] = []
         try:
-            results.append((way(text, ENV, unset.append), unset))
+            results.append((way(text, VARIABLES, unset.append), unset))
         except (BadTemplate, MissingVariable) as error:
             results.append((repr(error), unset))
     assert results[0] == results[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 
 from buildtool.stacks.kinds import At
 from buildtool.stacks.merge import merge, settle
+from buildtool.stacks.render import render_json
 from buildtool.stacks.schema import FILE
 from buildtool.stacks.tree import Map, plain
 from buildtool.stacks.yamlfile import parse
-from tests.unit.stacks.conftest import model, service
+from tests.unit.stacks.conftest import load_texts, model, service
+from tests.unit.stacks.rules import AROUND, FILES, MERGES
 
 
 def both(left: str, right: str) -> dict[str, Any]:
@@ -71,6 +74,36 @@ def both(left: str, right: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_attribute(left: str, right: str, key: str, expected: object) -> None:
+    assert both(left, right).get(key) == expected
+
+
+@pytest.mark.parametrize(("left", "right", "key", "expected"), MERGES)
+def test_two_files(left: str, right: str, key: str, expected: object) -> None:
+    image = "" if "build:" in left else "image: x\n    "
+    project = load_texts(
+        f"services:\n  s:\n    {image}{left}{AROUND}",
+        f"services:\n  s:\n    {right}\n",
+        files=FILES,
+        profiles=["*"],
+    )
+    assert json.loads(render_json(project))["services"]["s"].get(key) == expected
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "key", "expected"),
+    [
+        ("cap_drop: [A]", "cap_drop: [A]", "cap_drop", ["A"]),
+        ("group_add: [a, b]", "group_add: [b, c]", "group_add", ["a", "b", "c"]),
+        ("device_cgroup_rules: ['c 1:1 r']", "device_cgroup_rules: ['c 1:1 r']", "device_cgroup_rules", ["c 1:1 r"]),
+        ("security_opt: [a]", "security_opt: [a, b]", "security_opt", ["a", "b"]),
+        ("tmpfs: ['/b:size=1m']", "tmpfs: [/b]", "tmpfs", ["/b"]),
+        ("logging: {driver: x}", "logging: null", "logging", {"driver": "x"}),
+        ("labels: [a=1, b=2]", "labels: {a: !reset null}", "labels", {"b": "2"}),
+        ("ports: [{target: 80, published: '80', mode: host}]", "ports: ['80:80']", "ports",
+         [{"mode": "ingress", "target": 80, "published": "80", "protocol": "tcp"}]),
+    ],
+)  # fmt: skip
+def test_where_docker_compose_refuses_or_says_things_twice(left: str, right: str, key: str, expected: object) -> None:
     assert both(left, right).get(key) == expected
 
 

@@ -11,19 +11,13 @@ from buildtool.stacks.emit import to_yaml
 from buildtool.stacks.tree import StackError, plain
 from buildtool.stacks.yamlfile import parse
 from tests.unit.stacks.conftest import service
+from tests.unit.stacks.rules import SCALARS
 
 
 @pytest.mark.parametrize(
     ("scalar", "expected"),
-    [
-        ("yes", "yes"), ("no", "no"), ("on", "on"), ("off", "off"), ("y", "y"), ("n", "n"), ("NO", "NO"),
-        ("true", "true"), ("TRUE", "true"), ("~", None), ("null", None), ("017", "15"), ("0o17", "15"), ("08", "8"),
-        ("0x1F", "31"), ("0b11", "3"), ("1_000", "1000"), ("22:22", "22:22"), ("1e3", "1000"), ("1.0", "1"),
-        ("1.10", "1.1"), (".5", "0.5"), ("+1", "1"), ("0.000001", "1e-06"), (".inf", "+Inf"), (".nan", "NaN"),
-        ("123456789012345678901234567890", "1.2345678901234568e+29"), ("!!binary aGk=", "hi"), ("=", "="),
-        ("!!str 5", "5"),
-    ],
-)  # fmt: skip
+    SCALARS,
+)
 def test_scalar_as_an_environment_value(scalar: str, expected: str | None) -> None:
     assert service(f"services: {{s: {{image: x, environment: {{V: {scalar} }}}}}}")["environment"] == {"V": expected}
 
