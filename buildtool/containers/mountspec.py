@@ -25,7 +25,8 @@ _TMPFS_FLAGS = frozenset(
     | {prefix + name for name in _TMPFS_PAIRS for prefix in ("", "no")}
 )
 _NOWHERE = Path("/nonexistent")
-_IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated", ""})
+_LABELS, _CONSISTENCY = ("z", "Z"), ("consistent", "cached", "delegated")  # nothing to do for them here
+_ONE_OF = (("ro", "rw"), _PROPAGATION, _LABELS, _CONSISTENCY, ("nocopy",))
 
 
 def mount_points(
@@ -112,9 +113,10 @@ def check_mount(mount: Mount) -> MountPoint:
         raise InvalidInput(fail + "mount type unknown")
     if not mount.target:
         raise InvalidInput(fail + "field Target must not be empty")
-    if not mount.target.startswith("/") or posixpath.normpath(mount.target) == "/":
-        reason = "destination can't be '/'" if mount.target.startswith("/") else "mount path must be absolute"
-        raise InvalidInput(f"{fail}invalid mount target: {mount.target}: {reason}")
+    if not mount.target.startswith("/"):
+        raise InvalidInput(f"{fail}invalid mount path: '{mount.target}' mount path must be absolute")
+    if posixpath.normpath(mount.target) == "/":
+        raise InvalidInput(f"{fail}invalid specification: destination can't be '/'")
     destination = posixpath.normpath(mount.target)
     for kind, options in (
         ("bind", mount.bind_options),
@@ -142,8 +144,10 @@ def check_mount(mount: Mount) -> MountPoint:
 
 def parse_tmpfs(destination: str, options: str) -> MountPoint:
     """A tmpfs with mount(8) options: `rw,noexec,size=64m,mode=1777`. Raises InvalidInput."""
-    if not destination.startswith("/") or posixpath.normpath(destination) == "/":
-        raise InvalidInput(f"invalid tmpfs mount: destination '{destination}' must be an absolute path below '/'")
+    if not destination.startswith("/"):
+        raise InvalidInput(f"invalid mount path: '{destination}' mount path must be absolute")
+    if posixpath.normpath(destination) == "/":
+        raise InvalidInput("invalid specification: destination can't be '/'")
     flags = [option for option in options.split(",") if option]
     for option in flags:
         name, equals, value = option.partition("=")
@@ -234,14 +238,17 @@ def _destination(text: str, whole: str, kind: str = "volume") -> str:
 
 
 def _apply_mode(point: MountPoint, mode: str, whole: str) -> None:
-    for flag in mode.split(","):
+    flags = [flag for flag in mode.split(",") if flag]
+    if any(sum(flag in kind for flag in flags) > 1 for kind in _ONE_OF):
+        raise InvalidInput(f"invalid mode: {mode}", hint=f"in the volume {whole}: flags that exclude each other")
+    for flag in flags:
         if flag in ("ro", "rw"):
             point.rw = flag == "rw"
         elif flag == "nocopy" and point.type == "volume":
             point.no_copy = True
         elif flag in _PROPAGATION and point.type == "bind":
             point.propagation = flag
-        elif flag not in _IGNORED_MODES:
+        elif flag not in (*_LABELS, *_CONSISTENCY):
             raise InvalidInput(f"invalid mode: {mode}", hint=f"in the volume {whole}")
     point.mode = mode
 

@@ -19,6 +19,7 @@ from buildtool.runtime.mounts import Options
 _KNOWN = ("type", "o", "device", "size")
 _NEEDS = {"type": "device", "device": "type", "o": "device"}
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3")
+_PASSWORD = re.compile(r"\bpassword=[^,]*")
 _ADDRESS = re.compile(r"(?:^|(?<=,))addr=([^,]*)")
 
 
@@ -54,9 +55,7 @@ def mount(options: Mapping[str, str], target: Path) -> None:
     if kind in _NETWORK:
         text = _with_address(text)
     parsed = Options([part for part in text.split(",") if part])
-    flags = parsed.flags
-    if parsed.bind:
-        flags |= sc.MS_BIND | (sc.MS_REC if parsed.recursive else 0)
+    flags = _flags(parsed)
     try:
         sc.mount(device, str(target), kind, flags, parsed.data)
         if parsed.bind and parsed.flags:  # a bind mount takes its flags in a second step only
@@ -106,9 +105,18 @@ def _with_address(text: str) -> str:
     return text
 
 
+def _flags(parsed: Options) -> int:
+    """What mount(2) is given besides the file system's own options."""
+    return parsed.flags | (sc.MS_BIND | (sc.MS_REC if parsed.recursive else 0) if parsed.bind else 0)
+
+
 def _refusal(kind: str, device: str, target: Path, text: str, error: OSError) -> BuildtoolError:
     reason = (error.strerror or str(error)).lower()
-    details = f", data: {text}" if text else ""
+    parsed = Options([part for part in text.split(",") if part])
+    flags = _flags(parsed)
+    details = f", flags: {flags:#x}" if flags else ""
+    if parsed.data:
+        details += f", data: {_PASSWORD.sub('password=********', parsed.data)}"
     message = (
         f"error while mounting volume '{target}': failed to mount local volume: mount {device}:{target}{details}: "
         f"{reason}"

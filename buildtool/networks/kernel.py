@@ -98,7 +98,7 @@ def _check_parent(record: NetworkRecord, names: Names) -> None:
                     hint="`ip link` shows the interfaces; a VLAN's has to be made first (ip link add … type vlan)",
                 )
             elif record.base == "lo":
-                raise InvalidInput(f"cannot create network {record.name}: loopback interface is not a valid parent")
+                raise InvalidInput("loopback interface is not a valid macvlan parent link")
         except OSError as error:
             netlink.delete_link(record.bridge)
             raise _explained(error, f"cannot make the parent interface of network {record.name}") from error

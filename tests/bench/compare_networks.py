@@ -85,6 +85,28 @@ network connect inner web
 exec web ip -4 -o address show eth2
 inspect -f {{json.NetworkSettings.Networks.two.Aliases}} web
 inspect -f {{range$k,$v:=.NetworkSettings.Networks}}{{$k}},{{end}} web
+network create -d macvlan --subnet 10.8.0.0/24 -o parent=nosuch0 mac
+network create -d macvlan --subnet 10.8.0.0/24 -o parent=lo mac
+network create -o com.docker.network.driver.mtu=abc bad
+network create -o com.docker.network.bridge.name=a-name-that-is-too-long bad
+network create -o com.docker.network.bridge.enable_icc=maybe bad
+network create --gateway 10.66.0.1 bad
+network create --ip-range 10.66.0.0/24 bad
+network create --subnet 10.66.0.0/24 --aux-address x=1.2.3.4 bad
+run --rm --network two --dns 192.0.2.1 --dns-search x.y --dns-option timeout:1 busybox cat /etc/resolv.conf
+run --rm --dns 192.0.2.1 --dns-search . busybox cat /etc/resolv.conf
+run --rm --network none --add-host a:1.2.3.4 --hostname h busybox cat /etc/hosts
+run --rm --network two --add-host up:host-gateway busybox grep -c up /etc/hosts
+run --rm --add-host bad busybox true
+run --rm --add-host bad:address busybox true
+run --rm --dns wrong busybox true
+run --rm --network two --mac-address zz busybox true
+run --rm --network two --link web:db busybox ping -c1 -W2 db
+run --rm --link nosuch busybox true
+run --rm --network two --link-local-ip 169.254.7.7 busybox ip -4 -o address show eth0
+run --rm --network host busybox true
+run --rm --network bridge --network-alias x busybox true
+network connect --ip 10.1.0.50 two peer
 network disconnect one web
 network disconnect one web
 network disconnect nosuch web
@@ -117,6 +139,14 @@ run --rm -p 80:80/xyz busybox true
 run --rm -p 9.9.9.9:80:80 busybox true
 run --rm -p nohost:80:80 busybox true
 run --rm -p 90-92:80-81 busybox true
+run -d --name six -p [::1]:8090:80 -p 127.0.0.1::81 busybox sleep 600
+port six
+run --rm -p 0:80 busybox true
+run --rm -p 70000:80 busybox true
+run --rm -p :80: busybox true
+run --rm --expose 1-2-3 busybox true
+run --rm --expose 80/xyz busybox true
+rm -f six
 run --rm -p 8080-8083:80 --name range busybox true
 run -d --name all -P --expose 70 --expose 71-72/udp busybox sleep 600
 port all
@@ -172,6 +202,26 @@ run --rm --volumes-from user busybox ls /one
 run --rm --volumes-from user:ro busybox touch /one/x
 run --rm --volumes-from user:wrong busybox true
 run --rm --volumes-from nosuch busybox true
+run --rm --mount type=volume,src=one,dst=/x,volume-nocopy busybox ls /x
+run --rm --mount type=volume,dst=/x,volume-driver=nosuch busybox true
+run --rm --mount type=volume,src=one,dst=relative busybox true
+run --rm --mount type=volume,src=one busybox true
+run --rm --mount type=volume,src=/etc,dst=/x busybox true
+run --rm --mount type=bind,src=relative,dst=/x busybox true
+run --rm --mount type=bind,src=/etc,dst=/x,bind-propagation=wild busybox true
+run --rm --mount type=bind,src=/etc,dst=/x,volume-nocopy busybox true
+run --rm -v /etc:/x:rshared,rslave busybox true
+run --rm -v /etc:/x:ro,rw busybox true
+run --rm -v one:/x:nocopy busybox ls /x
+run --rm -v /:/x:ro busybox test -d /x/etc
+run --rm --tmpfs relative busybox true
+run --rm --read-only -v one:/x busybox touch /x/written
+volume create -d local -o type=none -o o=bind -o device=/not/there gone
+run --rm -v gone:/x busybox true
+volume create -o o=bind -o device=/etc incomplete
+volume create --label only-key labelled
+volume inspect labelled
+volume ls --format {{.Name}},{{.Labels}} -f label=only-key
 inspect -f {{.HostConfig.Binds}} user
 volume rm one
 volume rm nosuch
@@ -180,6 +230,7 @@ volume ls -q -f dangling=false
 rm -f -v user
 volume rm one two
 volume prune -f
+volume rm -f labelled gone
 volume ls -q
 """
 
@@ -206,6 +257,21 @@ DIFFERENT = {
     "volume ls -q -f dangling=maybe": NEWER,
     "volume ls -q -f wrong=x": NEWER,
     "run --rm --tmpfs /t:size=64k,wrong=1 busybox true": CLEARER,
+    "network create -d macvlan --subnet 10.8.0.0/24 -o parent=nosuch0 mac": CLEARER,
+    "network create -o com.docker.network.driver.mtu=abc bad": CLEARER,
+    "network create -o com.docker.network.bridge.name=a-name-that-is-too-long bad": CLEARER,
+    "network create -o com.docker.network.bridge.enable_icc=maybe bad": CLEARER,
+    "run --rm --network two --dns 192.0.2.1 --dns-search x.y --dns-option timeout:1 busybox cat /etc/resolv.conf": (
+        f"the order of the lines, {NEWER}"
+    ),
+    "run --rm --network none --add-host a:1.2.3.4 --hostname h busybox cat /etc/hosts": (
+        "the own host name can be looked up without a network too, as with podman"
+    ),
+    "run --rm --expose 80/xyz busybox true": "no such protocol: refused, not ignored",
+    "run --rm --mount type=volume,dst=/x,volume-driver=nosuch busybox true": (
+        "dockerd's 404 makes the client look for the image in a registry"
+    ),
+    "run --rm --mount type=volume,src=/etc,dst=/x busybox true": CLEARER,
     "volume prune -f": "before API 1.42 (this dockerd's) named volumes are pruned too; we speak 1.50",
 }
 """The commands whose answers differ, and why. A hint of ours below the same message is no difference."""
@@ -261,7 +327,7 @@ def normal(text: str, peer: Peer) -> Any:
     text = text.replace(str(peer.root), "ROOT")
     text = _PORTS.sub("PORT", _SHORT.sub("SHORT", _IDS.sub("ID", text)))
     text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)", "TIME", text)
-    text = re.sub(r"[\d./]+ ms\b|^\d+(?=: eth)", "N", text)
+    text = re.sub(r"[\d./]+ ms\b|^\d+(?=: eth)", "N", text, flags=re.MULTILINE)
     text = re.sub(r"/overlay2/\S+|/containers/\S+", "LAYERS", text)
     text = re.sub(r"endpoint [a-z_]+ \(", "endpoint NAME (", text)
     if text.startswith("Deleted "):

@@ -149,7 +149,7 @@ def test_macvlan_without_a_parent_leads_nowhere_and_leaves_nothing(cli: Program)
     ("flags", "reason"),
     [
         (("-o", "parent=nothere0"), "no parent interface nothere0"),
-        (("-o", "parent=lo"), "loopback interface is not a valid parent"),
+        (("-o", "parent=lo"), "loopback interface is not a valid macvlan parent link"),
         (("-o", "macvlan_mode=wild"), "unknown macvlan mode 'wild'"),
     ],
 )

@@ -108,6 +108,10 @@ def test_what_the_kernel_cannot_mount_is_refused_at_the_start_with_its_reason(cl
     refused = cli("run", "--rm", "-v", "gone:/g:nocopy", "busybox", "true", check=False)
     assert refused.returncode == 127 and "mount /not/there:" in refused.stderr
     assert "no such file or directory" in refused.stderr
+    options = ("-o", "type=cifs", "-o", "device=//127.0.0.1/x", "-o", "o=addr=127.0.0.1,username=u,password=secret")
+    cli("volume", "create", *options, "share")
+    refused = cli("run", "--rm", "-v", "share:/g:nocopy", "busybox", "true", check=False)
+    assert refused.returncode != 0 and "password=********" in refused.stderr and "secret" not in refused.stderr
     if "nfs" not in Path("/proc/filesystems").read_text():
         cli("volume", "create", "-o", "type=nfs", "-o", "o=addr=127.0.0.1,rw", "-o", "device=:/x", "far")
         refused = cli("run", "--rm", "-v", "far:/g:nocopy", "busybox", "true", check=False)

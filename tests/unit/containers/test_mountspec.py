@@ -35,6 +35,9 @@ def test_binds_and_volumes() -> None:
         ("/a:/b:sideways", "invalid mode: sideways"),
         ("da ta:/b", "includes invalid characters for a local volume name"),
         ("/a:/b:nocopy", "invalid mode: nocopy"),
+        ("/a:/b:ro,rw", "invalid mode: ro,rw"),
+        ("/a:/b:rslave,shared", "invalid mode: rslave,shared"),
+        ("aa:/b:z,Z", "invalid mode: z,Z"),
     ],
 )
 def test_malformed_binds_are_refused(bind: str, text: str) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.compare_networks import DIFFERENT
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -19,3 +21,8 @@ def test_every_test_that_is_named_exists(page: str) -> None:
         for name in re.findall(r"def (test_\w+)", path.read_text())
     }
     assert len(named) > 10 and named <= defined
+
+
+def test_every_answer_that_differs_from_dockerds_is_told() -> None:
+    text = (ROOT / "docs/networks.md").read_text()
+    assert [line for line, why in DIFFERENT.items() if f"| `docker {line}` | {why} |" not in text] == []
