@@ -142,9 +142,9 @@ class LayerStore:
         other bytes.
         """
         key = ("" if epoch is None else str(epoch)) + (f" {skip_name}" if skip is not None else "")
-        rows = self._state.query("SELECT diff_id, size FROM tars WHERE snapshot = ? AND epoch = ?", (snapshot, key))
-        if rows:
-            return Digest(rows[0][0]), int(rows[0][1])
+        known = self._known(snapshot, key)
+        if known is not None:
+            return known
         hasher = hashlib.sha256()
         size = 0
         chunks = read_ahead(self.tar(snapshot, epoch, skip))
@@ -155,10 +155,25 @@ class LayerStore:
         finally:
             chunks.close()
         diff_id = Digest("sha256:" + hasher.hexdigest())
+        self._remember(snapshot, key, diff_id, size)
+        return diff_id, size
+
+    def known_diff_id(self, snapshot: SnapshotId, epoch: int) -> tuple[Digest, int] | None:
+        """What `diff_id` has remembered."""
+        return self._known(snapshot, str(epoch))
+
+    def remember_diff_id(self, snapshot: SnapshotId, epoch: int, diff_id: Digest, size: int) -> None:
+        """For who has read all of `tar(snapshot, epoch)`."""
+        self._remember(snapshot, str(epoch), diff_id, size)
+
+    def _known(self, snapshot: SnapshotId, key: str) -> tuple[Digest, int] | None:
+        rows = self._state.query("SELECT diff_id, size FROM tars WHERE snapshot = ? AND epoch = ?", (snapshot, key))
+        return (Digest(rows[0][0]), int(rows[0][1])) if rows else None
+
+    def _remember(self, snapshot: SnapshotId, key: str, diff_id: Digest, size: int) -> None:
         if not self._snapshots.readonly:
             with self._state.transaction() as db:
                 db.execute("INSERT OR REPLACE INTO tars VALUES (?, ?, ?, ?)", (snapshot, key, diff_id, size))
-        return diff_id, size
 
     def is_empty(self, snapshot: SnapshotId) -> bool:
         """Whether the layer changes nothing."""

@@ -82,6 +82,16 @@ class Outputs:
         self.tags = list(dict.fromkeys([*names, *(name for item in kept for name in item.names)])) if kept else []
 
     @property
+    def pushes(self) -> list[dict[str, str]]:
+        """Every push, as the request of a build has them: its layers may go before it."""
+        return [
+            {"name": name} | {key.replace("-", "_"): value for key, value in item.form().items()}
+            for item in self.items
+            if item.pushes
+            for name in dict.fromkeys([*self.names, *item.names])
+        ]
+
+    @property
     def keeps_image(self) -> bool:
         """Whether the image stays in the daemon."""
         return any(item.is_image for item in self.items)

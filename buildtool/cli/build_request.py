@@ -83,6 +83,8 @@ def request_document(call: Call, source: BuildInput) -> dict[str, Any]:
         document |= {"tags": outputs.tags, "annotations": outputs.annotations}
         if outputs.annotate:
             document["annotate"] = outputs.annotate
+        if outputs.pushes:
+            document["pushes"] = outputs.pushes
     for flag in ("cache-from", "cache-to"):
         if call.texts(flag):
             from buildtool.cli.build_caches import cache_specs

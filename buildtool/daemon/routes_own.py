@@ -26,6 +26,7 @@ from buildtool.daemon.build_contexts import (
     remote_context,
     visible,
 )
+from buildtool.daemon.build_pushes import PushSpec, destinations
 from buildtool.daemon.build_text import TextDecoder
 from buildtool.daemon.build_uploads import TAR, TARS, unpack_all
 from buildtool.daemon.building import RunningBuild
@@ -102,6 +103,7 @@ class BuildBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cache_from: list[CacheSpec] = []
     cache_to: list[CacheSpec] = []
     cutoff_ignore: list[str] = []
+    pushes: list[PushSpec] = []
     secrets: dict[str, bytes] = {}
     entitlements: list[str] = []
     session: str = ""
@@ -221,6 +223,7 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
         "debug",
         "debug_at",
         "dockerfile_path",
+        "pushes",
         "remote",
         "session",
         "ssh",
@@ -245,6 +248,8 @@ def _request(call: Call, body: BuildBody, given: Given, more: dict[str, Any]) ->
             platform=body.platform or "",
             inline=inline,
         )
+    if body.pushes:
+        values["destinations"] = destinations(call.services.registries(), body.pushes, auth)
     if body.remote:
         values |= {"commit_epoch": given.commit_epoch, "context_source": given.source}
     values |= {"context_epoch": given.epoch if body.remote else body.commit_epoch} | more

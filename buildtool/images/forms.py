@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from buildtool.cache import Lease, Store, compress, decompress
+from buildtool.cache import Lease, SnapshotId, Store, compress, decompress
 from buildtool.cache.compression import read_ahead
 from buildtool.errors import Corrupt, InvalidInput
 from buildtool.images.model import Image, LayerSource
-from buildtool.oci import Descriptor, decode_manifest, media_types
+from buildtool.oci import Descriptor, Digest, decode_manifest, media_types
 
 _LEVEL = "buildtool.level"
 """Annotates, in the store's own list of forms, one that was made at a level somebody asked for."""
@@ -101,16 +101,47 @@ def make_form(
 
     Raises Corrupt when what is here does not have the diff_id any more, StoreFull.
     """
+    return _compress(store, plain_layer(store, source), wanted, lease, report, source.diff_id)[0]
+
+
+def new_layer(store: Store, snapshot: SnapshotId, epoch: int, wanted: Compression, lease: Lease) -> LayerSource:
+    """The layer of a snapshot of which nothing is known: digested and compressed in one reading. Raises StoreFull.
+
+    Where its digest is known already, nothing is compressed.
+    """
+    known = store.layers.known_diff_id(snapshot, epoch)
+    if known is None:
+        size = 0
+
+        def count(done: int) -> None:
+            nonlocal size
+            size = done
+
+        _, diff_id = _compress(store, store.layers.tar(snapshot, epoch), wanted, lease, count)
+        store.layers.remember_diff_id(snapshot, epoch, diff_id, size)
+        known = diff_id, size
+    return LayerSource(*known, snapshot=snapshot, epoch=epoch)
+
+
+def _compress(
+    store: Store,
+    tar: Iterator[bytes],
+    wanted: Compression,
+    lease: Lease,
+    report: Callable[[int], None],
+    expected: Digest | None = None,
+) -> tuple[Descriptor, Digest]:
+    """The blob, and the diff_id, which is the expected one."""
     hasher = hashlib.sha256()
-    plain = read_ahead(_counted(plain_layer(store, source), hasher, report))
+    plain = read_ahead(_counted(tar, hasher, report))
     try:
         with store.blobs.ingest() as ingest:
             for chunk in compress(plain, wanted.name, wanted.level):
                 ingest.write(chunk)
-            if f"sha256:{hasher.hexdigest()}" != source.diff_id:
+            diff_id = Digest(f"sha256:{hasher.hexdigest()}")
+            if expected not in (None, diff_id):
                 raise Corrupt(
-                    f"layer {source.diff_id} of the store is damaged: its bytes have the digest "
-                    f"sha256:{hasher.hexdigest()}",
+                    f"layer {expected} of the store is damaged: its bytes have the digest {diff_id}",
                     hint="build, pull or load the image again",
                 )
             lease.blob(ingest.digest())
@@ -119,8 +150,8 @@ def make_form(
         plain.close()
     media_type = media_types.layer_type(wanted.name)
     level = None if wanted.level is None else {_LEVEL: str(wanted.level)}
-    store.layers.remember_blob(source.diff_id, Descriptor(media_type, digest, size, annotations=level))
-    return Descriptor(media_type, digest, size)
+    store.layers.remember_blob(diff_id, Descriptor(media_type, digest, size, annotations=level))
+    return Descriptor(media_type, digest, size), diff_id
 
 
 def plain_layer(store: Store, source: LayerSource) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 
-from buildtool.aio import offload
+from buildtool.aio import KeyedLocks, offload
 from buildtool.cache.check import Problem
 from buildtool.cache.gc import Pins
 from buildtool.cache.snapshots import SnapshotId
@@ -61,6 +61,8 @@ class Images:
         self.attestations = Attestations(store)
         self.events: Event | None = None
         self.bringer: Bring | None = None
+        self.locks = KeyedLocks()
+        """By digest: for who fetches a blob, makes a form of a layer, or brings one to a repository."""
 
     # Looking up
 

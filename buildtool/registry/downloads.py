@@ -15,7 +15,7 @@ from yarl import URL
 
 from buildtool.cache import BlobStore, Ingest
 from buildtool.errors import BuildtoolError, Corrupt
-from buildtool.oci import Descriptor, Digest
+from buildtool.oci import Descriptor
 from buildtool.registry.errors import Missing, RegistryUnreachable
 from buildtool.registry.progress import Progress
 from buildtool.registry.repository import Repository
@@ -220,39 +220,3 @@ def _range_start(answer: aiohttp.ClientResponse) -> int:
     unit, _, interval = answer.headers.get("Content-Range", "").partition(" ")
     start = interval.partition("-")[0]
     return int(start) if unit == "bytes" and start.isascii() and start.isdigit() else -1
-
-
-class Flights:
-    """Blobs being fetched: one at a time for each digest, so that two pulls of one layer fetch it once."""
-
-    def __init__(self) -> None:
-        self._locks: dict[Digest, tuple[asyncio.Lock, int]] = {}
-
-    def __call__(self, digest: Digest) -> _Flight:
-        """An async context manager."""
-        return _Flight(self._locks, digest)
-
-
-class _Flight:
-    def __init__(self, locks: dict[Digest, tuple[asyncio.Lock, int]], digest: Digest) -> None:
-        self._locks, self._digest = locks, digest
-
-    async def __aenter__(self) -> None:
-        lock, users = self._locks.get(self._digest, (asyncio.Lock(), 0))
-        self._locks[self._digest] = (lock, users + 1)
-        try:
-            await lock.acquire()
-        except BaseException:
-            self._leave()
-            raise
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._locks[self._digest][0].release()
-        self._leave()
-
-    def _leave(self) -> None:
-        lock, users = self._locks[self._digest]
-        if users == 1:
-            del self._locks[self._digest]
-        else:
-            self._locks[self._digest] = (lock, users - 1)

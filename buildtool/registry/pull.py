@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
 
-from buildtool.aio import offload
+from buildtool.aio import KeyedLocks, offload
 from buildtool.cache import Lease, SnapshotId, Store, decompress
 from buildtool.errors import Corrupt
 from buildtool.images import Image, Images, LayerSource
 from buildtool.oci import Descriptor, Digest, Reference, media_types
-from buildtool.registry.downloads import Abandoned, Flights, GrowingBlob, download
+from buildtool.registry.downloads import Abandoned, GrowingBlob, download
 from buildtool.registry.progress import Emit, Progress, short
 from buildtool.registry.repository import Repository
 from buildtool.registry.selection import Selected
@@ -56,7 +56,7 @@ def from_repository(repository: Repository, store: Store) -> Download:
 class Puller:
     """Brings the layers of one image in."""
 
-    def __init__(self, images: Images, fetch: Download, flights: Flights, emit: Emit) -> None:
+    def __init__(self, images: Images, fetch: Download, flights: KeyedLocks, emit: Emit) -> None:
         self._images = images
         self._store: Store = images.store
         self._download = fetch

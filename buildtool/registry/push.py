@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from buildtool.aio import KeyedLocks
 from buildtool.cache import Lease, Store
 from buildtool.errors import BuildtoolError
 from buildtool.images import Image, Images, LayerSource
@@ -17,7 +18,6 @@ from buildtool.oci import Descriptor, Digest, Reference, decode_index, media_typ
 from buildtool.registry import forms
 from buildtool.registry.attestations import push_attestations
 from buildtool.registry.credentials import Credentials
-from buildtool.registry.downloads import Flights
 from buildtool.registry.errors import RegistryRefused
 from buildtool.registry.forms import Outgoing
 from buildtool.registry.progress import Emit, Progress, short
@@ -57,7 +57,7 @@ class _Layer:
         return self.outgoing.source.diff_id if blob is None else blob.digest
 
 
-class _NotToBeHad(Exception):
+class NotToBeHad(Exception):
     """A blob that the image's manifest names is neither here nor where it came from; its cause says why."""
 
 
@@ -79,7 +79,7 @@ class Pusher:
         images: Images,
         repository: Repository,
         seen: Seen,
-        flights: Flights,
+        flights: KeyedLocks,
         remote_layers: RemoteLayers,
         emit: Emit,
         wanted: Compression = GZIP,
@@ -104,7 +104,7 @@ class Pusher:
         with self._store.leases.hold(f"push {reference}") as lease:
             try:
                 return await self._push(image, reference, await settled(self._plan, image, lease), lease)
-            except _NotToBeHad as error:
+            except NotToBeHad as error:
                 plan = await settled(self._plan, image, lease, as_stored=False)
                 missing = [layer for layer in plan.layers if layer.outgoing.blob is None]
                 if any(layer.outgoing.source.snapshot is None for layer in missing):
@@ -134,6 +134,15 @@ class Pusher:
         ordered = [by_key[layer.key] for layer in plan.layers]
         manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered, plan.annotations)
         return await self._finish(image, reference, manifest, [plan.config, *ordered], lease)
+
+    async def bring_layer(self, source: LayerSource, named: Descriptor | None, lease: Lease) -> None:
+        """One layer, as `push` would bring it, for an image that is not there yet; nothing when it is not here.
+
+        Raises as `push`.
+        """
+        outgoing = await settled(forms.form_of, self._store, source, lease, self._wanted, named, far=False)
+        if outgoing.blob is not None or source.snapshot is not None:
+            await self._push_layer(self._layer(outgoing), lease)
 
     async def push_index(self, images: Sequence[Image], reference: Reference, notes: IndexNotes) -> Pushed:
         """Push several images with what is stated about them, then their index under the reference's tag.
@@ -238,6 +247,10 @@ class Pusher:
 
     async def _bring(self, blob: Descriptor, layer: _Layer | None = None) -> Descriptor:
         """See that the repository has the blob: look, mount, upload; only for the last it has to be here."""
+        async with self._flights(f"{self._repository.name} {blob.digest}"):  # another push may be bringing it
+            return await self._bring_now(blob, layer)
+
+    async def _bring_now(self, blob: Descriptor, layer: _Layer | None) -> Descriptor:
         repository = self._repository
         said = layer.progress if layer is not None else Progress(lambda _: None, "")
         if await repository.has_blob(blob.digest):
@@ -260,7 +273,7 @@ class Pusher:
             try:
                 await self._remote_layers.fetch(layer.outgoing.source, self._emit, self._credentials)
             except BuildtoolError as error:
-                raise _NotToBeHad from error
+                raise NotToBeHad from error
         path = self._store.blobs.path(blob.digest)
         await upload(repository, path, blob.digest, lambda sent: said.update("Pushing", sent, blob.size), location)
         said.say("Pushed")

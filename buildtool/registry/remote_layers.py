@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from buildtool.aio import offload
+from buildtool.aio import KeyedLocks, offload
 from buildtool.cache import BlobStore, Lease
 from buildtool.errors import BuildtoolError, Corrupt, NotFound
 from buildtool.images import Image, Images, LayerSource
 from buildtool.oci import Descriptor, Reference
 from buildtool.registry.cache_bucket import S3, BucketLayers
 from buildtool.registry.credentials import Credentials
-from buildtool.registry.downloads import Flights, GrowingBlob, download
+from buildtool.registry.downloads import GrowingBlob, download
 from buildtool.registry.layout_blobs import LAYOUT, from_layout
 from buildtool.registry.progress import Emit, Progress, status
 from buildtool.registry.pull import Puller, register, wanted_layers
@@ -51,7 +51,7 @@ class RemoteLayers:
     Credentials that an image was resolved with are kept in memory, for its layers, as long as this process lives.
     """
 
-    def __init__(self, images: Images, transport: Transport, flights: Flights) -> None:
+    def __init__(self, images: Images, transport: Transport, flights: KeyedLocks) -> None:
         self.buckets = BucketLayers()
         self.providers: dict[str, Provider] = {LAYOUT: from_layout, S3: self.buckets.fetch}
         self._images = images

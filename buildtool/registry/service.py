@@ -5,6 +5,7 @@ Async, for one event loop. Progress goes to `emit`, one object of Docker's JSON 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -26,10 +27,10 @@ from buildtool.oci import (
     media_types,
     parse_reference,
 )
+from buildtool.registry.ahead import Ahead
 from buildtool.registry.cache_repository import CacheRepository
 from buildtool.registry.config import RegistryConfig
 from buildtool.registry.credentials import Credentials, server_domain
-from buildtool.registry.downloads import Flights
 from buildtool.registry.errors import Denied, Missing, RegistryRefused, Unauthorized
 from buildtool.registry.progress import Emit, status
 from buildtool.registry.pull import Puller, from_repository
@@ -66,14 +67,31 @@ class Registries:
     ) -> None:
         self._images = images
         self._transport = Transport(config, retry)
-        self._flights = Flights()
+        self._flights = images.locks
         self._seen = Seen(images.store)
+        self._ahead: set[asyncio.Task[None]] = set()
         self._seen_is_clean = False
         self.remote_layers = RemoteLayers(images, self._transport, self._flights)
 
     async def close(self) -> None:
         """Close the connections."""
+        for task in self._ahead:
+            task.cancel()
+        await asyncio.gather(*self._ahead, return_exceptions=True)
         await self._transport.close()
+
+    def ahead(self, reference: Reference, credentials: Credentials | None, compression: Compression) -> Ahead:
+        """Takes layers of an image that is going to be pushed there, with this compression, before it is one."""
+
+        async def open() -> Pusher:
+            connection = await self._transport.connect(reference.domain, credentials)
+            return self._pusher(Repository(connection, reference.path, "pull", "push"), lambda _: None, compression)
+
+        return Ahead(self._images, reference.repository, open, compression, self._ahead)
+
+    def _pusher(self, repository: Repository, emit: Emit, compression: Compression) -> Pusher:
+        seen, layers = self._seen, self.remote_layers
+        return Pusher(self._images, repository, seen, self._flights, layers, emit, compression)
 
     async def pull(
         self,
@@ -218,7 +236,7 @@ class Registries:
         status(emit, f"The push refers to repository [{reference.repository}]")
         connection = await self._connect(reference.domain, credentials, emit)
         repository = Repository(connection, reference.path, "pull", "push")
-        pusher = Pusher(self._images, repository, self._seen, self._flights, self.remote_layers, emit, wanted)
+        pusher = self._pusher(repository, emit, wanted)
         done: list[Pushed] = []
         for one, members in going:
             image = members[0]

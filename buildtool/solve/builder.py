@@ -20,6 +20,7 @@ from buildtool.images.model import annotations_of
 from buildtool.networks import Networks
 from buildtool.oci import Reference, parse_reference
 from buildtool.runtime import Runtime, Task
+from buildtool.solve.ahead import Ahead, first_compression
 from buildtool.solve.attest import attest
 from buildtool.solve.base_trees import BaseRegistry
 from buildtool.solve.cache_keeper import CacheKeeper
@@ -39,7 +40,7 @@ from buildtool.solve.preparing import Preparing
 from buildtool.solve.records import Records, StepResult, forget_old_files
 from buildtool.solve.remotes import Remotes
 from buildtool.solve.request import BuildRequest, BuildResult, BuildWarning
-from buildtool.solve.result import LayerDigests, add_image, find_image, fits, image_key, without_empty
+from buildtool.solve.result import LayerDigests, Layers, add_image, find_image, fits, image_key, without_empty
 from buildtool.solve.run_chroot import WARNING as CHROOT_WARNING
 from buildtool.solve.run_chroot import forget_tree, only_chroot_is_possible
 from buildtool.solve.run_mounts import SharedFiles
@@ -184,11 +185,16 @@ class Builder:
             emit(Warning(warning.message, warning.where))
         refuse_foreign(prepared)
         parts = by_platform(prepared)
-        digests = [LayerDigests(self._store, part.plan.image) for part in parts]
+        layers = Layers(self._store, prepared.lease, first_compression(request))
+        bases = [part.base(part.plan.image.base) for part in parts if part.plan.image.base is not None]
+        ahead = Ahead(request.destinations, bases)
+        digests = [LayerDigests(self._store, part.plan.image, layers, ahead.add) for part in parts]
         solver = Solver(self._shared, prepared, emit, imports)
-        exports = self._exports(prepared, imports, telling(emit))
+        exports = self._exports(prepared, imports, layers, telling(emit))
 
         def done(step: StepId, result: StepResult) -> None:
+            if solver.executed:
+                ahead.executed()
             for each in digests:
                 each.begin(step, result)
             for _, export in exports:
@@ -218,6 +224,7 @@ class Builder:
         except LostLayer:
             raise
         except BaseException as error:
+            ahead.cancel()
             recording.end(error=error, steps=solver.ledger.all(), warnings=prepared.warnings)
             raise
         finally:
@@ -228,6 +235,7 @@ class Builder:
                 await forget_tree(self._store)
             for each in digests:
                 await each.close()
+            await layers.close()
             if prepared.sites.changed:
                 await offload(prepared.sites.save)
         named = image.id if index is None else index.digest
@@ -238,11 +246,12 @@ class Builder:
         recording.end(image=named, steps=result.steps, warnings=result.warnings)
         return result, solver.executed
 
-    def _exports(self, prepared: Prepared, imports: Imports, tell: Tell) -> list[tuple[CacheTarget, Export]]:
-        caches, mounts = prepared.request.caches, self._shared.run.cache_mounts
+    def _exports(
+        self, prepared: Prepared, imports: Imports, layers: Layers, tell: Tell
+    ) -> list[tuple[CacheTarget, Export]]:
         return [
-            (target, Export(self._store, prepared, target, caches.fetch, mounts, imports.there(target.name), tell))
-            for target in caches.targets
+            (target, Export(self._images, prepared, target, self._shared.run.cache_mounts, imports, layers, tell))
+            for target in prepared.request.caches.targets
         ]
 
     async def _give(

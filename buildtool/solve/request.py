@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from buildtool.errors import Span
 from buildtool.graph.contexts import (
@@ -16,8 +16,9 @@ from buildtool.graph.contexts import (
     StageContext,
     familiar,
 )
-from buildtool.images import Image
+from buildtool.images import Image, LayerSource
 from buildtool.images.attestations import Wanted
+from buildtool.images.forms import Compression
 from buildtool.images.groups import Group
 from buildtool.oci import Platform, parse_platform
 from buildtool.solve.caches.options import Caches
@@ -65,6 +66,24 @@ def marks(annotate: Sequence[Annotation], on: str, platform: Platform | None = N
     return {each.key: each.value for each in sorted(fitting, key=lambda each: bool(each.platform))}
 
 
+class Destination(Protocol):
+    """A repository that the image is going to be pushed to; layers go there while other steps still run.
+
+    Nothing fails here: the push that follows meets what went wrong, and tells. `compression` is that push's.
+    """
+
+    compression: Compression
+
+    def begin(self, layer: LayerSource) -> None:
+        """Bring a layer of the image there, in the background, also after the build has ended."""
+
+    def begin_image(self, image: Image) -> None:
+        """The same for those layers of its base that are here."""
+
+    def cancel(self) -> None:
+        """The build has failed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build. Only `dockerfile` is needed.
@@ -85,8 +104,9 @@ class BuildRequest:
     "context", `commit_epoch` the time of the context's commit (see PlanOptions); `context_source` is the key of what
     was fetched, for a context that is a URL. `attest`: what is to be stated about the image. `caches`: those that
     travel. `annotations` are those of the images' manifests; `annotate` are those of one platform's image, of its
-    descriptor, and of the index. `registry_auth` is handed to the BaseRegistry as it is.
-    `secrets` are values by id and `agents` open connections to ssh agents by id, both for RUN --mount; neither is
+    descriptor, and of the index. `destinations`: where it will be pushed to. `registry_auth` is handed to the
+    BaseRegistry as it is. `secrets` are values by id and `agents` open connections to ssh agents by id, both for
+    RUN --mount; neither is
     written anywhere. `entitlements`: what RUN steps may have beyond the sandbox (see PlanOptions).
     """
 
@@ -135,6 +155,7 @@ class BuildRequest:
     caches: Caches = field(default_factory=Caches)
     annotations: dict[str, str] = field(default_factory=dict)
     annotate: tuple[Annotation, ...] = ()
+    destinations: tuple[Destination, ...] = field(default=(), repr=False)
 
     def annotations_for(self, platform: Platform) -> dict[str, str]:
         """Those of the manifest of one platform's image."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 
 from buildtool.aio import offload
-from buildtool.cache import Store
+from buildtool.cache import Lease, SnapshotId, Store
 from buildtool.graph import HistoryLine, ImagePlan, StepId, digest_of
 from buildtool.images import Image, Images, LayerSource
+from buildtool.images.forms import Compression, new_layer
 from buildtool.images.model import manifest_of
 from buildtool.oci import Digest, History, ImageConfig, Reference, RootFS, encode, sha256
 from buildtool.solve.records import Records, StepResult
+from buildtool.solve.threads import to_end
 
 COMMENT = "buildkit.dockerfile.v0"
 _EMPTY_TAR = 1024
@@ -27,11 +29,43 @@ def rfc3339(epoch: int) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class Layers:
+    """The layers of results, digested once however many ask for them at the same time.
+
+    Where they are to be `compressed` for a destination, that is done in the same reading.
+    """
+
+    def __init__(self, store: Store, lease: Lease, compressed: Compression | None = None) -> None:
+        self._store = store
+        self._lease = lease
+        self._compressed = compressed
+        self._tasks: dict[tuple[SnapshotId, int], asyncio.Task[LayerSource]] = {}
+
+    async def get(self, result: StepResult, epoch: int) -> LayerSource:
+        """A result's layer in an image of this time. A cancelled caller leaves the work to the others."""
+        key = (result.snapshot, epoch)
+        if fits(result, epoch) or key not in self._tasks:
+            work = to_end(layer_of, result, epoch, self._store, self._lease, self._compressed)
+            if fits(result, epoch):
+                return await work
+            self._tasks[key] = asyncio.create_task(work)
+        return await asyncio.shield(self._tasks[key])
+
+    async def close(self) -> None:
+        """Wait for what is still being digested; failures were told, or nobody asked."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
 class LayerDigests:
     """Digests the layers of an exported stage in the background, each as soon as its step is done."""
 
-    def __init__(self, store: Store, plan: ImagePlan) -> None:
+    def __init__(
+        self, store: Store, plan: ImagePlan, layers: Layers, known: Callable[[LayerSource], None] = lambda layer: None
+    ) -> None:
+        """`known` is told each layer that it digested."""
+        self._known_to = known
         self._store = store
+        self._layers = layers
         self._epoch = plan.epoch
         self._exported = frozenset(plan.chain)
         self._tasks: dict[StepId, asyncio.Task[LayerSource]] = {}
@@ -39,7 +73,12 @@ class LayerDigests:
     def begin(self, step: StepId, result: StepResult) -> None:
         """A step is done."""
         if step in self._exported and step not in self._tasks and result.is_here:
-            self._tasks[step] = asyncio.create_task(offload(layer_of, result, self._epoch, self._store))
+            self._tasks[step] = asyncio.create_task(self._digest(result))
+
+    async def _digest(self, result: StepResult) -> LayerSource:
+        layer = await self._layers.get(result, self._epoch)
+        self._known_to(layer)
+        return layer
 
     async def get(self, steps: Sequence[StepId], results: dict[StepId, StepResult]) -> list[LayerSource]:
         """These steps' layers, in order."""
@@ -81,11 +120,18 @@ def _is_empty(result: StepResult, store: Store) -> bool:
     return result.layer is not None and 0 < result.layer.size <= _EMPTY_TAR
 
 
-def layer_of(result: StepResult, epoch: int, store: Store) -> LayerSource:
-    """The layer in an image of this time: as it came, if no file of it may be newer, else as it is made anew."""
+def layer_of(
+    result: StepResult, epoch: int, store: Store, lease: Lease | None = None, compressed: Compression | None = None
+) -> LayerSource:
+    """The layer in an image of this time: as it came, if no file of it may be newer, else as it is made anew.
+
+    `compressed` (with a lease): how it is to be compressed at once, when it is read anyway.
+    """
     if fits(result, epoch):
         assert result.layer is not None
         return result.layer
+    if compressed is not None and lease is not None:
+        return new_layer(store, result.snapshot, epoch, compressed, lease)
     diff_id, size = store.layers.diff_id(result.snapshot, epoch)
     return LayerSource(diff_id, size, snapshot=result.snapshot, epoch=epoch)
 

@@ -11,14 +11,15 @@ from buildtool.aio import offload
 from buildtool.cache import Store
 from buildtool.errors import BuildtoolError
 from buildtool.graph import Copy, Exec, StepId
-from buildtool.images import LayerSource
+from buildtool.images import Images, LayerSource
 from buildtool.images.forms import find_form, make_form
 from buildtool.oci import Descriptor, Digest
 from buildtool.solve.build_trees import BuildTrees
 from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.caches.backend import CacheBackend
+from buildtool.solve.caches.importing import Imports
 from buildtool.solve.caches.mounts import export_mount, mounts_of
-from buildtool.solve.caches.options import CacheTarget, Fetch
+from buildtool.solve.caches.options import CacheTarget
 from buildtool.solve.caches.records import (
     BUNDLE,
     Bundle,
@@ -32,7 +33,7 @@ from buildtool.solve.events import Tell
 from buildtool.solve.keys import SCRATCH_KEY, generation_pointer
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult
-from buildtool.solve.result import fits, layer_of
+from buildtool.solve.result import Layers, fits, layer_of
 from buildtool.solve.threads import to_end, together
 
 R = TypeVar("R")
@@ -95,29 +96,28 @@ def inline_records(prepared: Prepared, results: Mapping[StepId, StepResult], sto
 
 
 class Export:
-    """One build's results on their way to one cache: layers as soon as their steps are done, the records at the end.
-
-    `there` is what the cache was known to have in its bundle when the build began.
-    """
+    """One build's results on their way to a cache: layers as soon as their steps are done, the records at the end."""
 
     def __init__(
         self,
-        store: Store,
+        images: Images,
         prepared: Prepared,
         target: CacheTarget,
-        fetch: Fetch | None,
         mounts: CacheMounts,
-        there: Mapping[str, CacheRecord],
+        imports: Imports,
+        layers: Layers,
         tell: Tell,
     ) -> None:
-        self._there = there
+        self._store = images.store
+        self._locks = images.locks
+        self._layers = layers
+        self._there = imports.there(target.name)
         self._opening: asyncio.Task[tuple[CacheBackend, Bundle]] | None = None
         self._early: dict[StepId, asyncio.Task[tuple[Descriptor, bool] | None]] = {}
         self._mounts = mounts
-        self._store = store
         self._prepared = prepared
         self._target = target
-        self._fetch = fetch
+        self._fetch = prepared.request.caches.fetch
         self._tell = tell
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -140,7 +140,7 @@ class Export:
         known = {record.key for record in bundle.records}
         if self._prepared.keys[step] in known:
             return None
-        layer = await to_end(layer_of, result, self._prepared.plan.epoch_of(step), self._store)
+        layer = await self._layers.get(result, self._prepared.plan.epoch_of(step))
         there = {record.blob.digest for record in bundle.records}
         return await self._blob(backend, Candidate(step, result, layer), there)
 
@@ -233,9 +233,10 @@ class Export:
         async with self._slots:
             if layer.blob is not None and layer.snapshot is None:
                 await self._bring(layer, layer.blob)
-            blob = await to_end(find_form, self._store, layer, self._target.compression, lease, layer.blob)
-            if blob is None:
-                blob = await to_end(make_form, self._store, layer, self._target.compression, lease)
+            async with self._locks(layer.diff_id):  # a push may be making the same
+                blob = await to_end(find_form, self._store, layer, self._target.compression, lease, layer.blob)
+                if blob is None:
+                    blob = await to_end(make_form, self._store, layer, self._target.compression, lease)
             if blob.digest in there or await backend.has_blob(blob.digest):
                 return blob, False
             await backend.put_blob(blob, self._store.blobs.path(blob.digest))
