@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import ipaddress
 import os
 import re
 import shutil
@@ -42,6 +43,8 @@ PROGRAMS = ("pasta", "slirp4netns")
 """What may lead out; the environment variable chooses, with `host` none of them."""
 _TUN = "/dev/net/tun"
 _INTERFACE, _ADDRESS, _PREFIX, _GATEWAY = "tap0", "10.0.2.100", "24", "10.0.2.2"
+_NETWORK6 = {"pasta": "fd62:7569:6c64:746f::", "slirp4netns": "fd00::"}
+"""The subnet of the way out in IPv6: ::100 is ours, ::2 the program's. slirp4netns has always this one."""
 _SECONDS = 5.0
 _THREADS = 4
 
@@ -63,6 +66,7 @@ class Enclave:
         self._inside: ThreadPoolExecutor | None = None
         self._sockets: ThreadPoolExecutor | None = None
         self._host_subnets: list[Subnet] = []
+        self._ipv6 = False
         self.host_address = ""
 
     @functools.cached_property
@@ -220,6 +224,9 @@ class Enclave:
 
     def _look_at_host(self) -> None:
         self._host_subnets = kernel.taken_subnets()
+        own = ipaddress.IPv6Network(f"{self._network6}/64")
+        others = (one for one in self._host_subnets if isinstance(one, ipaddress.IPv6Network))
+        self._ipv6 = kernel.has_default_route6() and not any(one.overlaps(own) for one in others)
         with socket.socket(type=socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
             probe.connect(("192.0.2.254", 9))  # sends nothing: tells the address of the way out
             self.host_address = probe.getsockname()[0]
@@ -248,14 +255,25 @@ class Enclave:
                     hint="--network host needs it not",
                 )
             time.sleep(0.005)
+        if self._ipv6:
+            self._inside.submit(_configure6, self._network6).result()
+
+    @property
+    def _network6(self) -> str:
+        return _NETWORK6[Path(self._program).name]
 
     def _command(self, place: str) -> list[str]:
         if self._program.endswith("slirp4netns"):
             options = ["--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path"]
+            options += ["--enable-ipv6"] if self._ipv6 else []
             return [self._program, *options, place, _INTERFACE]
         none = [part for flag in ("-t", "-u", "-T", "-U") for part in (flag, "none")]
         address = ["-a", _ADDRESS, "-n", _PREFIX, "-g", _GATEWAY, "-I", _INTERFACE]
-        plain = ["--config-net", "--ipv4-only", "--no-map-gw", "--foreground", "--quiet", "--netns-only"]
+        if self._ipv6:
+            address += ["-a", f"{self._network6}100", "-g", f"{self._network6}2"]
+        else:
+            address.append("--ipv4-only")
+        plain = ["--config-net", "--no-map-gw", "--foreground", "--quiet", "--netns-only"]
         return [self._program, *plain, *address, *none, "--netns", place]
 
 
@@ -263,6 +281,13 @@ def _connected() -> bool:
     with Netlink() as netlink:
         link = netlink.link(_INTERFACE)
         return link is not None and link.up and bool(netlink.addresses(link.index))
+
+
+def _configure6(network: str) -> None:
+    """The way out in IPv6: slirp4netns leaves it to advertisements, which a machine that forwards does not heed."""
+    kernel.write_sysctl(f"net/ipv6/conf/{_INTERFACE}/accept_ra", "0")
+    with Netlink() as netlink:
+        netlink.configure(netlink.index(_INTERFACE), [f"{network}100/64"], [f"{network}2"], [])
 
 
 def _is_ripe(pasta: str) -> bool:

@@ -74,6 +74,16 @@ def taken_subnets(*, without: str = "") -> list[Network]:
         return [network for network, index in netlink.routes() if not own or index != own]
 
 
+def has_default_route6() -> bool:
+    """Whether this machine reaches the outside over IPv6."""
+    try:
+        lines = Path("/proc/net/ipv6_route").read_text().splitlines()
+    except OSError:
+        return False
+    fields = (line.split() for line in lines)
+    return any(one[0] == "0" * 32 and one[1] == "00" and one[9] != "lo" for one in fields)
+
+
 def make_base(record: NetworkRecord, names: Names) -> None:
     """What containers of the network are connected to. Raises Conflict, InvalidInput, Unavailable, BuildtoolError."""
     if record.driver == MACVLAN:
