@@ -54,6 +54,8 @@ class Session:
         self.services = call.arguments if services is None else services
         self.no_deps = False
         self.timeout: int | None = None
+        # Whether the report goes on after `bring_up`, with `wait`.
+        self.waits = False
         names = {flag.name for flag in call.command.flags}
         numbers = scale if scale is not None else parse_scale(call.texts("scale")) if "scale" in names else {}
         for name in numbers:
@@ -100,6 +102,7 @@ class Session:
         from buildtool.stacks.plan import make_plan
         from buildtool.stacks.up import Up
 
+        done = False
         try:
             self._tell_ignored()
             state = self.observe()
@@ -125,9 +128,11 @@ class Session:
             run.create()
             if self.options.start:
                 run.start()
+            done = True
             return run
         finally:
-            close_report(self.report)
+            if not (done and self.waits):
+                close_report(self.report)
 
     def _listen(self) -> Callable[[str, str], None] | None:
         """On a terminal: show the last line of each container that has been started."""
@@ -294,12 +299,11 @@ class Session:
         from buildtool.stacks.conditions import running_or_healthy, wait_for
 
         deadline = time.monotonic() + timeout if timeout else None
-        report = make_report(self.call)
         try:
             containers = [(identifier, name) for _, identifier, name in run.containers]
-            wait_for(self.engine, containers, running_or_healthy, report, deadline=deadline)
+            wait_for(self.engine, containers, running_or_healthy, self.report, deadline=deadline)
         finally:
-            close_report(report)
+            close_report(self.report)
         return 0
 
     def attached(self) -> set[str]:

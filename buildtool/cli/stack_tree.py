@@ -25,7 +25,12 @@ _DONE = frozenset(
         "Killed",
     )
 )
-_MARKS = {"done": "[green]✔[/]", "busy": "[cyan]●[/]", "other": "[yellow]![/]"}
+# A container in these states is on its way, unless that is all that was asked for.
+_MADE = frozenset(("Created", "Recreated"))
+# What every container of a new stack would say.
+_UNSAID = frozenset(("the service is new", "it does not exist"))
+_MARKS = {"done": ("✔", "green"), "busy": ("●", "cyan"), "made": ("○", "cyan"), "other": ("!", "yellow")}
+_WORTH_TELLING = 0.1  # seconds
 _GROUPS = {"Network": "networks", "Volume": "volumes", "Image": "images", "Container": "services"}
 
 
@@ -51,7 +56,7 @@ class TreeReport:
             first = known[2] if known is not None else now
             self._items[kind, name] = (
                 state,
-                detail or (known[1] if known and state not in ("Healthy", "Exited") else ""),
+                detail or (known[1] if known and state not in ("Healthy", "Exited", "Started") else ""),
                 first,
                 now,
             )
@@ -77,29 +82,39 @@ class TreeReport:
         """Leave the last state on the screen."""
         with self._lock:
             if self._begun:
-                self._live.update(self._tree())
+                self._live.update(self._tree(final=True))
                 self._live.stop()
                 self._begun = False
             for message in self._warnings:
                 print(f"WARNING: {message}", file=sys.stderr)
             self._warnings.clear()
 
-    def _tree(self) -> Tree:
-        from rich.markup import escape
+    def _tree(self, *, final: bool = False) -> Tree:
+        from rich.text import Text
         from rich.tree import Tree
 
-        done = sum(state in _DONE for state, _, _, _ in self._items.values())
-        tree = Tree(f"[bold]Stack[/] {done}/{len(self._items)}", guide_style="dim")
+        marks = {key: _mark(key[0], state, final=final) for key, (state, *_) in self._items.items()}
+        done = sum(mark == "done" for mark in marks.values())
+        tree = Tree(Text.assemble(("Stack", "bold"), f" {done}/{len(self._items)}"), guide_style="dim")
         for kind, group in _GROUPS.items():
-            members = [(name, item) for (one, name), item in self._items.items() if one == kind]
+            members = [(key, item) for key, item in self._items.items() if key[0] == kind]
             if not members:
                 continue
-            branch = tree.add(f"[dim]{group}[/]")
-            for name, (state, detail, first, last) in members:
-                mark = _MARKS["done" if state in _DONE else "busy" if state.endswith("ing") else "other"]
-                end = last if state in _DONE else time.monotonic()
-                why = f" [dim]{escape(detail)}[/]" if detail else ""
-                leaf = branch.add(f"{mark} {escape(name)}  {escape(state)} [dim]{end - first:.1f}s[/]{why}")
-                if kind == "Container" and name in self._lines:
-                    leaf.add(f"[dim]{escape(self._lines[name][:200])}[/]")
+            branch = tree.add(Text(group, style="dim"))
+            for key, (state, detail, first, last) in members:
+                took = (last if marks[key] == "done" else time.monotonic()) - first
+                line = Text.assemble(_MARKS[marks[key]], f" {key[1]}  {state}", no_wrap=True, overflow="ellipsis")
+                if took >= _WORTH_TELLING:
+                    line.append(f" {took:.1f}s", "dim")
+                if detail and detail not in _UNSAID:
+                    line.append(f" {detail}", "dim")
+                leaf = branch.add(line)
+                if kind == "Container" and key[1] in self._lines:
+                    leaf.add(Text(self._lines[key[1]][:200], style="dim", no_wrap=True, overflow="ellipsis"))
         return tree
+
+
+def _mark(kind: str, state: str, *, final: bool) -> str:
+    if kind == "Container" and state in _MADE and not final:
+        return "made"
+    return "done" if state in _DONE else "busy" if state.endswith("ing") else "other"

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.conftest import Program, docker_composes
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Cli = Callable[..., CompletedProcess[str]]
 
@@ -120,7 +122,7 @@ def fetch(port: int, path: str, data: bytes | None = None) -> dict[str, object]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a stack has networks of its own, which need root")
-def test_stack_of_web_database_and_cache_keeps_its_data(cli: Cli, debian: str, port: int, unique: str) -> None:
+def test_stack_of_web_database_and_cache_keeps_its_data(cli: Program, debian: str, port: int, unique: str) -> None:
     def compose(*words: str, **env: str) -> CompletedProcess[str]:
         command = ["compose", "-p", unique, *words]
         return cli(*command, cwd=EXAMPLES / "stack", env={"PORT": str(port), **env}, timeout=300)
@@ -129,17 +131,33 @@ def test_stack_of_web_database_and_cache_keeps_its_data(cli: Cli, debian: str, p
         lines = compose("ps", "-a", "--format", "{{.Service}} {{.ID}}").stdout.splitlines()
         return dict(line.split() for line in lines)
 
+    def states() -> dict[str, str]:
+        form = "{{.Service}} {{.State}} {{.Health}} {{.ExitCode}}"
+        lines = compose("ps", "-a", "--format", form).stdout.splitlines()
+        return {name: " ".join(rest) for name, *rest in map(str.split, lines)}
+
+    def kill(service: str) -> str:
+        found = json.loads(cli("inspect", ids()[service]).stdout)[0]
+        os.kill(found["State"]["Pid"], signal.SIGKILL)
+        return str(found["Id"])
+
     try:
         compose("up", "-d", "--wait")
+        up = dict.fromkeys(("web", "db", "cache"), "running healthy 0")
+        assert states() == {**up, "migrate": "exited 0"}
         assert fetch(port, "/")["greeting"] == "Notes"
         assert fetch(port, "/notes", b"first") == {"added": "first"}
         assert fetch(port, "/notes") == {"notes": ["first"], "from": "database"}
         assert fetch(port, "/notes") == {"notes": ["first"], "from": "cache"}
+        assert "postgres" in compose("top", "db").stdout and "redis-server" in compose("top", "cache").stdout
+        assert compose("exec", "-T", "web", "cat", "/run/secrets/db_password").stdout.strip()
 
-        killed = json.loads(cli("inspect", ids()["cache"]).stdout)[0]
-        os.kill(killed["State"]["Pid"], signal.SIGKILL)
-        compose("up", "-d", "--wait")
-        assert json.loads(cli("inspect", killed["Id"]).stdout)[0]["RestartCount"] >= 1
+        begun = ids()
+        for service in ("cache", "db"):
+            killed = kill(service)
+            compose("up", "-d", "--wait")
+            assert json.loads(cli("inspect", killed).stdout)[0]["RestartCount"] >= 1
+        assert ids() == begun
         assert fetch(port, "/notes") == {"notes": ["first"], "from": "database"}
 
         before = ids()
@@ -156,5 +174,13 @@ def test_stack_of_web_database_and_cache_keeps_its_data(cli: Cli, debian: str, p
         assert ids() == {}
         compose("up", "-d", "--wait")
         assert fetch(port, "/notes")["notes"] == ["first"]
+        assert states() == {**up, "migrate": "exited 0"}
+
+        for program in docker_composes().values():  # without building, for which it wants BuildKit's API
+            plugin = Program(program, {**cli.environment, "DOCKER_HOST": cli.environment["BUILDTOOL_HOST"]})
+            for words in (("up", "-d", "--no-build", "--wait", "web"), ("down",), ("up", "-d", "--no-build", "web")):
+                plugin("-p", unique, *words, cwd=EXAMPLES / "stack", env={"PORT": str(port)}, timeout=120)
+            compose("up", "-d", "--wait")
+            assert fetch(port, "/notes")["notes"] == ["first"]
     finally:
         compose("down", "-v", "--rmi", "local")

@@ -46,6 +46,7 @@ def up(call: Call) -> int:
     session.options.start = not call.switch("no-start")
     session.options.rerun = call.given("exit-code-from") or call.switch("abort-on-container-exit")
     session.timeout = call.number("timeout")
+    session.waits = call.switch("wait") and session.options.start
     begun = time.time()
     run = session.bring_up(remove_orphans=call.switch("remove-orphans"))
     if run is None or not session.options.start:
