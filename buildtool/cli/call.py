@@ -69,6 +69,16 @@ class Call:
         value = self._value(flag)
         return "" if value is None else str(value)
 
+    def choice(self, flag: str) -> str:
+        """The text of a flag that takes one of its `choices`. Raises UsageError for another."""
+        value = self.text(flag)
+        known = next(each.choices for each in self.command.flags if each.name == flag)
+        if value not in known:
+            from buildtool.cli.parse import UsageError
+
+            raise UsageError(f'invalid argument "{value}" for "--{flag}" flag: must be one of {", ".join(known)}')
+        return value
+
     def number(self, flag: str) -> int | None:
         """A flag's whole number (bytes, nanoseconds, 1e-9 CPUs), its default or None when not given."""
         value = self._value(flag)

@@ -43,7 +43,7 @@ class Flag:
 
     Kinds: bool, string, int, uint16, bytes, bytes-or-unlimited, decimal, duration, and those that may be repeated:
     list, filter, map, mount, network, ulimit, gpu-request. A flag of Docker's that we do not have yet is `absent`: it
-    is refused with its help text. `choices` serve completion and help only.
+    is refused with its help text. `choices` serve completion, help and `Call.choice`.
     """
 
     __slots__ = ("choices", "default", "help", "hidden", "kind", "name", "short")

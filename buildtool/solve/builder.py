@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from buildtool.aio import offload
+from buildtool.buildfile import IgnoreRules
 from buildtool.cache import SnapshotId, Store
 from buildtool.cache.memory_files import let_go, remembered
 from buildtool.errors import BuildtoolError, InvalidInput
@@ -117,6 +118,7 @@ class Builder:
         self._networks.check(request.network_mode)
         if request.isolation not in ("", "default", "chroot"):
             raise InvalidInput(f"unknown isolation {request.isolation!r}", hint="There are default and chroot.")
+        IgnoreRules.parse("\n".join(request.cutoff_ignore), "--cutoff-ignore")
         if request.jobs < 0:
             raise InvalidInput(f"invalid number of jobs: {request.jobs}", hint="0 or none is no limit.")
         recording = self.history.begin(request, [tag.familiar for tag in tags])

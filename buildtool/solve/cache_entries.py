@@ -60,6 +60,13 @@ class Policy(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     all: bool = False
     mounts: bool = False
 
+    def check(self) -> None:
+        """Raises InvalidInput for a limit below nothing."""
+        for name in ("unused_for", "max_used", "min_free", "keep", "reserved"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise InvalidInput(f"invalid limit {name.replace('_', '-')}: {value} is less than nothing")
+
 
 def matcher(filters: Mapping[str, Sequence[str]], now: float) -> Callable[[CacheEntry], bool]:
     """Whether an entry fulfils all filters (one value of each). Raises InvalidInput for an unknown one."""

@@ -178,9 +178,11 @@ class CacheKeeper:
         """Remove what the policy says (with `dry_run` only tell), and then whatever nothing needs any more (without
         `sweep` only when something was removed). With `leftovers` (and their pins) these images are part of it.
 
-        What a running build holds, or was used since the oldest of them began, stays.
+        What a running build holds, or was used since the oldest of them began, stays. Raises InvalidInput for limits
+        and filters that make no sense.
         """
         now = time.time()
+        policy.check()
         matcher(policy.filters, now)
         leases = self._store.leases.in_force(pins.taken)
         horizon = min([pins.taken, *(lease.began for lease in leases)])

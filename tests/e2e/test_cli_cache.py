@@ -64,4 +64,11 @@ def test_cache_mounts_go_out_and_in(cli: Program, tmp_path: Path, busybox_image:
 
 def test_bad_filters_and_durations_are_refused(cli: Program) -> None:
     assert "invalid filter" in cli("cache", "ls", "--filter", "colour=red", check=False).stderr
+    for flags in (("ls", "--sort=colour"), ("du", "--format=xml")):
+        refused = cli("cache", *flags, check=False)
+        assert refused.returncode == 125 and "invalid argument" in refused.stderr, flags
+    assert "less than nothing" in cli("cache", "prune", "-f", "--keep=-1", check=False).stderr
+    for flags in (("explain", "--format=xml"), ("logs", "--progress=tty")):
+        refused = cli("history", *flags, check=False)
+        assert refused.returncode == 125 and "must be one of" in refused.stderr, flags
     assert "invalid duration" in cli("cache", "prune", "--force", "--unused-for", "soon", check=False).stderr

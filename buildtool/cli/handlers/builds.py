@@ -114,11 +114,11 @@ def _step(step: dict[str, Any]) -> list[str]:
 def logs(call: Call) -> int:
     """Print a build's log as --progress plain shows it, or as rawjson."""
     name = call.arguments[0] if call.arguments else ""
-    path = f"{_PATH}/{_quoted(name)}"
+    path, form = f"{_PATH}/{_quoted(name)}", call.choice("progress")
     record = _get(call, path)
     query = {"follow": call.switch("follow")}
     response = _engine(lambda: call.client.call("GET", f"{path}/logs", query))
-    if call.text("progress") == "rawjson":
+    if form == "rawjson":
         from buildtool.cli.build_rawjson import RawJsonDisplay
 
         raw = RawJsonDisplay(sys.stdout, record["began"])
@@ -140,8 +140,9 @@ def logs(call: Call) -> int:
 
 def explain(call: Call) -> int:
     """Say for each step whether the cache had it, by which key, and what differs otherwise."""
+    form = call.choice("format")
     record = _get(call, f"{_PATH}/{_quoted(call.arguments[0] if call.arguments else '')}")
-    if call.text("format") == "json":
+    if form == "json":
         print(json.dumps(record["steps"], indent=2, ensure_ascii=False))
     else:
         print_explanation(record["steps"], sys.stdout)

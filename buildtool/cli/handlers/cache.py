@@ -39,8 +39,8 @@ _HEADERS = {
 
 def ls(call: Call) -> int:
     """List the entries."""
+    order = call.choice("sort")
     entries = _entries(call)
-    order = call.text("sort")
     if order != "used":
         entries.sort(key=lambda entry: entry[order], reverse=True)
     truncate = not call.switch("no-trunc")
@@ -77,6 +77,7 @@ def _where(entry: Entry) -> str:
 
 def du(call: Call) -> int:
     """Print the sums: what there is, what of it is shared with images, and what a prune would free."""
+    form = call.choice("format")
     entries = _entries(call)
     sums = {
         "entries": len(entries),
@@ -89,11 +90,9 @@ def du(call: Call) -> int:
             entry["reclaimable"] for entry in entries if not entry["in_use"] and not entry["protected"]
         ),
     }
-    if call.text("format") == "json":
+    if form == "json":
         print(json.dumps(sums))
         return 0
-    if call.text("format") != "text":
-        raise InvalidInput(f"invalid format {call.text('format')!r}", hint="Choose text or json.")
     print_table(
         [
             ["Entries:", str(sums["entries"])],

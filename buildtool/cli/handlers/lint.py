@@ -6,7 +6,6 @@ import os
 import sys
 
 from buildtool.cli.buildfiles import STDIN, complain, find_files, read_file, shown, write_file
-from buildtool.cli.parse import UsageError
 from buildtool.errors import BuildtoolError
 
 TYPE_CHECKING = False
@@ -27,9 +26,7 @@ def lint(call: Call) -> int:
     Ends with 0 when nothing is, with 1 when checks fired (and --fix did not mend all of it), with 2 when a file
     could not be read, does not parse or could not be built.
     """
-    style = call.text("format")
-    if style not in ("text", "json", "sarif"):
-        raise UsageError(f'invalid argument "{style}" for "--format" flag: must be one of text, json, sarif')
+    style = call.choice("format")
     from buildtool.cli.preprocessing import template_variables
 
     variables = template_variables(call, {})

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from buildtool.cli.parse import Command, Flag
-from buildtool.cli.table.shared import FILTER, FORMAT, FORMAT_F, NO_TRUNC
+from buildtool.cli.table.shared import FILTER, FORCE_YES, FORMAT, FORMAT_F, NO_TRUNC
 
-FORCE_YES_LONG = Flag("force", "", "bool", "Do not ask")
 _FILTER = "Only what fulfils the condition (type, id, description, file, line, inuse, shared, protected, unused-for)"
 _ORDERS = ("used", "size", "created", "hits")
 _OUTPUT = Flag("output", "o", "string", "Write to a file instead of STDOUT")
@@ -85,7 +84,10 @@ COMMANDS = {
         "cache:du",
         "[OPTIONS]",
         "Show how much room the build cache takes",
-        (Flag("filter", "f", "filter", _FILTER), Flag("format", "", "string", "text or json", default="text")),
+        (
+            Flag("filter", "f", "filter", _FILTER),
+            Flag("format", "", "string", "text or json", default="text", choices=("text", "json")),
+        ),
         maximum=0,
     ),
     "cache inspect": Command(
@@ -102,8 +104,8 @@ COMMANDS = {
         (
             Flag("all", "a", "bool", "Forget the results of steps that images need, too"),
             Flag("dry-run", "n", "bool", "Only show what would be removed"),
-            Flag("filter", "f", "filter", _FILTER),
-            FORCE_YES_LONG,
+            Flag("filter", "", "filter", _FILTER),
+            FORCE_YES,
             Flag("keep", "", "int", "Keep so many entries, the last used ones"),
             Flag("max-used-space", "", "bytes", "Remove until the cache takes no more"),
             Flag("min-free-space", "", "bytes", "Remove until so much of the disk is free"),

@@ -91,6 +91,8 @@ def test_files_named_for_it_do_not_count_for_early_cutoff(shop: Workshop) -> Non
     assert shop.build(other, cutoff_ignore=("/var/log/**",)).cached == [True, False, False]
     with pytest.raises(InvalidInput):
         shop.build(text.format(5), cutoff_ignore=("[",))
+    with pytest.raises(InvalidInput, match=r"--cutoff-ignore"):  # also when nothing has to be compared
+        shop.build(text.format(3), cutoff_ignore=("[",))
 
 
 def test_steps_that_change_nothing_do_not_count_for_early_cutoff(shop: Workshop) -> None:
