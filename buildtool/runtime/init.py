@@ -63,12 +63,14 @@ def become_container(
     *,
     reaper: bool = False,
     gate: Callable[[], None] | None = None,
+    before_pivot: Callable[[], None] | None = None,
     kept: tuple[int, ...] = (),
 ) -> None:
     """Set the container up and become its program, or with `reaper` the init that runs it below itself.
 
     Returns only by raising; StartError is for the user. `gate` waits for the start in another way than at the channel
-    (and may use the descriptors `kept`); the process does not die with its parent then.
+    (and may use the descriptors `kept`); the process does not die with its parent then. `before_pivot` is called when
+    all is mounted and the host's files are still there.
 
     The process is in its control groups (`enter_group`); `before` is what `leave_namespaces` gave, or nothing.
     """
@@ -77,6 +79,8 @@ def become_container(
     created: list[str] = []
     root, terminal = _build_root(spec, rootfs, cgroup, hierarchies, identity, created)
     _configure(spec)
+    if before_pivot is not None:
+        before_pivot()
     _pivot(root, readonly=bool((spec.get("root") or {}).get("readonly")))
     _new_keyring()
     uid = (process.get("user") or {}).get("uid", 0)

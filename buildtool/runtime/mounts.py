@@ -40,6 +40,14 @@ _PROPAGATION = {
     "unbindable": sc.MS_UNBINDABLE,
 }
 
+_MODES = ("bind", "rbind", "rro", "tmpcopyup")
+
+
+def option_names() -> list[str]:
+    """The mount options that are not the file system's own."""
+    propagation = [lead + name for name in _PROPAGATION for lead in ("", "r")]
+    return sorted({*_FLAGS, *_CLEARING, *propagation, *_MODES})
+
 
 class Options:
     """A mount's option list, sorted into flags, attributes, propagation and the file system's own data."""

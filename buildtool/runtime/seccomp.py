@@ -18,12 +18,12 @@ Profile = dict[str, Any]
 
 _MACHINES = {"x86_64": ("SCMP_ARCH_X86_64", "amd64"), "aarch64": ("SCMP_ARCH_AARCH64", "arm64")}
 # OCI architecture -> (AUDIT_ARCH_*, table); x32 and 32-bit arm programs get the default action
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "SCMP_ARCH_X86_64": (0xC000003E, "x86_64"),
     "SCMP_ARCH_X86": (0x40000003, "i386"),
     "SCMP_ARCH_AARCH64": (0xC00000B7, "aarch64"),
 }
-_ACTIONS = {
+ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
@@ -131,9 +131,9 @@ def _check(profile: Profile) -> None:
 
 
 def _action(name: str, number: int | None) -> int:
-    value = _ACTIONS.get(name)
+    value = ACTIONS.get(name)
     if value is None:
-        raise InvalidInput(f"invalid seccomp action {name!r}", hint="known actions: " + ", ".join(sorted(_ACTIONS)))
+        raise InvalidInput(f"invalid seccomp action {name!r}", hint="known actions: " + ", ".join(sorted(ACTIONS)))
     return value | ((_EPERM if number is None else number) & 0xFFFF) if name in _WITH_NUMBER else value
 
 
@@ -146,7 +146,7 @@ def assemble(seccomp: Profile) -> bytes:
     default = _action(seccomp["defaultAction"], seccomp.get("defaultErrnoRet"))
     code: list[bpf.Instruction] = [bpf.load(bpf.ARCHITECTURE)]
     for architecture in seccomp.get("architectures") or []:
-        known = _ARCHITECTURES.get(architecture)
+        known = ARCHITECTURES.get(architecture)
         if known is None:
             continue
         audit, table = known
@@ -166,7 +166,7 @@ def _ranges(seccomp: Profile, table: dict[str, int], default: int, *, x32: bool)
     otherwise: Leaf = (((), default),)
     last = max(leaves, default=-1)
     unknown: Leaf = (
-        (((), _ACTIONS["SCMP_ACT_ERRNO"] | _ENOSYS),) if default == _ACTIONS["SCMP_ACT_ERRNO"] | _EPERM else otherwise
+        (((), ACTIONS["SCMP_ACT_ERRNO"] | _ENOSYS),) if default == ACTIONS["SCMP_ACT_ERRNO"] | _EPERM else otherwise
     )
     ranges: list[tuple[int, Leaf]] = [(0, leaves.get(0, otherwise))]
     for number in range(1, last + 2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -78,6 +79,24 @@ def test_detached_exec_pause_stop_and_restart(podman: Podman) -> None:
     assert podman("inspect", "-f", "{{.State.ExitCode}}", "s").stdout == "7\n"
     podman("start", "s")
     podman("rm", "-f", "-t", "0", "s")
+
+
+def test_hooks_of_all_stages(podman: Podman, tmp_path: Path) -> None:
+    stages = ("createRuntime", "createContainer", "poststart", "poststop")
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for stage in stages:
+        script = f"cat > /dev/null; echo {stage} >> {tmp_path}/told"
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}
+        document = {"version": "1.0.0", "hook": hook, "when": {"always": True}, "stages": [stage]}
+        (hooks / f"{stage}.json").write_text(json.dumps(document))
+    podman("--hooks-dir", str(hooks), "run", "--rm", *FLAGS, "bb", "true")
+    assert (tmp_path / "told").read_text().split() == list(stages)
+
+
+def test_control_groups_of_systemd_are_refused(podman: Podman) -> None:
+    done = subprocess.run([RUNTIME, "--systemd-cgroup", "create", "x"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "--cgroup-manager cgroupfs" in done.stderr
 
 
 def test_build(podman: Podman, tmp_path: Path) -> None:

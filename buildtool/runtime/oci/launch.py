@@ -15,6 +15,7 @@ from buildtool.runtime.cgroups import Cgroup, Hierarchies
 from buildtool.runtime.child import tell_failure
 from buildtool.runtime.exec import exec_init
 from buildtool.runtime.init import become_container, enter_group, namespaces, report
+from buildtool.runtime.oci import hooks
 from buildtool.runtime.process import OTHER, Identity, StartError
 
 Spec = dict[str, Any]
@@ -22,9 +23,19 @@ _MESSAGE_BYTES = 1 << 20
 
 
 def launch_init(
-    spec: Spec, rootfs: str, start_socket: str, cgroup: Cgroup, hierarchies: Hierarchies, console: str
+    spec: Spec,
+    rootfs: str,
+    start_socket: str,
+    cgroup: Cgroup,
+    hierarchies: Hierarchies,
+    console: str,
+    created: Callable[[int], Spec],
 ) -> int:
-    """Fork the first process, which waits at `start_socket` for its start; its pid. Raises StartError."""
+    """Fork the first process, which waits at `start_socket` for its start; its pid. Raises StartError.
+
+    `created` is called with the pid when the namespaces and mounts are there, before the pivot; it gives the state
+    that the hooks within the container get.
+    """
     seccomp = _filter(spec)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     with _short(start_socket) as name:
@@ -34,6 +45,15 @@ def launch_init(
 
     def become(channel: socket.socket) -> None:
         speaker = channel
+        state: Spec = {}
+
+        def before_pivot() -> None:
+            report(channel, {"mounted": True})
+            answer = channel.recv(_MESSAGE_BYTES)
+            if not answer:  # a hook outside has failed
+                os._exit(1)
+            state.update(json.loads(answer))
+            hooks.run(spec, ("createContainer",), state)
 
         def gate() -> None:
             nonlocal speaker
@@ -41,6 +61,7 @@ def launch_init(
             speaker, _ = listener.accept()
             if speaker.recv(16) != b"start":
                 os._exit(1)
+            hooks.run(spec, ("startContainer",), {**state, "status": "created", "pid": os.getpid()})
 
         try:
             enter_group(cgroup)
@@ -55,6 +76,7 @@ def launch_init(
                 Identity(),
                 {},
                 gate=gate,
+                before_pivot=before_pivot,
                 kept=(listener.fileno(),),
             )
         except BaseException as error:  # noqa: BLE001 - it must neither go on as the caller nor die silent
@@ -63,7 +85,7 @@ def launch_init(
 
     with listener:
         pid_namespace = namespaces(spec).get("pid")
-        return _fork(become, _enter(pid_namespace), console)
+        return _fork(become, _enter(pid_namespace), console, created=created)
 
 
 def start(start_socket: str) -> None:
@@ -133,11 +155,17 @@ def _enter(pid_namespace: str | None) -> Callable[[], None]:
 
 
 def _fork(
-    become: Callable[[socket.socket], None], enter: Callable[[], None], console: str, *, started: bool = False
+    become: Callable[[socket.socket], None],
+    enter: Callable[[], None],
+    console: str,
+    *,
+    started: bool = False,
+    created: Callable[[int], Spec] | None = None,
 ) -> int:
     """Fork `become` through a process in between, whose children are born in the container's pid namespace.
 
     It ends at once, so that the child is reaped by whoever called us. `started`: wait for the execution as well.
+    `created` is called with the pid once all is mounted, and what it gives is sent.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     between = os.fork()
@@ -147,7 +175,7 @@ def _fork(
     theirs.close()
     os.waitpid(between, 0)
     pid: int = 0
-    ready = False
+    ready = mounted = False
     with ours:
         while True:
             data, ancillary, _flags, _address = ours.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4))
@@ -161,6 +189,10 @@ def _fork(
             if "error" in message:
                 _raise(message)
             pid = int(message.get("pid", pid))
+            mounted = mounted or bool(message.get("mounted"))
+            if mounted and pid and created is not None:
+                ours.send(json.dumps(created(pid)).encode())
+                mounted = False
             if message.get("ready"):
                 ready = True
                 if started:

@@ -117,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     command = add("list", _list, "list the containers", identity=False)
     command.add_argument("-f", "--format", default="table", choices=("table", "json"))
     command.add_argument("-q", "--quiet", action="store_true")
+    command = add("events", _events, "tell what it uses, and that it ran out of memory, as JSON lines")
+    command.add_argument("--interval", default="5s", help="how often (5s, 500ms)")
+    command.add_argument("--stats", action="store_true", help="once only")
     add("features", _features, "show what this runtime can", identity=False)
     add("version", None, "show the version", identity=False)
     return parser
@@ -130,7 +133,10 @@ def _create(options: Options, records: Records) -> int:
 
 def _check(options: Options) -> None:
     if options.systemd_cgroup:
-        raise StartError("other", "--systemd-cgroup is not supported: use the cgroupfs manager")
+        raise StartError(
+            "other",
+            "--systemd-cgroup is not supported: name control groups by paths (podman --cgroup-manager cgroupfs)",
+        )
     if options.preserve_fds:
         raise StartError("other", "--preserve-fds is not supported")
 
@@ -232,6 +238,35 @@ def _list(options: Options, records: Records) -> int:
     return 0
 
 
+def _events(options: Options, records: Records) -> int:
+    from buildtool.runtime.oci import events
+
+    record = records.load(options.id)
+    if records.status(record) == "stopped":
+        raise StartError("other", f"container with id {options.id} is not running")
+    if options.stats:
+        print(json.dumps(events.usage(record)))
+        return 0
+    for event in events.watch(records, record, _seconds(options.interval)):
+        print(json.dumps(event), flush=True)
+    return 0
+
+
+def _seconds(text: str) -> float:
+    """A duration as Go writes it, one number and one unit. Raises StartError."""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    number = text.rstrip("mhs")
+    try:
+        seconds = float(number) * units[text[len(number) :]]
+    except (ValueError, KeyError):
+        raise StartError("other", f"invalid duration {text!r}: write 5s or 500ms") from None
+    if seconds <= 0:
+        raise StartError("other", f"duration interval must be greater than 0: {text}")
+    return seconds
+
+
 def _features(options: Options, records: Records) -> int:
-    print(json.dumps(operations.features(), indent=2))
+    from buildtool.runtime.oci.features import features
+
+    print(json.dumps(features(), indent=2))
     return 0

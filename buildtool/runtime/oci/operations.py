@@ -8,17 +8,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from typing import Any
 
-from buildtool.runtime import capabilities, cgroups
 from buildtool.runtime import syscalls as sc
 from buildtool.runtime.cgroups import Cgroup, Hierarchies
-from buildtool.runtime.oci import launch
+from buildtool.runtime.oci import hooks, launch
 from buildtool.runtime.oci.records import (
     SOCKET,
-    VERSION,
     Record,
     Records,
     alive,
@@ -31,7 +28,6 @@ from buildtool.runtime.process import OTHER, StartError
 Spec = dict[str, Any]
 _KILL_SECONDS = 10.0
 _FREEZE_SECONDS = 2.0
-_IN_CONTAINER = ("createContainer", "startContainer")
 
 
 def create(records: Records, identity: str, bundle: str, *, console: str = "", pid_file: str = "") -> Record:
@@ -52,21 +48,27 @@ def create(records: Records, identity: str, bundle: str, *, console: str = "", p
         hierarchies = Hierarchies.find()
         cgroup = Cgroup.create(hierarchies, path, linux.get("resources") or {})
         rootfs = os.path.join(bundle, spec["root"]["path"])
-        pid = launch.launch_init(spec, rootfs, f"{directory}/{SOCKET}", cgroup, hierarchies, console)
         record = Record(
             id=identity,
             bundle=bundle,
-            pid=pid,
-            ticks=process_state(pid)[1],
+            pid=0,
+            ticks=0,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             cgroup=path,
             directories=cgroup.directories,
             annotations=spec.get("annotations") or {},
         )
+
+        def created(pid: int) -> Spec:
+            record.pid, record.ticks = pid, process_state(pid)[1]
+            document = state_document(record, "creating")
+            hooks.run(spec, ("prestart", "createRuntime"), document)
+            return document
+
+        launch.launch_init(spec, rootfs, f"{directory}/{SOCKET}", cgroup, hierarchies, console, created)
         records.save(record)
-        _run_hooks(spec, ("prestart", "createRuntime"), record, "creating")
         if pid_file:
-            _write_pid(pid_file, pid)
+            _write_pid(pid_file, record.pid)
         return record
     except BaseException:
         if cgroup is not None:
@@ -88,9 +90,7 @@ def load_spec(bundle: str) -> Spec:
     process, root = spec.get("process") or {}, spec.get("root") or {}
     if not process.get("args") or not root.get("path"):
         raise StartError(OTHER, f"{path}: process.args and root.path are needed")
-    for kind in _IN_CONTAINER:
-        if (spec.get("hooks") or {}).get(kind):
-            raise StartError(OTHER, f"{path}: hooks of the kind {kind} are not supported")
+    hooks.check(spec, path)
     return spec
 
 
@@ -98,7 +98,9 @@ def start(records: Records, identity: str) -> None:
     """Execute the container's program."""
     record = records.load(identity)
     launch.start(f"{records.directory(identity)}/{SOCKET}")
-    _run_hooks(load_spec(record.bundle), ("poststart",), record, "running")
+    spec = load_spec(record.bundle)
+    if hooks.has(spec, "poststart"):
+        hooks.run(spec, ("poststart",), state_document(record, "running"))
 
 
 def state(records: Records, identity: str) -> Spec:
@@ -227,24 +229,6 @@ def pids(records: Records, identity: str) -> list[int]:
     return group_of(records.load(identity)).pids()
 
 
-def features() -> Spec:
-    """What this runtime can. Source: OCI runtime-spec v1.2, features.md."""
-    return {
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": VERSION,
-        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
-            "capabilities": [f"CAP_{name}" if not name.startswith("CAP_") else name for name in capabilities.NUMBERS],
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
-            "seccomp": {"enabled": True, "operators": ["SCMP_CMP_EQ", "SCMP_CMP_NE", "SCMP_CMP_MASKED_EQ"]},
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
-        },
-        "annotations": {"org.buildtool.cgroup-parent": cgroups.DEFAULT_PARENT},
-    }
-
-
 def become_reaper() -> None:
     """Have the container's processes as children, to wait for them."""
     sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
@@ -264,33 +248,9 @@ def _write_pid(path: str, pid: int) -> None:
     os.rename(temporary, path)
 
 
-def _run_hooks(spec: Spec, kinds: tuple[str, ...], record: Record, status: str) -> None:
-    """Run hooks with the state as their input. Raises StartError when one fails."""
-    document = json.dumps(state_document(record, status)).encode()
-    for kind in kinds:
-        for hook in (spec.get("hooks") or {}).get(kind) or []:
-            command = hook.get("args") or [hook["path"]]
-            environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or [])
-            try:
-                done = subprocess.run(
-                    command,
-                    executable=hook["path"],
-                    input=document,
-                    env=environment,
-                    capture_output=True,
-                    timeout=hook.get("timeout") or None,
-                    check=False,
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise StartError(OTHER, f"error running {kind} hook {hook['path']}: {error}") from error
-            if done.returncode:
-                text = done.stderr.decode(errors="replace").strip()
-                raise StartError(OTHER, f"error running {kind} hook {hook['path']}: exit {done.returncode}: {text}")
-
-
 def _run_hooks_at_the_end(record: Record) -> None:
     """Failures after the end are told by nobody who could mend them."""
     try:
-        _run_hooks(load_spec(record.bundle), ("poststop",), record, "stopped")
+        hooks.run(load_spec(record.bundle), ("poststop",), state_document(record, "stopped"))
     except StartError:
         return

@@ -187,6 +187,111 @@ def test_hooks_get_the_state(oci: Oci, tmp_path: Path) -> None:
     assert (done.returncode, "exit 3: no" in done.stderr) == (1, True)
 
 
+def test_hooks_run_in_their_namespaces(oci: Oci, tmp_path: Path) -> None:
+    """createRuntime and poststart beside the runtime; createContainer in the container's namespaces, with the host's
+    files; startContainer in the container itself."""
+    told = tmp_path / "told"
+    place = "$(readlink /proc/self/ns/mnt) $(readlink /proc/self/ns/uts)"
+    tell = f"echo $(hostname) {place} $(ls -d /only-here 2>/dev/null)"
+
+    def hook(kind: str, script: str) -> dict[str, Any]:
+        return {"path": "/bin/sh", "args": ["sh", "-c", script, kind], "env": ["PATH=/bin:/usr/bin"]}
+
+    def with_hooks(spec: dict[str, Any]) -> None:
+        outside = f"S=$(cat); {tell} >> {told}; echo $S >> {told}"
+        spec["hooks"] = {kind: [hook(kind, outside)] for kind in ("createRuntime", "createContainer", "poststart")}
+        inside = f"S=$(cat); {tell} >> /told; echo $S >> /told"
+        spec["hooks"]["startContainer"] = [hook("startContainer", inside)]
+
+    identity = oci.bundle("sh", "-c", f"{tell}; cat /told", hostname="inside", change=with_hooks)
+    Path(oci.place(identity), "rootfs/only-here").touch()
+    with (tmp_path / "out").open("w") as out:
+        oci("create", "-b", oci.place(identity), identity, capture_output=False, stdout=out)
+    assert not Path(oci.place(identity), "rootfs/told").exists()
+    oci("start", identity)
+    assert eventually(lambda: oci.state(identity)["status"] == "stopped")
+    own, inside, state = (tmp_path / "out").read_text().splitlines()
+    assert own == inside and inside.startswith("inside ") and inside.endswith("/only-here")
+    assert json.loads(state)["status"] == "created"
+    runtime, runtime_state, container, container_state, after, after_state = told.read_text().splitlines()
+    assert runtime == after and runtime.split()[1] == os.readlink("/proc/self/ns/mnt")
+    assert "/only-here" not in runtime
+    assert container.split()[:3] == own.split()[:3] and "/only-here" not in container
+    states = [json.loads(text) for text in (runtime_state, container_state, after_state)]
+    assert [one["status"] for one in states] == ["creating", "creating", "running"]
+    assert len({one["pid"] for one in states}) == 1
+    oci("delete", identity)
+
+
+def test_a_mount_made_by_a_hook_before_the_pivot_is_in_the_container(oci: Oci, tmp_path: Path) -> None:
+    identity = oci.bundle("cat", "/mnt/made")
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir/made").write_text("by a hook\n")
+    place = oci.place(identity)
+    Path(place, "rootfs/mnt").mkdir(exist_ok=True)
+    spec = json.loads(Path(place, "config.json").read_text())
+    script = f"mount --bind {tmp_path}/dir {place}/rootfs/mnt"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}
+    spec["hooks"] = {"createContainer": [hook]}
+    Path(place, "config.json").write_text(json.dumps(spec))
+    assert oci("run", "-b", place, identity).stdout == "by a hook\n"
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
+def test_a_hook_that_fails_or_takes_too_long_ends_the_container(oci: Oci, kind: str) -> None:
+    for script, more, why in (("echo no >&2; exit 3", {}, "exit 3: no"), ("sleep 9", {"timeout": 1}, "after 1 s")):
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"], **more}
+        identity = oci.bundle("true", change=lambda spec, hook=hook: spec.update(hooks={kind: [hook]}))
+        done = oci("run", "-b", oci.place(identity), identity, check=False)
+        assert done.returncode == 1
+        assert f"running {kind} hook" in done.stderr and why in done.stderr, done.stderr
+
+
+def watch(oci: Oci, identity: str, interval: str) -> subprocess.Popen[str]:
+    command = [PROGRAM, "--root", str(oci.root), "events", "--interval", interval, identity]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_events(oci: Oci) -> None:
+    identity = oci.bundle("sleep", "60")
+    oci("run", "-d", "-b", oci.place(identity), identity, capture_output=False, stdout=subprocess.DEVNULL)
+    (event,) = map(json.loads, oci("events", "--stats", identity).stdout.splitlines())
+    assert (event["type"], event["id"]) == ("stats", identity)
+    assert event["data"]["pids"]["current"] == 1
+    assert event["data"]["memory"]["usage"]["usage"] > 0
+    watching = watch(oci, identity, "50ms")
+    assert watching.stdout is not None
+    assert json.loads(watching.stdout.readline())["data"]["cpu"]["usage"]["total"] > 0
+    assert "invalid duration" in oci("events", "--interval", "x", identity, check=False).stderr
+    oci("kill", identity, "KILL")
+    assert watching.wait(20) == 0
+    watching.stdout.close()
+    assert "is not running" in oci("events", identity, check=False).stderr
+    oci("delete", identity)
+    assert "does not exist" in oci("events", identity, check=False).stderr
+
+
+def test_events_tell_of_a_lack_of_memory(oci: Oci) -> None:
+    def limited(spec: dict[str, Any]) -> None:
+        spec["linux"].setdefault("resources", {})["memory"] = {"limit": 16 << 20, "swap": 16 << 20}
+
+    identity = oci.bundle("sh", "-c", "read x; tail /dev/zero; sleep 60", change=limited)
+    command = [PROGRAM, "--root", str(oci.root), "run", "-b", oci.place(identity), identity]
+    started = subprocess.Popen(command, stdin=subprocess.PIPE)
+    assert eventually(lambda: oci("state", identity, check=False).returncode == 0)
+    assert eventually(lambda: oci.state(identity)["status"] == "running")
+    watching = watch(oci, identity, "50ms")
+    assert started.stdin is not None and watching.stdout is not None
+    watching.stdout.readline()  # it looks on now
+    started.stdin.write(b"\n")
+    started.stdin.close()
+    assert {"type": "oom", "id": identity} in map(json.loads, watching.stdout)
+    oci("kill", identity, "KILL")
+    watching.wait(20)
+    watching.stdout.close()
+    started.wait(20)
+
+
 def test_tmpcopyup_begins_with_what_was_there(oci: Oci) -> None:
     mount = {"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "tmpcopyup"]}
     identity = oci.bundle("sh", "-c", "cat /data/d/f; readlink /data/link; stat -c %a /data/d; echo > /data/new",
@@ -207,7 +312,9 @@ def test_tmpcopyup_begins_with_what_was_there(oci: Oci) -> None:
         (lambda spec: spec["linux"].update(cgroupsPath="machine.slice:libpod:x"), "systemd's control groups"),
         (lambda spec: spec["linux"]["namespaces"].append({"type": "user"}), "user namespace"),
         (lambda spec: spec["mounts"].append({"destination": "/x", "type": "nofs"}), 'error mounting "nofs"'),
-        (lambda spec: spec.update(hooks={"startContainer": [{"path": "/x"}]}), "startContainer are not supported"),
+        (lambda spec: spec.update(hooks={"startContainer": [{"path": "x"}]}), "the path of a hook is absolute"),
+        (lambda spec: spec.update(hooks={"prestart": [{"path": "/x", "timeout": 0}]}), "positive number of seconds"),
+        (lambda spec: spec.update(hooks={"createContainer": [{"path": "/no"}]}), "createContainer hook /no: No"),
     ],
 )
 def test_what_cannot_be_made_is_told_and_leaves_nothing(oci: Oci, tmp_path: Path, change: Any, text: str) -> None:
@@ -222,4 +329,9 @@ def test_what_cannot_be_made_is_told_and_leaves_nothing(oci: Oci, tmp_path: Path
 def test_features_and_version(oci: Oci) -> None:
     features = json.loads(oci("features").stdout)
     assert features["linux"]["cgroup"]["v2"] is True
+    assert features["linux"]["apparmor"]["enabled"] is True
+    assert "user" not in features["linux"]["namespaces"]
+    assert features["hooks"][:4] == ["prestart", "createRuntime", "createContainer", "startContainer"]
+    assert {"ro", "rbind", "rprivate"} <= set(features["mountOptions"])
+    assert "SCMP_ACT_ERRNO" in features["linux"]["seccomp"]["actions"]
     assert "spec: 1.2.0" in oci("--version").stdout
