@@ -31,9 +31,10 @@ def give(
     images, digest = made(result), ""
     try:
         for item in outputs.items:
+            _settle(call, images, item, outputs, result)
             if item.pushes:
                 for name in dict.fromkeys([*outputs.names, *item.names]):
-                    digest = _push(call, name, item, quiet=quiet) or digest
+                    digest = _push(call, name, item, images, result, quiet=quiet) or digest
             elif item.dest:
                 if item.kind in ("local", "tar"):
                     write_trees(call, images, item, stated)
@@ -52,13 +53,38 @@ def made(result: dict[str, Any]) -> list[dict[str, Any]]:
     return list(result.get("images") or [one])
 
 
-def _push(call: Call, name: str, item: Output, *, quiet: bool) -> str:
+def _settle(call: Call, images: list[dict[str, Any]], item: Output, outputs: Outputs, result: dict[str, Any]) -> None:
+    """Names of the kind NAME@DIGEST, and layers that are to be here."""
+    if not item.is_image:
+        return
+    names = [*outputs.names, *item.names]
+    canonical = names if item.switch("name-canonical") else []
+    prefix = item.attributes.get("dangling-name-prefix", "")
+    if prefix and not names:
+        canonical = [prefix]
+    if canonical or item.switch("unpack"):
+        query = _all_of(images, result) | {"name": canonical, "unpack": "1" if item.switch("unpack") else "0"}
+        query["and"] = query.pop("image")[1:]
+        call.client.call("POST", f"/buildtool/v1/images/{images[0]['id']}/settle", query, body=b"").read()
+
+
+def _all_of(images: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, Any]:
+    return {"image": [str(image["id"]) for image in images], "notes": json.dumps(result.get("notes") or {})}
+
+
+def _push(
+    call: Call, name: str, item: Output, images: list[dict[str, Any]], result: dict[str, Any], *, quiet: bool
+) -> str:
     from buildtool.cli import credentials
     from buildtool.cli.handlers.registry import split_name
     from buildtool.cli.progress import show_json_stream
 
     repository, tag = split_name(name)
-    query: dict[str, Any] = {"tag": tag or "latest"}
+    query: dict[str, Any] = {} if item.by_digest else {"tag": tag or "latest"}
+    if item.by_digest or not item.is_image:
+        query |= _all_of(images, result) | {"note": "true" if item.is_image else "false"}
+    query |= {"docker-types": "1"} if item.docker_types else {}
+    query |= {"insecure": "1"} if item.switch("registry.insecure") else {}
     form = item.form()
     if form:
         query |= {"force-compression": "false"} | form
@@ -72,6 +98,7 @@ def _push(call: Call, name: str, item: Output, *, quiet: bool) -> str:
 def _write(call: Call, images: list[dict[str, Any]], item: Output, outputs: Outputs, result: dict[str, Any]) -> None:
     first, *others = (str(image["id"]) for image in images)
     query: dict[str, Any] = {"form": item.kind, "name": [*outputs.names, *item.names]} | item.form()
+    query |= {"docker-types": "1"} if item.docker_types else {}
     if others:
         query |= {"and": others, "notes": json.dumps(result.get("notes") or {})}
     response = call.client.call("GET", f"/buildtool/v1/images/{first}/export", query)

@@ -14,19 +14,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from buildtool.cli.call import Call
 
-_FORM = ("compression", "compression-level", "force-compression", "oci-mediatypes")
-_IMAGE = ("name", "name-canonical", "store", "unpack", *_FORM)
+_FORM = ("compression", "compression-level", "force-compression", "oci-mediatypes", "oci-artifact",
+         "rewrite-timestamp")  # fmt: skip
+_IMAGE = ("dangling-name-prefix", "name", "name-canonical", "push", "push-by-digest", "registry.insecure", "store",
+          "unpack", *_FORM)  # fmt: skip
 _KNOWN = {
-    "image": ("push", *_IMAGE),
-    "registry": ("push", *_IMAGE),
+    "image": _IMAGE,
+    "registry": _IMAGE,
     "docker": ("dest", "name", "tar", *_FORM),
     "oci": ("dest", "name", "tar", *_FORM),
-    "local": ("dest", "mode", "platform-split"),
-    "tar": ("dest", "platform-split"),
+    "local": ("attestation-prefix", "dest", "mode", "platform-split"),
+    "tar": ("attestation-prefix", "dest", "platform-split"),
     "cacheonly": (),
 }
+_GONE = {
+    "buildinfo": "provenance tells it now: --provenance=true",
+    "buildinfo-attrs": "provenance tells it now: --provenance=mode=max",
+    "context": "name the engine with --context or -H",
+}
+_FIXED = {
+    "oci-artifact": "attestations are always OCI artifacts here",
+    "rewrite-timestamp": "times in layers are never later than the image's, so that builds are reproducible",
+}
 _TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
-_SWITCHES = ("force-compression", "name-canonical", "oci-mediatypes", "platform-split", "push", "store", "tar")
+_SWITCHES = ("force-compression", "name-canonical", "oci-artifact", "oci-mediatypes", "platform-split", "push",
+             "push-by-digest", "registry.insecure", "rewrite-timestamp", "store", "tar", "unpack")  # fmt: skip
 _TYPE = re.compile(r"(?P<type>[a-z-]+)(?:\[(?P<platform>[^\]]*)\])?")
 _ONE = r"[a-z-]+(?:\[[^\]]*\])?"
 _ANNOTATION = re.compile(rf"(?:(?P<types>{_ONE}(?:,{_ONE})*):)?(?P<key>[^=:]+)=(?P<value>.*)", re.DOTALL)
@@ -48,12 +60,23 @@ class Output:
     @property
     def is_image(self) -> bool:
         """Whether the image stays in the daemon."""
-        return self.kind in ("image", "registry") or (self.kind == "docker" and not self.dest)
+        here = self.kind in ("image", "registry") or (self.kind == "docker" and not self.dest)
+        return here and self.switch("store", default=True)
 
     @property
     def pushes(self) -> bool:
         """Whether the image goes to its registry."""
-        return self.is_image and self.switch("push", default=self.kind == "registry")
+        return self.kind in ("image", "registry") and self.switch("push", default=self.kind == "registry")
+
+    @property
+    def by_digest(self) -> bool:
+        """Whether the push makes no tag, here or there."""
+        return self.switch("push-by-digest")
+
+    @property
+    def docker_types(self) -> bool:
+        """Whether manifests are to have Docker's media types."""
+        return not self.switch("oci-mediatypes", default=True)
 
     def switch(self, name: str, *, default: bool = False) -> bool:
         """A boolean attribute."""
@@ -78,7 +101,7 @@ class Outputs:
         self.annotate = annotate
         self.names = names
         self.annotations = annotations
-        kept = [item for item in items if item.is_image]
+        kept = [item for item in items if item.is_image and not item.by_digest]
         self.tags = list(dict.fromkeys([*names, *(name for item in kept for name in item.names)])) if kept else []
 
     @property
@@ -87,7 +110,7 @@ class Outputs:
         return [
             {"name": name} | {key.replace("-", "_"): value for key, value in item.form().items()}
             for item in self.items
-            if item.pushes
+            if item.pushes and not item.switch("registry.insecure")
             for name in dict.fromkeys([*self.names, *item.names])
         ]
 
@@ -113,6 +136,12 @@ def read_outputs(call: Call) -> Outputs:
             marks.add(kind["type"], kind["platform"], match["key"], match["value"], text)
     outputs = Outputs(items or [Output("image", {})], call.texts("tag"), marks.plain, marks.others)
     _check(outputs)
+    stated = any(call.given(name) for name in ("attest", "provenance", "sbom"))
+    if any(item.docker_types for item in outputs.items) and (stated or outputs.annotations or outputs.annotate):
+        raise InvalidInput(
+            "oci-mediatypes=false: Docker's media types have neither annotations nor attestations",
+            hint="leave them, or oci-mediatypes=false, out",
+        )
     return outputs
 
 
@@ -168,16 +197,29 @@ def _read(text: str, marks: _Annotations) -> Output:
         if match is not None and "name" in known:
             marks.add(match["type"] or "manifest", match["platform"], match["key"], attributes.pop(name), name)
         elif name not in known:
-            hint = f"It takes {', '.join(known)}." if known else "It takes nothing else."
-            raise InvalidInput(f"--output type={kind}: unknown attribute {name!r}", hint=hint)
+            raise InvalidInput(f"--output type={kind}: unknown attribute {name!r}", hint=_meant(name, known))
         elif name in _SWITCHES and value.lower() not in _TRUTH:
             raise InvalidInput(f"--output {name} is true or false, not {value!r}")
+        elif name in _FIXED and not _TRUTH[value.lower()]:
+            raise InvalidInput(f"--output type={kind}: {name}=false is not possible", hint=_FIXED[name])
     output = Output(kind, attributes)
     if kind in ("local", "tar", "oci") and not output.dest:
         if kind == "local" or sys.stdout.isatty():
             raise InvalidInput(f"--output type={kind}: dest is missing", hint="write dest=PATH")
         output.dest = "-"
     return output
+
+
+def _meant(name: str, known: tuple[str, ...]) -> str:
+    """What an unknown attribute may have been meant to be."""
+    import difflib
+
+    if name in _GONE:
+        return _GONE[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"It takes {', '.join(sorted(known))}." if known else "It takes nothing else."
 
 
 def _check(outputs: Outputs) -> None:
@@ -189,10 +231,11 @@ def _check(outputs: Outputs) -> None:
         if compression not in ("", "gzip", "zstd", "uncompressed"):
             hint = "There are gzip, zstd and uncompressed."
             raise InvalidInput(f"unsupported compression {compression!r}", hint=hint)
-        if item.pushes and compression == "uncompressed":
-            raise InvalidInput("layers are pushed compressed", hint="choose gzip or zstd")
-        if item.pushes and not (outputs.names or item.names):
-            raise InvalidInput("a push needs a name", hint="give one with -t, or name= of the output")
+        if item.docker_types and compression == "zstd":
+            raise InvalidInput("oci-mediatypes=false: Docker's media types know gzip only", hint="choose gzip")
+        _check_names(item, [*outputs.names, *item.names])
+        if "/" in item.attributes.get("attestation-prefix", ""):
+            raise InvalidInput("--output attestation-prefix: it is the beginning of file names, which have no slash")
         mode = item.attributes.get("mode", "copy")
         if mode not in ("copy", "delete"):
             raise InvalidInput(f"--output: unknown mode {mode!r}", hint="There are copy and delete.")
@@ -202,6 +245,18 @@ def _check(outputs: Outputs) -> None:
             raise InvalidInput(f"--output type={item.kind}: refusing to write to a terminal", hint="write dest=FILE")
         if item.dest not in ("", "-") and item.kind != "local" and item.switch("tar", default=True):
             _check_file(item.dest)
+
+
+def _check_names(item: Output, names: list[str]) -> None:
+    if item.pushes and not names:
+        raise InvalidInput("a push needs a name", hint="give one with -t, or name= of the output")
+    if item.kind in ("image", "registry") and not (item.pushes or item.is_image):
+        raise InvalidInput("--output store=false: what is not pushed either is nowhere", hint="add push=true")
+    if item.by_digest and not item.pushes:
+        raise InvalidInput("--output push-by-digest: nothing is pushed", hint="add push=true")
+    tagged = [name for name in names if ":" in name.rpartition("/")[2]]
+    if item.by_digest and tagged:
+        raise InvalidInput(f"--output push-by-digest: {tagged[0]} has a tag", hint="name the repository alone")
 
 
 def _check_file(path: str) -> None:

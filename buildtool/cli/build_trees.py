@@ -47,7 +47,7 @@ def write_trees(call: Call, images: list[dict[str, Any]], item: Output, stated: 
         folder = os.path.join(item.dest, directory(image)) if split else item.dest
         os.makedirs(folder, exist_ok=True)
         extract(_tree(call, image), folder, rename="", keep_owners=False)
-        for name, data in _files(image, images, stated, split=split):
+        for name, data in _files(image, images, item, stated, split=split):
             with open(os.path.join(folder, name), "wb") as file:
                 file.write(data)
 
@@ -62,13 +62,13 @@ def _tree(call: Call, image: dict[str, Any]) -> Response:
 
 
 def _files(
-    image: dict[str, Any], images: list[dict[str, Any]], stated: Stated, *, split: bool
+    image: dict[str, Any], images: list[dict[str, Any]], item: Output, stated: Stated, *, split: bool
 ) -> Iterator[tuple[str, bytes]]:
     """The statements about an image, as files; in a tree of several platforms their names tell which."""
     tell = f".{directory(image)}" if len(images) > 1 and not split else ""
     for name, data in file_names(stated.get(image["id"], [])):
         stem, dot, extension = name.rpartition(".")
-        yield f"{stem}{tell}{dot}{extension}", data
+        yield f"{item.attributes.get('attestation-prefix', '')}{stem}{tell}{dot}{extension}", data
 
 
 def _refuse_twice(call: Call, images: list[dict[str, Any]]) -> None:
@@ -115,7 +115,7 @@ def _write_tar(call: Call, images: list[dict[str, Any]], item: Output, stated: S
                     if member.islnk():
                         member.linkname = prefix + member.linkname.removeprefix("./")
                     archive.addfile(member, content)
-            for name, data in _files(image, images, stated, split=split):
+            for name, data in _files(image, images, item, stated, split=split):
                 info = tarfile.TarInfo(prefix + name)
                 info.size, info.mtime = len(data), latest
                 archive.addfile(info, io.BytesIO(data))

@@ -51,7 +51,10 @@ async def export(call: Call) -> web.StreamResponse:
         if form == "tar":
             _write_tree(call, members[0], write)
         else:
-            images.export(members, names, write, compression, docker=form == "docker", notes=notes)
+            types = call.flag("docker-types")
+            images.export(
+                members, names, write, compression, docker=form == "docker", notes=notes, docker_types=types
+            )
 
     return await written(call, "application/x-tar", archive)
 
@@ -91,6 +94,24 @@ def _write_tree(call: Call, image: Image, write: Callable[[bytes], None]) -> Non
         tree = Tree([store.snapshots.fs(snapshot) for snapshot in snapshots])
         for chunk in tar_merged(tree, None if created is None else int(created)):
             write(chunk)
+
+
+@routes.add("POST", "/buildtool/v1/images/{id}/settle")
+async def settle(call: Call) -> web.StreamResponse:
+    """Name an image (with `and`, the index of several) NAME@DIGEST for each `name`; with `unpack` all its layers are
+    fetched and unpacked.
+    """
+    from buildtool.images.groups import IndexNotes
+
+    images = call.services.images
+    found = [await offload(images.get, name) for name in (call.names["id"], *call.texts("and"))]
+    notes = msgspec.convert(call.document("notes") or {}, IndexNotes)
+    repositories = [parse_reference(name) for name in call.texts("name")]
+    if call.flag("unpack"):
+        for image in [await images.bring(image) for image in found]:
+            await offload(images.snapshots, image)
+    names = [await offload(images.name_by_digest, each, found, notes) for each in repositories]
+    return json_answer({"names": [name.familiar for name in names]})
 
 
 @routes.add("DELETE", "/buildtool/v1/images/{id}/unnamed")

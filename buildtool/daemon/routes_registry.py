@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from buildtool.aio import offload
 from buildtool.daemon.answers import Stream, json_answer, json_lines
 from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
@@ -42,10 +43,22 @@ async def pull(call: Call) -> web.StreamResponse:
 
 @routes.add("POST", "/images/{name:path}/push", stream=True)
 async def push(call: Call) -> web.StreamResponse:
-    """Push one tag, or all of the repository's."""
-    name, tag = call.names["name"], call.text("tag")
+    """Push one tag, or all of the repository's.
+
+    Beyond Docker's call: `image` (ids; of several their index, which `notes` annotate) need no name here, and go
+    under their digest when there is no tag; `docker-types`, `insecure` and `note=false` are those of a `Manner`.
+    """
+    from buildtool.images.groups import IndexNotes
+    from buildtool.registry import Manner
+
+    name, tag, images = call.names["name"], call.text("tag"), call.services.images
     reference = parse_reference(f"{name}:{tag}" if tag else name)
     registries, credentials = call.services.registries(), credentials_of(call)
+    members = [await offload(images.get, each) for each in call.texts("image")]
+    notes = msgspec.convert(call.document("notes") or {}, IndexNotes)
+    how = Manner(
+        docker_types=call.flag("docker-types"), insecure=call.flag("insecure"), note=call.flag("note", default=True)
+    )
 
     async def work(emit: Emit) -> None:
         await registries.push(
@@ -56,6 +69,9 @@ async def push(call: Call) -> web.StreamResponse:
             level=call.text("compression-level"),
             force=call.flag("force-compression", default=True),
             platform=platform_of(call),
+            members=members,
+            notes=notes,
+            how=how,
         )
 
     return await _told(call, work)

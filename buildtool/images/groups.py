@@ -43,14 +43,21 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 def index_of(
-    entries: Sequence[tuple[Digest, Descriptor]], notes: IndexNotes, attestations: Sequence[Descriptor] = ()
+    entries: Sequence[tuple[Digest, Descriptor]],
+    notes: IndexNotes,
+    attestations: Sequence[Descriptor] = (),
+    *,
+    docker: bool = False,
 ) -> bytes:
-    """An index of image manifests (each with its image's id), then of what is stated about them."""
+    """An index of image manifests (each with its image's id), then of what is stated about them; with `docker` the
+    manifest list that Docker has for it.
+    """
     named = [
         msgspec.structs.replace(descriptor, annotations=notes.entries.get(image) or None)
         for image, descriptor in entries
     ]
-    return encode(Index(2, media_types.INDEX, [*named, *attestations], annotations=notes.index or None))
+    kind = media_types.DOCKER_LIST if docker else media_types.INDEX
+    return encode(Index(2, kind, [*named, *attestations], annotations=notes.index or None))
 
 
 def manifests_in(blobs: BlobStore, groups: Iterable[Group]) -> set[Digest]:

@@ -33,7 +33,9 @@ from buildtool.oci import (
     Platform,
     Reference,
     best_platform,
+    decode_index,
     decode_manifest,
+    docker_manifest,
     encode,
     hex_of,
     host_platform,
@@ -94,11 +96,13 @@ def export(
     *,
     docker: bool,
     notes: IndexNotes = NO_NOTES,
+    docker_types: bool = False,
 ) -> None:
     """Write one image, or several as an index, under these names, which it need not have here; layers without a
     compressed form get one.
 
-    With `docker` the archive is Docker's as well as an OCI layout, else only that. Raises Corrupt, StoreFull.
+    With `docker` the archive is Docker's as well as an OCI layout, else only that; with `docker_types` its manifests
+    have Docker's media types, and nothing is stated. Raises Corrupt, StoreFull.
     """
     store = images.store
     with store.leases.hold("export") as lease:
@@ -113,7 +117,8 @@ def export(
             blob = find_form(store, layer, compression, lease, named) or make_form(store, layer, compression, lease)
             return _Layer(blob, replace(layer, blob=blob))
 
-        _write(store, [Chosen(members[0], list(names), list(members[1:]), notes)], out, form, docker=docker)
+        chosen = [Chosen(members[0], list(names), list(members[1:]), notes)]
+        _write(store, chosen, out, form, docker=docker, docker_types=docker_types)
 
 
 def choose(images: Images, names: Sequence[str], platform: Platform | None = None) -> list[Chosen]:
@@ -182,6 +187,7 @@ def _write(
     form: Callable[[LayerSource, Descriptor | None], _Layer],
     *,
     docker: bool = True,
+    docker_types: bool = False,
 ) -> None:
     attestations = Attestations(store)
     documents: dict[str, bytes] = {}
@@ -198,6 +204,7 @@ def _write(
             layers.update((layer.descriptor.digest, layer) for layer in planned)
             config = store.blobs.read(image.id)
             manifest = _manifest(store, image, planned, len(config))
+            manifest = docker_manifest(manifest) if docker_types else manifest
             documents[_blob_name(image.id)] = config
             documents[_blob_name(sha256(manifest))] = manifest
             if image is shown:
@@ -210,14 +217,14 @@ def _write(
                 )
             descriptor = _descriptor(image, manifest)
             entries.append((image.id, descriptor))
-            attached = attach(attestations, image, descriptor, item.names)
+            attached = None if docker_types else attach(attestations, image, descriptor, item.names)
             if attached is not None:
                 documents |= {_blob_name(digest): data for digest, data in attached.documents.items()}
                 stated.append(attached.descriptor)
         if stated or len(entries) > 1:
-            index = index_of(entries, item.notes, stated)
+            index = index_of(entries, item.notes, stated, docker=docker_types)
             documents[_blob_name(sha256(index))] = index
-            descriptor = Descriptor(media_types.INDEX, sha256(index), len(index))
+            descriptor = Descriptor(decode_index(index).media_type, sha256(index), len(index))
         descriptors.extend(_named_descriptors(item, descriptor, shared_tags))
     writer = TarWriter(out)
     writer.file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')

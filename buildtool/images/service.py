@@ -135,6 +135,19 @@ class Images:
                 self.notify("tag", shown.image(), name.familiar)
         return group
 
+    def name_by_digest(
+        self, repository: Reference, images: Sequence[Image], notes: IndexNotes = NO_NOTES
+    ) -> Reference:
+        """Give the image, or the index of several, the name REPOSITORY@DIGEST, which is returned."""
+        if len(images) == 1:
+            reference = Reference(repository.domain, repository.path, digest=images[0].manifest.digest)
+            self.record_digest(images[0].id, reference)
+            return reference
+        group = self._name_index(images, [], notes)
+        reference = Reference(repository.domain, repository.path, digest=group.digest)
+        self._name_index(images, [reference], notes)
+        return reference
+
     def join_index(self, references: Sequence[Reference], images: Sequence[Image]) -> None:
         """Let names (digests may be among them) mean these images of one index, as many as are here by now."""
         found = {image.id: image for image in images}
@@ -443,11 +456,12 @@ class Images:
         *,
         docker: bool,
         notes: IndexNotes = NO_NOTES,
+        docker_types: bool = False,
     ) -> None:
         """Write an archive of one image, or of the index of several, under these names: an OCI layout, with `docker`
-        Docker's form in it too.
+        Docker's form in it too, with `docker_types` Docker's media types.
         """
-        saving.export(self, members, names, out, compression, docker=docker, notes=notes)
+        saving.export(self, members, names, out, compression, docker=docker, notes=notes, docker_types=docker_types)
 
     def load(
         self, stream: BinaryIO, *, platform: Platform | None = None, quiet: bool = False

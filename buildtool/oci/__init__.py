@@ -17,6 +17,7 @@ from buildtool.oci.image import (
     decode_config,
     decode_index,
     decode_manifest,
+    docker_manifest,
     encode,
 )
 from buildtool.oci.platform import Platform, best_platform, host_platform, parse_platform, parse_platforms
@@ -42,6 +43,7 @@ __all__ = [
     "decode_config",
     "decode_index",
     "decode_manifest",
+    "docker_manifest",
     "encode",
     "hex_of",
     "host_platform",

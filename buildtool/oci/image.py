@@ -152,6 +152,19 @@ def decode_manifest(data: bytes) -> Manifest:
     return manifest
 
 
+def docker_manifest(data: bytes) -> bytes:
+    """An image manifest with Docker's media types, which know no annotations: those are left out."""
+    manifest = decode_manifest(data)
+
+    def docker(descriptor: Descriptor) -> Descriptor:
+        return msgspec.structs.replace(
+            descriptor, media_type=media_types.to_docker(descriptor.media_type), annotations=None
+        )
+
+    layers = [docker(layer) for layer in manifest.layers]
+    return encode(Manifest(2, media_types.DOCKER_MANIFEST, docker(manifest.config), layers))
+
+
 def best_entries(index: Index, platforms: Collection[Platform]) -> list[Descriptor]:
     """The entries of an index that suit these platforms (this machine's when none is given) best, each once."""
     offered = [each.platform for each in index.manifests]

@@ -30,6 +30,7 @@ _TO_OCI = {
     DOCKER_LAYER_GZIP: LAYER_GZIP,
     DOCKER_LAYER_ZSTD: LAYER_ZSTD,
 }
+_TO_DOCKER = {oci: docker for docker, oci in _TO_OCI.items()}
 _LAYER_MARKS = (
     LAYER,
     DOCKER_LAYER,
@@ -41,6 +42,11 @@ _LAYER_MARKS = (
 def to_oci(media_type: str) -> str:
     """The OCI media type of the same format; a type that is no Docker type stays what it is."""
     return _TO_OCI.get(media_type, media_type)
+
+
+def to_docker(media_type: str) -> str:
+    """Docker's media type of the same format; a type that has none stays what it is."""
+    return _TO_DOCKER.get(media_type, media_type)
 
 
 def is_layer(media_type: str) -> bool:

@@ -14,7 +14,7 @@ from buildtool.images import Image, Images, LayerSource
 from buildtool.images.forms import GZIP, Compression, named_forms
 from buildtool.images.groups import IndexNotes, index_of
 from buildtool.images.model import annotations_of
-from buildtool.oci import Descriptor, Digest, Reference, decode_index, media_types, sha256
+from buildtool.oci import Descriptor, Digest, Reference, decode_index, docker_manifest, media_types, sha256
 from buildtool.registry import forms
 from buildtool.registry.attestations import push_attestations
 from buildtool.registry.credentials import Credentials
@@ -41,6 +41,17 @@ class Pushed:
     digest: Digest
     size: int
     entries: tuple[Descriptor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a push is made. `docker_types`: manifests have Docker's media types, and nothing is stated about images.
+    `note`: the store learns what the images are called in the registry. `insecure`: without TLS or its verification.
+    """
+
+    docker_types: bool = False
+    note: bool = True
+    insecure: bool = False
 
 
 @dataclass
@@ -83,9 +94,12 @@ class Pusher:
         remote_layers: RemoteLayers,
         emit: Emit,
         wanted: Compression = GZIP,
+        how: Manner = Manner(),
     ) -> None:
         """`wanted` is for the layers that the images do not name compressed, and with its `force` for all."""
         self._wanted = wanted
+        self._docker_types = how.docker_types
+        self._notes = how.note
         self._images = images
         self._store: Store = images.store
         self._repository = repository
@@ -98,6 +112,8 @@ class Pusher:
 
     async def push(self, image: Image, reference: Reference) -> Pushed:
         """Push the blobs, then the manifest under the reference's tag; with attestations, an index of them and it.
+
+        Without a tag it is there under its digest only; a reference with a digest is one image of an index to come.
 
         Raises RegistryRefused, RegistryUnreachable, Corrupt (content of the store that is damaged).
         """
@@ -133,6 +149,7 @@ class Pusher:
         by_key = dict(zip(unique, blobs, strict=True))
         ordered = [by_key[layer.key] for layer in plan.layers]
         manifest = plan.manifest or forms.new_manifest(image, plan.config.size, ordered, plan.annotations)
+        manifest = docker_manifest(manifest) if self._docker_types else manifest
         return await self._finish(image, reference, manifest, [plan.config, *ordered], lease)
 
     async def bring_layer(self, source: LayerSource, named: Descriptor | None, lease: Lease) -> None:
@@ -156,38 +173,45 @@ class Pusher:
             own, *about = pushed.entries
             entries.append((image.id, own))
             stated += about
-        index = index_of(entries, notes, stated)
-        digest = await self._repository.put_manifest(reference.tag, index, media_types.INDEX)
-        await settled(self._note_index, images, reference, digest)
-        return Pushed(reference.tag, digest, len(index))
+        index = index_of(entries, notes, stated, docker=self._docker_types)
+        tag = reference.tag or sha256(index)
+        digest = await self._repository.put_manifest(tag, index, media_type_of(index))
+        if self._notes:
+            await settled(self._note_index, images, reference, digest)
+        return Pushed(tag, digest, len(index))
 
     async def _finish(
         self, image: Image, reference: Reference, manifest: bytes, blobs: list[Descriptor], lease: Lease
     ) -> Pushed:
         """Put the manifest, whose blobs are there, under the tag."""
-        index = await push_attestations(
-            self._images, self._repository, self._bring, image, manifest, reference, lease
-        )
+        index = None
+        if not self._docker_types:
+            index = await push_attestations(
+                self._images, self._repository, self._bring, image, manifest, reference, lease
+            )
         top = manifest if index is None else index
-        if not reference.tag:  # one image of an index that is still to come
+        if reference.digest:  # one image of an index that is still to come
             await self._repository.put_manifest(sha256(manifest), manifest, media_type_of(manifest))
             await settled(self._seen.note, (blob.digest for blob in blobs), reference.repository)
             own = Descriptor(media_type_of(manifest), sha256(manifest), len(manifest), platform=image.config.platform)
             stated = [] if index is None else decode_index(index).manifests[1:]
             return Pushed("", sha256(manifest), len(manifest), (own, *stated))
-        digest = await self._repository.put_manifest(reference.tag, top, media_type_of(top))
-        await settled(self._note, image, reference, digest, blobs)
-        return Pushed(reference.tag, digest, len(top))
+        tag = reference.tag or sha256(top)
+        digest = await self._repository.put_manifest(tag, top, media_type_of(top))
+        if self._notes:
+            await settled(self._note, image, reference, digest, blobs)
+        return Pushed(tag, digest, len(top))
 
     def _known_manifest(self, image: Image, plan: _Plan) -> bytes | None:
         """The manifest as it will be, None while it depends on blobs that are still to be made."""
         if plan.manifest is not None:
-            return plan.manifest
+            return docker_manifest(plan.manifest) if self._docker_types else plan.manifest
         blobs = [layer.outgoing.blob for layer in plan.layers]
         known = [blob for blob in blobs if blob is not None]
         if len(known) < len(blobs):
             return None
-        return forms.new_manifest(image, plan.config.size, known, plan.annotations)
+        made = forms.new_manifest(image, plan.config.size, known, plan.annotations)
+        return docker_manifest(made) if self._docker_types else made
 
     async def _has_manifest(self, manifest: bytes) -> bool:
         """Whether the repository has it, and with it all that it names: one question instead of one a layer."""

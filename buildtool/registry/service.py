@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from buildtool.aio import offload
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
 from buildtool.images import Image, Images
 from buildtool.images.forms import Compression
-from buildtool.images.groups import NO_NOTES
+from buildtool.images.groups import NO_NOTES, IndexNotes
 from buildtool.oci import (
     Descriptor,
     Platform,
@@ -34,7 +34,7 @@ from buildtool.registry.credentials import Credentials, server_domain
 from buildtool.registry.errors import Denied, Missing, RegistryRefused, Unauthorized
 from buildtool.registry.progress import Emit, status
 from buildtool.registry.pull import Puller, from_repository
-from buildtool.registry.push import Pushed, Pusher
+from buildtool.registry.push import Manner, Pushed, Pusher
 from buildtool.registry.remote_layers import RemoteLayers
 from buildtool.registry.repository import Fetched, Repository, open_mirror
 from buildtool.registry.retry import RetryPolicy
@@ -89,9 +89,15 @@ class Registries:
 
         return Ahead(self._images, reference.repository, open, compression, self._ahead)
 
-    def _pusher(self, repository: Repository, emit: Emit, compression: Compression) -> Pusher:
+    def _pusher(
+        self,
+        repository: Repository,
+        emit: Emit,
+        compression: Compression,
+        how: Manner = Manner(),  # noqa: B008
+    ) -> Pusher:
         seen, layers = self._seen, self.remote_layers
-        return Pusher(self._images, repository, seen, self._flights, layers, emit, compression)
+        return Pusher(self._images, repository, seen, self._flights, layers, emit, compression, how)
 
     async def pull(
         self,
@@ -218,8 +224,14 @@ class Registries:
         level: str = "",
         force: bool = True,
         platform: Platform | None = None,
+        members: Sequence[Image] = (),
+        notes: IndexNotes = NO_NOTES,
+        how: Manner = Manner(),  # noqa: B008 - a frozen value
     ) -> list[Pushed]:
         """Push one tag, or every tag of the repository that there is here when the reference has none.
+
+        With `members`, which need no name here, that image or the index of them (which has these `notes`): under the
+        reference's tag, or without one under its digest.
 
         `compression`: "gzip" or "zstd" for all layers (without `force` for those that their image does not name
         compressed), at this level; "" for as the image names them, and gzip for the others. Of a name that means an
@@ -228,40 +240,43 @@ class Registries:
         """
         if reference.digest:
             raise InvalidInput("cannot push a digest reference")
-        if compression not in ("", "gzip", "zstd"):
-            raise InvalidInput(f"layers are not pushed as {compression!r}: choose gzip or zstd")
         wanted = Compression.read(compression, level, str(force and bool(compression)))
-        tagged = await offload(self._tagged, reference)
-        going = [(one, await offload(self._going, one, platform)) for one, _ in tagged]
+        going = [(reference, list(members), notes)] if members else await offload(self._going, reference, platform)
         status(emit, f"The push refers to repository [{reference.repository}]")
-        connection = await self._connect(reference.domain, credentials, emit)
+        connection = await self._connect(reference.domain, credentials, emit, insecure=how.insecure)
         repository = Repository(connection, reference.path, "pull", "push")
-        pusher = self._pusher(repository, emit, wanted)
+        pusher = self._pusher(repository, emit, wanted, how)
         done: list[Pushed] = []
-        for one, members in going:
-            image = members[0]
-            if len(members) == 1:
+        for one, images, about in going:
+            image = images[0]
+            if len(images) == 1:
                 pushed = await pusher.push(image, one)
             else:
-                group = self._images.group(str(one))
-                pushed = await pusher.push_index(members, one, group.notes if group is not None else NO_NOTES)
+                pushed = await pusher.push_index(images, one, about)
             status(emit, f"{pushed.tag}: digest: {pushed.digest} size: {pushed.size}")
             emit({"progressDetail": {}, "aux": {"Tag": pushed.tag, "Digest": pushed.digest, "Size": pushed.size}})
             self._images.notify("push", image, one.familiar)
             done.append(pushed)
         return done
 
-    async def _connect(self, domain: str, credentials: Credentials | None, emit: Emit | None) -> Connection:
+    async def _connect(
+        self, domain: str, credentials: Credentials | None, emit: Emit | None, *, insecure: bool = False
+    ) -> Connection:
         """A connection whose warnings are told."""
-        connection = await self._transport.connect(domain, credentials)
+        connection = await self._transport.connect(domain, credentials, insecure=insecure)
         if emit is not None:
             connection.on_notice = lambda text: status(emit, f"Warning from {domain}: {text}")
         return connection
 
-    def _going(self, reference: Reference, platform: Platform | None) -> list[Image]:
-        if platform is not None:
-            return [self._images.get(str(reference), platform)]
-        return self._images.members(str(reference))
+    def _going(
+        self, reference: Reference, platform: Platform | None
+    ) -> list[tuple[Reference, list[Image], IndexNotes]]:
+        found = []
+        for one, _ in self._tagged(reference):
+            group, name = self._images.group(str(one)), str(one)
+            images = self._images.members(name) if platform is None else [self._images.get(name, platform)]
+            found.append((one, images, group.notes if group is not None else NO_NOTES))
+        return found
 
     def _tagged(self, reference: Reference) -> list[tuple[Reference, Image]]:
         if reference.tag:

@@ -83,9 +83,15 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def connect(self, domain: str, credentials: Credentials | None = None) -> Connection:
-        """A connection to the registry. Raises RegistryUnreachable, InvalidInput (certificates)."""
-        return Connection(self, domain, await self._reach(domain), credentials or Credentials())
+    async def connect(
+        self, domain: str, credentials: Credentials | None = None, *, insecure: bool = False
+    ) -> Connection:
+        """A connection to the registry; `insecure`: as to one that the configuration names so.
+
+        Raises RegistryUnreachable, InvalidInput (certificates).
+        """
+        reached = await self._find(domain, insecure=True) if insecure else await self._reach(domain)
+        return Connection(self, domain, reached, credentials or Credentials())
 
     async def connect_mirror(self, base: str) -> Connection:
         """An anonymous connection to a mirror of Docker Hub."""
@@ -119,10 +125,10 @@ class Transport:
                 known = self._reached[domain] = await self._find(domain)
             return known
 
-    async def _find(self, domain: str) -> Reached:
+    async def _find(self, domain: str, *, insecure: bool = False) -> Reached:
         host = _HOSTS.get(domain, domain)
         secure = URL(f"https://{host}"), self.config.tls(domain)
-        if not self.config.is_insecure(domain):
+        if not (insecure or self.config.is_insecure(domain)):
             candidates: list[tuple[URL, ssl.SSLContext | None]] = [secure]
         else:
             candidates = [secure, (secure[0], unverified()), (URL(f"http://{host}"), None)]

@@ -145,6 +145,115 @@ def test_push_annotations_and_the_files_about_it(
     cli("rmi", f"{name}:1", f"{name}:2", f"{name}:3")
 
 
+def remote(cli: Program, name: str) -> Any:
+    """The manifest or index under a name of a registry."""
+    return json.loads(cli("manifest", "inspect", name).stdout)
+
+
+def test_a_push_by_digest_makes_no_tag(build: Any, cli: Program, registry: str, tmp_path: Path, unique: str) -> None:
+    name = f"{registry}/{unique}/app"
+    words = ("-o", f"type=image,name={name},push=true,push-by-digest=true,name-canonical=true")
+    for more in ((), ("--platform=linux/amd64,linux/arm64", "-f", tmp_path / "src/small")):
+        build(*words, *more, "--metadata-file", f"{tmp_path}/meta.json")
+        digest = json.loads((tmp_path / "meta.json").read_text())["containerimage.digest"]
+        found = remote(cli, f"{name}@{digest}")
+        assert ("manifests" in found) == bool(more)
+        assert cli("image", "inspect", "--format", "ok", f"{name}@{digest}").stdout == "ok\n"
+    assert cli("manifest", "inspect", f"{name}:latest", check=False).returncode == 1
+    assert cli("image", "inspect", f"{name}:latest", check=False).returncode == 1
+
+
+def test_what_is_not_stored_is_pushed_all_the_same(
+    build: Any, cli: Program, registry: str, source: Path, unique: str
+) -> None:
+    name, before = f"{registry}/{unique}/app:1", images(cli)
+    build("-t", name, "-o", "type=registry,store=false")
+    assert images(cli) == before
+    assert remote(cli, name)["layers"]
+    words = ("--platform=linux/amd64,linux/arm64", "-f", f"{source}/small")
+    build("-t", name, "-o", "type=image,push=true,store=false", *words)
+    assert images(cli) == before
+    assert [entry["platform"]["architecture"] for entry in remote(cli, name)["manifests"]] == ["amd64", "arm64"]
+
+
+def test_an_image_without_a_name_gets_one_with_its_digest(build: Any, cli: Program, unique: str) -> None:
+    for more in ((), ("--platform=linux/amd64,linux/arm64",)):
+        image = build("-q", "-o", f"type=image,dangling-name-prefix={unique},unpack=true", *more).stdout.strip()
+        shown = json.loads(cli("image", "inspect", image).stdout)[0]
+        digest = shown["Descriptor"]["digest"] if more else shown["RepoDigests"][0].partition("@")[2]
+        assert cli("image", "inspect", "--format", "ok", f"{unique}@{digest}").stdout == "ok\n"
+        cli("rmi", f"{unique}@{digest}")
+
+
+def test_dockers_media_types(
+    build: Any, cli: Program, registry: str, source: Path, tmp_path: Path, unique: str
+) -> None:
+    name = f"{registry}/{unique}/app:1"
+    kind = "application/vnd.docker.distribution.manifest"
+    build("-t", name, "-o", "type=registry,oci-mediatypes=false")
+    found = remote(cli, name)
+    assert found["mediaType"] == f"{kind}.v2+json"
+    assert found["config"]["mediaType"] == "application/vnd.docker.container.image.v1+json"
+    assert {layer["mediaType"] for layer in found["layers"]} == {"application/vnd.docker.image.rootfs.diff.tar.gzip"}
+    words = ("--platform=linux/amd64,linux/arm64", "-f", f"{source}/small")
+    build("-t", name, "-o", "type=registry,oci-mediatypes=false", *words)
+    found = remote(cli, name)
+    assert found["mediaType"] == f"{kind}.list.v2+json"
+    assert {entry["mediaType"] for entry in found["manifests"]} == {f"{kind}.v2+json"}
+    cli("rmi", name)
+    cli("pull", "-q", name)
+    build("-t", name, "-o", f"type=oci,dest={tmp_path}/layout,tar=false,oci-mediatypes=false")
+    (entry,) = json.loads((tmp_path / "layout/index.json").read_bytes())["manifests"]
+    assert entry["mediaType"] == f"{kind}.v2+json"
+    build("-t", name, "-o", f"type=oci,dest={tmp_path}/o.tar,oci-mediatypes=false", *words)
+    assert cli("load", "-i", f"{tmp_path}/o.tar").stdout.endswith(f"Loaded image: {name}\n")
+    cli("rmi", name)
+
+
+def test_layers_are_pushed_uncompressed_when_that_is_asked_for(
+    build: Any, cli: Program, registry: str, unique: str
+) -> None:
+    name = f"{registry}/{unique}/app:1"
+    build("-t", name, "-o", "type=registry,compression=uncompressed,force-compression=true")
+    kinds = {layer["mediaType"] for layer in remote(cli, name)["layers"]}
+    assert kinds == {"application/vnd.oci.image.layer.v1.tar"}
+    cli("rmi", name)
+    cli("pull", "-q", name)
+    assert cli("run", "--rm", "--network=none", name, "cat", "/link").stdout.startswith("of ")
+    cli("rmi", "-f", name)
+
+
+def test_statements_beside_the_files_have_the_prefix(build: Any, source: Path, tmp_path: Path) -> None:
+    words = ("-f", f"{source}/small", "--provenance=true")
+    build(*words, "-o", f"type=local,dest={tmp_path}/out,attestation-prefix=about-")
+    assert (tmp_path / "out/about-provenance.json").exists()
+    build(*words, "-o", f"type=tar,dest={tmp_path}/out.tar,attestation-prefix=about-")
+    assert "about-provenance.json" in members(tmp_path / "out.tar")
+
+
+def test_annotations_of_an_output(build: Any, cli: Program, registry: str, source: Path, unique: str) -> None:
+    name = f"{registry}/{unique}/app:1"
+    marks = "annotation.a=1,annotation-manifest[linux/arm64].b=2,annotation-index.c=3"
+    words = ("--platform=linux/amd64,linux/arm64", "-f", f"{source}/small")
+    build(*words, "-o", f"type=registry,name={name},{marks}")
+    found = remote(cli, name)
+    assert found["annotations"] == {"c": "3"}
+    repository = name.removesuffix(":1")
+    amd, arm = (remote(cli, f"{repository}@{entry['digest']}")["annotations"] for entry in found["manifests"])
+    assert (amd, arm) == ({"a": "1"}, {"a": "1", "b": "2"})
+    cli("rmi", name)
+
+
+def test_what_is_true_anyway_may_be_asked_for(build: Any, cli: Program, tmp_path: Path, unique: str) -> None:
+    always = "rewrite-timestamp=true,oci-artifact=true,oci-mediatypes=true"
+    build("-o", f"type=image,name={unique}:1,store=true,unpack=false,name-canonical=true,{always}")
+    named = json.loads(cli("image", "inspect", "--format", "{{json .RepoDigests}}", f"{unique}:1").stdout)
+    assert cli("image", "inspect", "--format", "ok", named[0]).stdout == "ok\n"
+    build("-o", f"type=oci,dest={tmp_path}/o.tar,tar=true,{always}")
+    build("-o", f"type=docker,dest={tmp_path}/d.tar,tar=true,{always}")
+    cli("rmi", "-f", f"{unique}:1")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -161,7 +270,21 @@ def test_push_annotations_and_the_files_about_it(
         (["--push", "-t", "a", "--annotation", "index:a=b"], "only manifests can be annotated"),
         (["--annotation", "x"], "KEY=VALUE"),
         (["-o", "type=image,compression=lzma"], "unsupported compression"),
-        (["-t", "a", "-o", "type=registry,compression=uncompressed"], "layers are pushed compressed"),
+        (["-o", "type=image,compression=estargz"], "unsupported compression"),
+        (["-o", "type=image,pushed=1"], "did you mean 'push'?"),
+        (["-o", "type=image,push-by-diggest=true"], "did you mean 'push-by-digest'?"),
+        (["-o", "type=image,buildinfo=true"], "provenance tells it now"),
+        (["-o", "type=docker,context=other"], "--context or -H"),
+        (["-o", "type=image,store=false"], "nowhere"),
+        (["-o", "type=image,name=a,push-by-digest=true"], "nothing is pushed"),
+        (["-o", "type=image,name=a:1,push=true,push-by-digest=true"], "a:1 has a tag"),
+        (["-o", "type=oci,dest=x,oci-artifact=false"], "always OCI artifacts"),
+        (["-o", "type=oci,dest=x,rewrite-timestamp=false"], "never later than the image's"),
+        (["-o", "type=oci,dest=x,oci-mediatypes=false,annotation.a=b"], "neither annotations nor attestations"),
+        (["-o", "type=oci,dest=x,oci-mediatypes=false", "--sbom=true"], "neither annotations nor attestations"),
+        (["-o", "type=oci,dest=x,oci-mediatypes=false,compression=zstd"], "know gzip only"),
+        (["-o", "type=image,unpack=often"], "true or false"),
+        (["-o", "type=local,dest=x,attestation-prefix=a/b"], "no slash"),
         (["-o", "type=local,dest=x,mode=move"], "unknown mode 'move'"),
     ],
 )

@@ -19,7 +19,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from buildtool.errors import BuildtoolError, InvalidInput, NotFound
-from buildtool.registry import Credentials, RegistryConfig, config
+from buildtool.oci import parse_reference
+from buildtool.registry import Credentials, Manner, RegistryConfig, config
 from buildtool.registry.errors import Denied, RegistryUnreachable, Unauthorized
 from buildtool.registry.server.access import Access, Guarded, Identity, unauthorized
 from buildtool.registry.server.htpasswd import Htpasswd
@@ -397,6 +398,18 @@ async def test_without_tls_only_where_it_is_allowed(ours: Running, make_side: Ca
     strict = make_side("strict", Strict())
     with pytest.raises(RegistryUnreachable, match="insecure-registries"):
         await strict.pull(f"{ours.host}/team/app:1")
+
+
+async def test_one_push_may_do_without_tls(ours: Running, make_side: Callable[..., Side]) -> None:
+    strict = make_side("strict", Strict())
+    name = f"{ours.host}/team/app:1"
+    strict.make(name, {"a": b"1"})
+    reference = parse_reference(name)
+    with pytest.raises(RegistryUnreachable, match="insecure-registries"):
+        await strict.registries.push(reference, strict.tell)
+    await strict.registries.push(reference, strict.tell, how=Manner(insecure=True))
+    with pytest.raises(RegistryUnreachable, match="insecure-registries"):  # said once, it is not remembered
+        await strict.registries.push(reference, strict.tell)
 
 
 async def test_mirrors_of_docker_hub_are_asked_first(
