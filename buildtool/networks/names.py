@@ -62,6 +62,11 @@ class Book:
     def __init__(self, sandbox: Sandbox, networks_of: NetworksOf) -> None:
         self._sandbox, self._networks_of = sandbox, networks_of
 
+    @property
+    def generation(self) -> int:
+        """Another number after each change of what there is to know."""
+        return Network.generation
+
     def addresses(self, name: str) -> list[str] | None:
         """The addresses of all containers of that name; None when there is none."""
         found: list[Endpoint] = []

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import secrets
 from collections.abc import Iterable
+from typing import ClassVar
 
 from buildtool.errors import Forbidden, InvalidInput
 from buildtool.networks import addresses
@@ -17,6 +18,9 @@ from buildtool.networks.rules import BridgeRules
 
 class Network:
     """A network. `ready` tells that its bridge and its rules exist."""
+
+    generation: ClassVar[int] = 0
+    """Counts the changes of members and names of all networks."""
 
     def __init__(self, record: NetworkRecord) -> None:
         self.record = record
@@ -119,6 +123,7 @@ class Network:
 
     def add(self, sandbox: Sandbox, endpoint: Endpoint) -> None:
         """Count it as a member; its names can be asked for from now on."""
+        Network.generation += 1
         self.members[sandbox.id] = (sandbox, endpoint)
         for name in endpoint.names:
             self._names.setdefault(name.lower(), []).append(endpoint)
@@ -132,6 +137,7 @@ class Network:
 
     def leave(self, sandbox: Sandbox, endpoint: Endpoint) -> None:
         """No member any more; its addresses stay taken until `free`."""
+        Network.generation += 1
         self.members.pop(sandbox.id, None)
         for name in endpoint.names:
             known = self._names.get(name.lower(), [])
@@ -146,6 +152,7 @@ class Network:
 
     def rename(self, endpoint: Endpoint, old: str, new: str) -> None:
         """A container has another name."""
+        Network.generation += 1
         self._names.get(old.lower(), []).remove(endpoint)
         endpoint.names = [new if name == old else name for name in endpoint.names]
         self._names.setdefault(new.lower(), []).append(endpoint)

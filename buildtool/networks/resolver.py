@@ -17,10 +17,15 @@ _TIMEOUT = 4.0
 _MOST_SERVERS = 3
 _MOST_PENDING = 1024
 _TCP_IDLE = 30.0
+_MOST_KEPT = 1024
 
 
 class NameBook(Protocol):
     """What the resolver asks about container names."""
+
+    @property
+    def generation(self) -> int:
+        """Another number after each change: answers are kept until then."""
 
     def addresses(self, name: str) -> list[str] | None:
         """The addresses of a container in the networks that the asking one is in; None for unknown names."""
@@ -38,6 +43,8 @@ class Resolver:
         self._udp, self._tcp, self._book, self._servers = udp, tcp, book, servers
         self._loop = asyncio.get_running_loop()
         self._work: set[asyncio.Task[None]] = set()
+        self._kept: dict[bytes, bytes] = {}
+        self._generation = book.generation
         self._loop.add_reader(udp.fileno(), self._datagrams)
         self._loop.add_reader(tcp.fileno(), self._connections)
 
@@ -75,7 +82,7 @@ class Resolver:
                 data, address = self._udp.recvfrom(4096)
             except OSError:
                 return
-            reply = self.local_answer(data, udp=True)
+            reply = self._kept_answer(data)
             if reply is not None:
                 with contextlib.suppress(OSError):
                     self._udp.sendto(reply, address)
@@ -107,6 +114,19 @@ class Resolver:
                     data = await self._read_message(client)
                 reply = self.local_answer(data, udp=False) or await self._forward(data, tcp=True)
                 await self._loop.sock_sendall(client, len(reply).to_bytes(2) + reply)
+
+    def _kept_answer(self, data: bytes) -> bytes | None:
+        """The local answer to a datagram: the one given before, but for its number, while no name has changed."""
+        if self._generation != self._book.generation or len(self._kept) > _MOST_KEPT:
+            self._kept.clear()
+            self._generation = self._book.generation
+        kept = self._kept.get(data[2:])
+        if kept is not None:
+            return data[:2] + kept
+        reply = self.local_answer(data, udp=True)
+        if reply is not None and int.from_bytes(reply[6:8]) < 2:  # several addresses take turns
+            self._kept[data[2:]] = reply[2:]
+        return reply
 
     def local_answer(self, data: bytes, *, udp: bool) -> bytes | None:
         """The answer that needs no other server; None when one is needed."""

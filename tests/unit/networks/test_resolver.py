@@ -20,8 +20,11 @@ from tests.unit.networks.test_dns_message import question
 class Book:
     """Two containers behind one alias."""
 
+    generation = 0
+    web = "10.0.0.2"
+
     def addresses(self, name: str) -> list[str] | None:
-        return {"web": ["10.0.0.2"], "all": ["10.0.0.2", "10.0.0.3"], "six": ["fd00::2"]}.get(name)
+        return {"web": [self.web], "all": ["10.0.0.2", "10.0.0.3"], "six": ["fd00::2"]}.get(name)
 
     def name_of(self, address: str) -> str:
         return "web.net" if address == "10.0.0.2" else ""
@@ -70,6 +73,19 @@ async def test_a_name_with_addresses_of_the_other_version_only_has_no_answer_but
 async def test_several_addresses_take_turns(server: tuple[tuple[str, int], tuple[str, int]]) -> None:
     firsts = {(await ask(server[0], question("all")))[-4:] for _ in range(40)}
     assert firsts == {b"\x0a\0\0\2", b"\x0a\0\0\3"}
+
+
+async def test_an_answer_is_given_again_until_a_name_changes() -> None:
+    udp, tcp = Resolver.open_sockets()
+    book = Book()
+    resolver = Resolver(udp, tcp, book, lambda: [])
+    try:
+        first, second = [await ask(udp.getsockname(), question("web", identity=number)) for number in (1, 2)]
+        assert (first[:2], second[:2]) == (b"\0\1", b"\0\2") and first[2:] == second[2:]
+        book.web, book.generation = "10.0.0.9", 1
+        assert (await ask(udp.getsockname(), question("web", identity=3))).endswith(b"\x0a\0\0\x09")
+    finally:
+        resolver.close()
 
 
 async def test_addresses_have_names(server: tuple[tuple[str, int], tuple[str, int]]) -> None:
