@@ -13,6 +13,7 @@ from buildtool.solve.caches.lazy import LazyLayers
 from buildtool.solve.files import FileSource
 from buildtool.solve.prepare import Prepared
 from buildtool.solve.records import StepResult
+from buildtool.solve.threads import together
 
 T = TypeVar("T")
 Arrived = Callable[[Node, StepResult], Awaitable[None]]
@@ -84,7 +85,7 @@ class StepTrees:
 
     async def of_all(self, node: Node) -> list[list[SnapshotId]]:
         """The trees of all inputs."""
-        return [await self.chain(needed) for needed in node.inputs]
+        return await together(self.chain(needed) for needed in node.inputs)
 
     async def of(self, node: Node, partly: Source | None = None) -> list[list[SnapshotId]]:
         """The inputs' trees as far as the step needs them; without the last one, when it is `partly` here."""
@@ -93,9 +94,11 @@ class StepTrees:
                 return [await self.chain(node.inputs[0], above_image=True), await self.chain(node.inputs[1])]
             case Exec(mounts=mounts):
                 shown = {mount.input: mount.source for mount in mounts if mount.type == "bind"}
-                return [await self._shown(needed, shown.get(index)) for index, needed in enumerate(node.inputs)]
+                return await together(
+                    self._shown(needed, shown.get(index)) for index, needed in enumerate(node.inputs)
+                )
             case _:
-                return [await self.chain(needed) for needed in (node.inputs[:-1] if partly else node.inputs)]
+                return await together(self.chain(needed) for needed in (node.inputs[:-1] if partly else node.inputs))
 
     async def _shown(self, step: StepId, path: str | None) -> list[SnapshotId]:
         source = await self._bases.elsewhere(step) if path is not None else None

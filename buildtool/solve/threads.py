@@ -38,9 +38,12 @@ async def _finish(
 
 async def together(work: Iterable[Coroutine[Any, Any, R]]) -> list[R]:
     """All at once; the first failure ends the others and is raised as it is."""
+    coroutines = list(work)
+    if len(coroutines) < 2:
+        return [await each for each in coroutines]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
+            tasks = [group.create_task(each) for each in coroutines]
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

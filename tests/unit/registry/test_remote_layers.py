@@ -323,3 +323,28 @@ async def test_builds_that_need_one_base_at_once_fetch_it_once(here: Side, site:
         site.build(f"FROM scratch\nCOPY --from={name} /etc/passwd /\n"),
     )
     assert len(fetched) == 1
+
+
+async def test_images_that_a_step_stands_on_are_fetched_at_once(here: Side, site: Site, ours: Running) -> None:
+    """The base of a RUN and what its mounts show: none waits for another's layers."""
+    names = [f"{ours.host}/team/{name}:1" for name in ("busybox", "one", "two")]
+    here.images.import_tar(busybox_rootfs(), reference=parse_reference(names[0]))
+    await here.push(names[0])
+    for name in names[1:]:
+        await publish(here, name, {"dir/file": name.encode()})
+    remote = site.side.registries.remote_layers
+    fetch, fetching, all_of_them = remote._from_registry, 0, asyncio.Event()
+
+    async def counted(*arguments: Any) -> None:
+        nonlocal fetching
+        fetching += 1
+        if fetching == len(names):
+            all_of_them.set()
+        await asyncio.wait_for(all_of_them.wait(), 20)
+        await fetch(*arguments)
+
+    remote._from_registry = counted  # type: ignore[method-assign]
+    mounts = f"--mount=from={names[1]},target=/one --mount=from={names[2]},target=/two"
+    built = await site.build(f"FROM {names[0]}\nRUN {mounts} cat /one/dir/file /two/dir/file > /both\n")
+
+    assert site.side.files(built.image)["both"] == "".join(names[1:]).encode()
