@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import posixpath
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from buildtool.containers import limits, links, logdrivers, ports, runtimes
@@ -254,7 +253,6 @@ def security(options: list[str] | None) -> Security:
         elif name == "seccomp" and value:
             parsed.seccomp = _seccomp_profile(value)
         elif name == "apparmor" and value:
-            _check_apparmor(value)
             parsed.apparmor = value
         elif name == "systempaths" and value == "unconfined":
             parsed.unmasked = True
@@ -263,19 +261,6 @@ def security(options: list[str] | None) -> Security:
         else:
             raise InvalidInput(f'invalid --security-opt: "{option}"')
     return parsed
-
-
-def has_apparmor() -> bool:
-    """Whether this kernel has AppArmor, and it is on."""
-    try:
-        return Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y")
-    except OSError:
-        return False
-
-
-def _check_apparmor(profile: str) -> None:
-    if profile != "unconfined" and not has_apparmor():
-        raise InvalidInput(f"apparmor profile {profile!r} cannot be used: this kernel has no AppArmor")
 
 
 def _seccomp_profile(text: str) -> dict[str, Any]:

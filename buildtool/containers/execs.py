@@ -18,7 +18,7 @@ from buildtool.containers.detach import parse_detach_keys
 from buildtool.containers.lifecycle import Lifecycle
 from buildtool.containers.limits import rlimits
 from buildtool.containers.model import decode
-from buildtool.containers.preparation import Preparer, environment, merge_environment
+from buildtool.containers.preparation import Preparer, confinement, environment, merge_environment
 from buildtool.containers.registry import Registry
 from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound
 from buildtool.runtime.spec import capability_set, process_spec
@@ -265,7 +265,7 @@ async def process(
     if tty:
         values.setdefault("TERM", "xterm")
     sized = tty and console_size is not None and len(console_size) == 2
-    return process_spec(
+    made = process_spec(
         args=args,
         env=merge_environment(values, env or [], resolved.home),
         cwd=cwd or container.config.working_dir or "/",
@@ -278,3 +278,4 @@ async def process(
         console_size=(console_size[0], console_size[1]) if sized and console_size else None,
         oom_score_adj=host.oom_score_adj or None,
     )
+    return made | confinement(host)

@@ -25,7 +25,7 @@ from buildtool.containers.registry import Registry
 from buildtool.containers.volumes import Volumes
 from buildtool.errors import Conflict, InvalidInput, NotFound
 from buildtool.images import Images
-from buildtool.runtime import Bundle, ResolvedUser, Rootfs, SpecOptions, container_spec, resolve_user
+from buildtool.runtime import Bundle, ResolvedUser, Rootfs, SpecOptions, apparmor, container_spec, resolve_user
 
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}"
@@ -72,9 +72,7 @@ class Preparer:
             _clear_volatile(directory / "work")
         user = self.user(container, record.config.user, base)
         spec = container_spec(_options(record, user, points, namespaces))
-        profile = body.security(record.host.security_opt).apparmor
-        if profile and body.has_apparmor():  # "unconfined" is nothing where there is none
-            spec["process"]["apparmorProfile"] = profile
+        spec["process"] |= confinement(record.host)
         if record.sandbox is not None:
             spec["annotations"] = {ANNOTATION: msgspec.json.encode(record.sandbox).decode()}
         return Bundle(
@@ -148,6 +146,11 @@ def merge_environment(values: dict[str, str], entries: list[str], home: str) -> 
     if home and "HOME" not in merged:
         merged["HOME"] = home
     return [f"{name}={value}" for name, value in merged.items()]
+
+
+def confinement(host: HostConfig) -> dict[str, str]:
+    """What the OCI process of a container says of AppArmor: nothing where there is none. Raises Unavailable."""
+    return apparmor.KERNEL.process(body.security(host.security_opt).apparmor, privileged=host.privileged)
 
 
 def _options(

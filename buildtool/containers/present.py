@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from buildtool.containers import ports, times
+from buildtool.containers.body import security
 from buildtool.containers.model import Health, MountPoint, Record, State
 from buildtool.networks import Endpoint
 from buildtool.networks.predefined import predefined_id
+from buildtool.runtime.apparmor import KERNEL, named
 
 Json = dict[str, Any]
 
@@ -31,6 +33,12 @@ MASKED_PATHS = [
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"),
 ]
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+
+def _confinement(record: Record) -> str:
+    """As it was asked for, also where there is no AppArmor; where there is, what a container gets otherwise."""
+    asked = security(record.host.security_opt).apparmor
+    return named(asked, privileged=record.host.privileged) if KERNEL.supported() else asked
 
 
 def inspect(record: Record, directory: Path, exec_ids: Sequence[str], lower: Sequence[Path]) -> Json:
@@ -54,7 +62,7 @@ def inspect(record: Record, directory: Path, exec_ids: Sequence[str], lower: Seq
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": _confinement(record),
         "ExecIDs": list(exec_ids) or None,
         "HostConfig": host_config(record),
         "GraphDriver": {

@@ -13,7 +13,7 @@ from buildtool.containers import logdrivers, runtimes
 from buildtool.daemon import host
 from buildtool.daemon.negotiate import API_VERSION, MIN_API_VERSION
 from buildtool.daemon.services import Services
-from buildtool.runtime import cdi
+from buildtool.runtime import apparmor, cdi
 
 _INDEX_SERVER = "https://index.docker.io/v1/"
 _RUNTIME = "buildtool"
@@ -56,7 +56,8 @@ def info(services: Services, states: dict[str, int]) -> dict[str, Any]:
     has_memory, has_cpu = "memory" in controllers, "cpu" in controllers
     cgroup_version = host.cgroup_version()
     rootless = host.in_user_namespace()
-    options = ["name=seccomp,profile=builtin"]
+    options = ["name=apparmor"] if apparmor.KERNEL.supported() else []
+    options += ["name=seccomp,profile=builtin"]
     options += ["name=rootless"] if rootless else []
     options += ["name=cgroupns"] if cgroup_version == "2" else []
     file_system = host.backing_file_system(services.root)

@@ -14,7 +14,7 @@ from buildtool.cache import Draft, SnapshotId, Store, Tree
 from buildtool.cache.memory_files import in_memory, let_go
 from buildtool.errors import BuildtoolError, StepFailed
 from buildtool.graph import Exec, Node
-from buildtool.runtime import Bundle, Rootfs, Runtime, SpecOptions, container_spec, resolve_user
+from buildtool.runtime import Bundle, Rootfs, Runtime, SpecOptions, apparmor, container_spec, resolve_user
 from buildtool.solve.cache_mounts import CacheMounts
 from buildtool.solve.debugger import ShellOptions
 from buildtool.solve.redaction import named_secrets
@@ -220,7 +220,9 @@ def _bundle(
         options = replace(options, cgroup_parent=request.cgroup_parent)
     lower = [files.mount_points(), *(store.snapshots.fs(snapshot) for snapshot in chain)]
     rootfs = Rootfs(lower, upper=draft.fs, work=draft.work, volatile=True)
-    return Bundle(name, files.directory / "bundle", container_spec(options), rootfs, detached=False)
+    spec = container_spec(options)
+    spec["process"] |= apparmor.KERNEL.process("", privileged=insecure)
+    return Bundle(name, files.directory / "bundle", spec, rootfs, detached=False)
 
 
 def _resources(request: BuildRequest) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from buildtool.runtime.apparmor import KERNEL
 from tests.conftest import Daemon
 
 
@@ -187,3 +188,15 @@ def test_kernel_memory_is_warned_of_as_long_as_there_was_one(daemon: Daemon, bus
         made = daemon.request("POST", f"/{version}/containers/create", body)
         assert len([text for text in made["Warnings"] if "kernel memory" in text]) == warnings
         daemon.raw("DELETE", f"/containers/{made['Id']}?force=1")
+
+
+def test_profiles_of_apparmor_are_told_and_passed_over_where_there_is_none(
+    daemon: Daemon, container: Callable[..., str]
+) -> None:
+    has = "name=apparmor" in daemon.request("GET", "/info")["SecurityOptions"]
+    assert has is KERNEL.supported()
+    plain = daemon.request("GET", f"/containers/{container('true')}/json")
+    assert plain["AppArmorProfile"] == ("buildtool-default" if has else "")
+    if not has:
+        identity = container("true", HostConfig={"SecurityOpt": ["apparmor=some-profile"]})
+        assert daemon.request("GET", f"/containers/{identity}/json")["AppArmorProfile"] == "some-profile"
