@@ -1,8 +1,7 @@
 """rtnetlink messages, by pyroute2's types, exchanged in batches over one blocking socket.
 
 pyroute2's own sockets make an event loop for each call and wait for each answer: a pair of interfaces with an address
-and a route took 7 ms, this takes 2. It takes a tenth of a second and 13 MiB to import: it is when the first socket is
-opened. Source: rtnetlink(7), netlink(7), linux/rtnetlink.h, linux/if_link.h.
+and a route took 7 ms, this takes 2. Source: rtnetlink(7), netlink(7), linux/rtnetlink.h, linux/if_link.h.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from buildtool.networks import pyroute
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, GETADDR = 20, 22
@@ -32,11 +33,7 @@ Attributes = list[tuple[str, Any]]
 
 def message(kind: int, fields: Mapping[str, int], attributes: Attributes, *, flags: int = 0) -> bytearray:
     """One request that is acknowledged. Attributes have pyroute2's names (`IFLA_MTU`); lists of them nest."""
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
-    one: Any = (ifinfmsg, ifaddrmsg, rtmsg)[(kind - NEWLINK) // 4]()
+    one = _type(kind)()
     one["header"]["type"] = kind
     one["header"]["flags"] = _REQUEST | _ACK | flags
     for name, value in fields.items():
@@ -44,6 +41,12 @@ def message(kind: int, fields: Mapping[str, int], attributes: Attributes, *, fla
     one["attrs"] = _nested(attributes)
     one.encode()
     return bytearray(one.data)
+
+
+def _type(kind: int) -> Any:
+    """pyroute2's type for messages about links, addresses or routes."""
+    name = ("ifinfmsg", "ifaddrmsg", "rtmsg")[(kind - NEWLINK) // 4]
+    return getattr(pyroute.module(f"netlink.rtnl.{name}"), name)
 
 
 def _nested(attributes: Attributes) -> list[list[Any]]:
@@ -54,8 +57,6 @@ class RouteSocket:
     """A socket of the network namespace it was opened in, for ever. Errors of the kernel are OSErrors."""
 
     def __init__(self) -> None:
-        import pyroute2  # noqa: F401  (whatever is taken of it comes with all of it: here, not in the middle)
-
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         try:
             with contextlib.suppress(OSError):  # before Linux 4.20 a dump is of everything
@@ -142,11 +143,6 @@ class RouteSocket:
 
 def decoded(data: bytes) -> Any:
     """A message of the kernel as pyroute2's type: `one["index"]`, `one.get("mtu")`."""
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
-    kind = struct.unpack_from("=H", data, 4)[0]
-    one: Any = (ifinfmsg, ifaddrmsg, rtmsg)[(kind - NEWLINK) // 4](data)
+    one = _type(struct.unpack_from("=H", data, 4)[0])(data)
     one.decode()
     return one

@@ -11,7 +11,8 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+
+from buildtool.networks import pyroute
 
 _NETFILTER, _ADD_MEMBERSHIP, _SOL_NETLINK, _GROUP = 12, 1, 270, 7
 _NFTABLES, _DELTABLE = 10, 2
@@ -54,15 +55,13 @@ class Watch:
 
 def removed_table(data: bytes, table: str) -> bool:
     """Whether one of the netlink messages says that the table of that name is removed."""
-    from pyroute2.netlink.nfnetlink.nftsocket import nft_table_msg
-
     offset = 0
     while offset + 20 <= len(data):
         size, kind = struct.unpack_from("IH", data, offset)
         if size < 20:
             break
         if kind == _NFTABLES << 8 | _DELTABLE:
-            message: Any = nft_table_msg(data[offset : offset + size])
+            message = pyroute.module("netlink.nfnetlink.nftsocket").nft_table_msg(data[offset : offset + size])
             message.decode()
             if message.get("name") == table:
                 return True
