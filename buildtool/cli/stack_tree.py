@@ -30,6 +30,7 @@ _MADE = frozenset(("Created", "Recreated"))
 # What every container of a new stack would say.
 _UNSAID = frozenset(("the service is new", "it does not exist"))
 _MARKS = {"done": ("✔", "green"), "busy": ("●", "cyan"), "made": ("○", "cyan"), "other": ("!", "yellow")}
+_FAILED = "Error"
 _WORTH_TELLING = 0.1  # seconds
 _GROUPS = {"Network": "networks", "Volume": "volumes", "Image": "images", "Container": "services"}
 
@@ -56,7 +57,7 @@ class TreeReport:
             first = known[2] if known is not None else now
             self._items[kind, name] = (
                 state,
-                detail or (known[1] if known and state not in ("Healthy", "Exited", "Started") else ""),
+                detail or (known[1] if known and state not in ("Healthy", "Exited", "Started", _FAILED) else ""),
                 first,
                 now,
             )
@@ -93,6 +94,7 @@ class TreeReport:
         from rich.text import Text
         from rich.tree import Tree
 
+        final = final and not any(item[0] == _FAILED for item in self._items.values())
         marks = {key: _mark(key[0], state, final=final) for key, (state, *_) in self._items.items()}
         done = sum(mark == "done" for mark in marks.values())
         tree = Tree(Text.assemble(("Stack", "bold"), f" {done}/{len(self._items)}"), guide_style="dim")

@@ -112,7 +112,11 @@ def _passes(engine: Engine, identifier: str, name: str, test: Test, report: Repo
     details = engine.find(f"/containers/{identifier}/json")
     if details is None:
         raise DependencyFailed(f"container {name} was removed while it was waited for")
-    word = test(name, details)
+    try:
+        word = test(name, details)
+    except DependencyFailed:
+        report.state("Container", name, "Error")
+        raise
     if word:
         report.state("Container", name, word)
         return True
