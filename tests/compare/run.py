@@ -59,7 +59,7 @@ class Dockerd:
 
 def play(socket: str) -> dict[str, Any]:
     """The answers to all steps: `{"status": …, "body": …}` by the steps' names."""
-    _import_busybox(socket)
+    import_busybox(socket)
     answers: dict[str, Any] = {}
     names = {"c": "nope", "e": "nope", "begin": str(time.time())}
     try:
@@ -126,7 +126,8 @@ def _wait_for_exec(socket: str, identity: str) -> None:
         time.sleep(0.05)
 
 
-def _import_busybox(socket: str) -> None:
+def import_busybox(socket: str) -> None:
+    """Give an engine the image `busybox`."""
     connection = Http(socket)
     path = "/images/create?fromSrc=-&repo=busybox&tag=latest&changes=CMD%20%5B%22sh%22%5D"
     connection.request("POST", path, busybox_rootfs(), {"Content-Type": "application/x-tar"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,7 +11,12 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import pytest
+
 from tests.conftest import Program
+
+ON_DOCKERD = os.environ.get("BUILDTOOL_STACKS_ON") == "dockerd"
+only_ours = pytest.mark.skipif(ON_DOCKERD, reason="Debian's dockerd and its classic builder cannot do this")
 
 LOOP = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.e2e.stacks.helpers import Stack
+from tests.e2e.stacks.helpers import Stack, only_ours
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="stacks have networks of their own, which need root")
 
@@ -40,6 +40,7 @@ def test_build_sections_are_built_once_and_again_when_asked(stack: Stack) -> Non
     stack.cli("rmi", f"{stack.name}/b", f"{stack.name}:x")
 
 
+@only_ours
 def test_builds_get_secrets_from_files_env_and_dot_env(stack: Stack) -> None:
     (stack.folder / "token.txt").write_text("from a file")
     (stack.folder / ".env").write_text("TOKEN_OF_TEST=from dot env")
@@ -58,6 +59,7 @@ def test_builds_get_secrets_from_files_env_and_dot_env(stack: Stack) -> None:
     stack("down", "--rmi", "local")
 
 
+@only_ours
 def test_builds_take_files_from_other_contexts_and_from_other_services_images(stack: Stack) -> None:
     (stack.folder / "more").mkdir()
     (stack.folder / "more/file").write_text("from a directory\n")
@@ -93,6 +95,7 @@ def test_builds_take_files_from_other_contexts_and_from_other_services_images(st
     stack("--profile", "*", "down", "--rmi", "local")
 
 
+@only_ours
 def test_services_share_the_steps_of_their_builds(stack: Stack) -> None:
     inline = 'dockerfile_inline: "FROM busybox\\nRUN cat /proc/sys/kernel/random/uuid > /id\\n"'
     stack.write(f"services: {{a: {{build: {{{inline}}}, command: LOOP}}, b: {{build: {{{inline}}}, command: LOOP}}}}")
@@ -150,6 +153,7 @@ def test_up_builds_anew_what_was_made_of_other_files(stack: Stack) -> None:
     assert "Building" not in stack("up", "-d").stderr, "another's image is left alone"
 
 
+@only_ours
 def test_build_makes_an_index_of_all_platforms_and_up_takes_it(stack: Stack) -> None:
     (stack.folder / "f").write_text("1")
     stack.write(

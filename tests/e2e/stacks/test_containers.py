@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stacks.helpers import Stack
+from tests.e2e.stacks.helpers import Stack, only_ours
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="stacks have networks of their own, which need root")
 
@@ -79,6 +79,7 @@ def test_secrets_and_configs_are_files_with_owner_and_mode(stack: Stack) -> None
     assert "environment variable 'TOKEN' required by file" in missing.stderr
 
 
+@only_ours
 def test_secrets_reach_a_service_that_cannot_write(stack: Stack) -> None:
     """docker compose's engine refuses to write into a read-only container."""
     stack.write(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -128,16 +129,17 @@ COMPOSE = """
 
 
 @pytest.fixture
-def stand_ins(cli: Program, busybox_image: str) -> Iterator[None]:
-    """An image for each name, all of the same file."""
-    file = f"""FROM busybox
-COPY --chmod=755 <<'END' /start
-{ENTRYPOINT}END
-RUN mkdir -m 777 /prometheus
-ENTRYPOINT ["/start"]
-"""
+def stand_ins(cli: Program, busybox_image: str, tmp_path: Path) -> Iterator[None]:
+    """An image for each name, all of the same files."""
+    context = tmp_path / "stand-in"
+    context.mkdir()
+    (context / "start").write_text(ENTRYPOINT)
+    (context / "start").chmod(0o755)
+    (context / "Dockerfile").write_text(
+        'FROM busybox\nCOPY start /start\nRUN mkdir -m 777 /prometheus\nENTRYPOINT ["/start"]\n'
+    )
     for image in IMAGES:
-        cli("build", "-q", "-t", image, "-", input=file)
+        cli("build", "-q", "-t", image, str(context))
     yield
     cli("rmi", "-f", *IMAGES)
 
