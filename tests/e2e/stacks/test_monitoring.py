@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import Program
 from tests.e2e.conftest import free_port
-from tests.e2e.stacks.helpers import Stack, eventually
+from tests.e2e.stacks.helpers import Stack, eventually, only_ours
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="stacks have networks of their own, which need root")
 
@@ -144,6 +144,7 @@ def stand_ins(cli: Program, busybox_image: str, tmp_path: Path) -> Iterator[None
     cli("rmi", "-f", *IMAGES)
 
 
+@only_ours  # runc wants `/` to be a shared mount for rslave, which it is not on every machine
 def test_a_monitoring_stack(stack: Stack, stand_ins: None) -> None:
     port = free_port()
     stack.write(COMPOSE.replace("NAME", stack.name))
