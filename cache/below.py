@@ -13,6 +13,7 @@ import os
 import stat
 from typing import Any, TypeAlias
 
+from buildtool.cache.tar_headers import owner_of
 from buildtool.cache.trees import Tree
 
 Fact: TypeAlias = list[Any] | None
@@ -55,7 +56,7 @@ def _fact(tree: Tree, path: str, content: bool) -> Fact:
         return None
     if stat.S_ISLNK(status.st_mode):
         return ["link", os.readlink(real)]
-    attributes: list[Any] = [stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid]
+    attributes: list[Any] = [stat.S_IMODE(status.st_mode), *owner_of(status)]
     if not stat.S_ISDIR(status.st_mode) and not (content and stat.S_ISREG(status.st_mode)):
         return ["file"]
     for name in sorted(os.listxattr(real, follow_symlinks=False)):

@@ -12,6 +12,15 @@ _MAX_OCTAL_ID = 0o7777777
 _MAX_OCTAL_SIZE = 0o77777777777
 
 
+def owner_of(status: os.stat_result) -> tuple[int, int]:
+    """The ids that a layer has for a file of the store.
+
+    A plain user's store without a user namespace has files of one owner, who is the root of every image: as where one
+    id is mapped into a namespace.
+    """
+    return (status.st_uid, status.st_gid) if os.geteuid() == 0 else (0, 0)
+
+
 def header(
     name: bytes,
     kind: bytes,
@@ -27,7 +36,7 @@ def header(
     if kind in (b"3", b"4"):
         major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
     mode = status.st_mode & 0o7777
-    return entry_header(name, kind, mode, status.st_uid, status.st_gid, size, mtime, link, major, minor, xattrs or [])
+    return entry_header(name, kind, mode, *owner_of(status), size, mtime, link, major, minor, xattrs or [])
 
 
 def entry_header(

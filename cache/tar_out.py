@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildtool.cache.tar_headers import entry_header, header
+from buildtool.cache.tar_headers import entry_header, header, owner_of
 from buildtool.cache.whiteouts import is_whiteout
 from buildtool.errors import Corrupt, InvalidInput
 
@@ -129,7 +129,7 @@ def _enter(
         yield header(prefix, b"5", status, _mtime(status, state.epoch), xattrs=kept)
     else:
         status = os.fstat(fd)
-        if (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (0o755, 0, 0) or kept:
+        if (stat.S_IMODE(status.st_mode), *owner_of(status)) != (0o755, 0, 0) or kept:
             yield header(b"./", b"5", status, _mtime(status, state.epoch), xattrs=kept)
     whiteouts = []
     with os.scandir(fd) as listing:

@@ -41,6 +41,7 @@ class OwnDaemon:
         self._directory = mkdtemp(prefix="buildtool-")
         address = Address(path=f"{self._directory}/daemon.sock", foreign=False, root=self._root)
         try:
+            os.environ["BUILDTOOL_FOR_ONE_BUILD"] = "1"
             self._pid = start_daemon(address, directory=self._directory)
         except BaseException:
             self._remove()

@@ -13,6 +13,8 @@ from buildtool.daemon.options import Options
 from buildtool.encoding import ensure_utf8
 from buildtool.errors import BuildtoolError
 
+FOR_ONE_BUILD = "BUILDTOOL_FOR_ONE_BUILD"
+"""Set for the daemon of `build --no-daemon`: files can be copied into images without user namespaces, too."""
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 
 
@@ -39,7 +41,13 @@ def _enter_user_namespace(root: Path) -> None:
     from buildtool.runtime.userns import enter_user_namespace
 
     os.environ.setdefault("BUILDTOOL_ROOTLESS_UID", str(os.getuid()))
-    enter_user_namespace(root)
+    uid = os.geteuid()
+    try:
+        enter_user_namespace(root)
+    except BuildtoolError as error:
+        if FOR_ONE_BUILD not in os.environ or os.geteuid() != uid:
+            raise
+        print(f"buildtool daemon: {error.message}; going on without", file=sys.stderr)
 
 
 def _set_up_logging(level: str) -> None:

@@ -42,8 +42,8 @@ from buildtool.solve.records import Records, StepResult, forget_old_files
 from buildtool.solve.remotes import Remotes
 from buildtool.solve.request import BuildRequest, BuildResult, BuildWarning
 from buildtool.solve.result import LayerDigests, Layers, add_image, find_image, fits, image_key, without_empty
+from buildtool.solve.run_chroot import NO_COMMANDS, forget_tree, only_chroot_is_possible, refuse_commands
 from buildtool.solve.run_chroot import WARNING as CHROOT_WARNING
-from buildtool.solve.run_chroot import forget_tree, only_chroot_is_possible
 from buildtool.solve.run_mounts import SharedFiles
 from buildtool.solve.run_network import RunNetworks
 from buildtool.solve.run_room import RunContext
@@ -183,6 +183,9 @@ class Builder:
             nodes = (prepared.node(step) for step in prepared.plan.graph)
             if any(isinstance(node.step, Exec) and node.id not in prepared.hits for node in nodes):
                 prepared.warnings.append(BuildWarning(CHROOT_WARNING))
+        if os.geteuid() != 0:
+            refuse_commands(prepared)
+            prepared.warnings.append(BuildWarning(NO_COMMANDS))
         for warning in prepared.warnings:
             emit(Warning(warning.message, warning.where))
         refuse_foreign(prepared)

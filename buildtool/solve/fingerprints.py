@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from buildtool.cache.tar_headers import owner_of
 from buildtool.errors import Conflict
 from buildtool.oci import sha256
 
@@ -69,7 +70,7 @@ class _Document(msgspec.Struct, array_like=True):
 
 def line_of(name: str, status: os.stat_result, digest: str, *, owned: bool = False) -> str:
     """How an entry stands in the digest of its directory: name, mode, owner where it counts, content."""
-    owner = f" {status.st_uid}:{status.st_gid}" if owned else ""
+    owner = " {}:{}".format(*owner_of(status)) if owned else ""
     return f"{name}\0{status.st_mode:o}{owner} {digest}"
 
 

@@ -17,12 +17,13 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 from buildtool.cache import SnapshotId, Store
-from buildtool.errors import StepFailed
+from buildtool.errors import StepFailed, Unavailable
 from buildtool.graph import Exec, Node
 from buildtool.runtime import ExitStatus
 from buildtool.runtime.capabilities import NUMBERS, SYS_ADMIN
 from buildtool.solve.chroot_room import ChrootRoom, drop_tree
 from buildtool.solve.flights import Listener
+from buildtool.solve.prepare import Prepared
 from buildtool.solve.request import BuildRequest
 from buildtool.solve.run_output import Mask, failure
 from buildtool.solve.run_room import RunContext
@@ -32,6 +33,9 @@ WARNING = (
     "RUN steps are isolated by chroot only: they have the processes, the network and the powers of the container "
     "that this daemon is in; /proc and /sys are empty, limits and read-only mounts are not kept, secrets lie on the "
     "disk while their step runs, and steps run one at a time"
+)
+NO_COMMANDS = (
+    "this user may make no user namespaces: RUN steps cannot be executed, and every file of the image belongs to root"
 )
 _SYS_CHROOT = 1 << NUMBERS["CAP_SYS_CHROOT"]
 _CHUNK = 1 << 16
@@ -47,6 +51,18 @@ def only_chroot_is_possible() -> bool:
             effective = int(line.split()[1], 16)
             return not effective & SYS_ADMIN and bool(effective & _SYS_CHROOT)
     return False
+
+
+def refuse_commands(prepared: Prepared) -> None:
+    """Raise Unavailable, before anything is done, for a RUN of a user who has neither namespaces nor chroot(2)."""
+    for node in map(prepared.node, prepared.plan.graph):
+        if isinstance(node.step, Exec) and node.id not in prepared.hits:
+            raise Unavailable(
+                "RUN cannot be executed: a plain user can make no user namespaces here, and chroot(2) is root's",
+                where=node.span,
+                hint="in a container, be root (docker run -u 0: RUN then has a chroot), or let it make user "
+                "namespaces (--security-opt seccomp=unconfined); or take the step from a cache (--cache-from)",
+            )
 
 
 async def execute_chroot(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +14,18 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BUILDTOOL
+from tests.rootless import ALONE
 
 pytestmark = pytest.mark.skipif(not Path("/bin/busybox").exists(), reason="needs a static busybox")
+_LAUNCH = f"""{ALONE}
+from buildtool.runtime import seccomp
+from buildtool.runtime.capabilities import DEFAULT
+sc.seccomp_filter(seccomp.assemble(seccomp.default_filter(DEFAULT)))
+become(int(sys.argv[1]))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""A user in a container of Docker's: its filter lets nobody without CAP_SYS_ADMIN make namespaces."""
+_UID = 12347
 TEXT = """\
 FROM scratch
 COPY busybox /bin/
@@ -124,3 +135,38 @@ def test_another_daemon_is_not_for_it(root: Path, context: Path) -> None:
     command = [BUILDTOOL, "build", "--no-daemon", str(context)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0 and "--no-daemon starts a daemon of its own" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_a_plain_user_without_namespaces_copies_files(root: Path, context: Path, tmp_path: Path) -> None:
+    """The user of a plain container. RUN is refused before anything is done; the image is the one that root makes."""
+    os.chown(root, _UID, _UID)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    plain = (sys.executable, "-c", _LAUNCH, str(_UID))
+    refused = build(root, context, before=plain)
+    assert refused.returncode == 1
+    assert "Buildfile:4:1: RUN cannot be executed: a plain user can make no user namespaces here" in refused.stderr
+
+    (context / "Buildfile").write_text(
+        "FROM scratch\nCOPY busybox /bin/\nCOPY --chmod=4750 busybox /d/\nWORKDIR /srv\n"
+    )
+    done = build(root, context, "-t", "a:1", "-o", f"type=oci,dest={root}/out.tar", before=plain)
+    assert done.returncode == 0, done.stderr
+    assert "RUN steps cannot be executed, and every file of the image belongs to root" in done.stderr
+    again = build(tmp_path / "root", context, "-t", "a:1", "-o", f"type=oci,dest={tmp_path}/out.tar")
+    assert again.returncode == 0, again.stderr
+    assert (root / "out.tar").read_bytes() == (tmp_path / "out.tar").read_bytes()
+    (context / "Buildfile").write_text("FROM base\nCOPY Buildfile /d/\n")
+    layout = root / "layout"
+    layout.mkdir()
+    with tarfile.open(root / "out.tar") as archive:
+        archive.extractall(layout, filter="fully_trusted")
+    more = (f"--build-context=base=oci-layout://{layout}:1", "-o", f"type=tar,dest={root}/more.tar")
+    done = build(root, context, *more, before=plain)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(root / "more.tar") as archive:
+        entries = {entry.name.removeprefix("./").rstrip("/"): entry for entry in archive}
+    assert {(entry.uid, entry.gid) for entry in entries.values()} == {(0, 0)}
+    assert entries["d/busybox"].mode == 0o4750 and "d/Buildfile" in entries
+    assert left(root) == []
