@@ -140,9 +140,8 @@ def test_another_daemon_is_not_for_it(root: Path, context: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 def test_a_plain_user_without_namespaces_copies_files(root: Path, context: Path, tmp_path: Path) -> None:
     """The user of a plain container. RUN is refused before anything is done; the image is the one that root makes."""
+    context = Path(shutil.copytree(context, root / "context"))  # pytest's own folders are root's alone
     os.chown(root, _UID, _UID)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
     plain = (sys.executable, "-c", _LAUNCH, str(_UID))
     refused = build(root, context, before=plain)
     assert refused.returncode == 1
