@@ -17,6 +17,7 @@ from typing import TypeAlias
 from urllib import request as environment
 
 import aiohttp
+from aiohttp.payload import Payload
 from yarl import URL
 
 from buildtool.registry.challenge import Challenge, parse_challenges
@@ -30,7 +31,7 @@ from buildtool.registry.tokens import Authorizer
 log = logging.getLogger(__name__)
 
 BROKEN = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-Body: TypeAlias = bytes | Callable[[], AsyncIterator[bytes]]
+Body: TypeAlias = bytes | Callable[[], Payload]
 """Bytes, or a function that gives the body from its start each time it is called."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=20.0, sock_read=120.0)

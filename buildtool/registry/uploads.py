@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from aiohttp.payload import Payload
 from yarl import URL
 
 from buildtool.oci import Digest
 from buildtool.registry.errors import RegistryRefused, RegistryUnreachable
 from buildtool.registry.repository import Repository
+from buildtool.registry.sending import FileBody
 from buildtool.registry.transport import join
-from buildtool.registry.work import settled
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
 _FINAL_ABOVE_500 = frozenset({501, 505, 507})
 _MAX_BREAKS = 50
 WHOLE = 8 << 20
@@ -159,18 +160,8 @@ def with_digest(url: URL, digest: Digest) -> URL:
     return URL(f"{text}{'&' if '?' in text else '?'}digest={digest}", encoded=True)
 
 
-def _body(fd: int, start: int, end: int, report: Report) -> Callable[[], AsyncIterator[bytes]]:
-    async def read() -> AsyncIterator[bytes]:
-        position = start
-        while position < end:
-            data = await settled(os.pread, fd, min(CHUNK, end - position), position)
-            if not data:
-                raise RegistryUnreachable("the blob became shorter while it was sent")
-            yield data
-            position += len(data)
-            report(position)
-
-    return read
+def _body(fd: int, start: int, end: int, report: Report) -> Callable[[], Payload]:
+    return partial(FileBody, fd, start, end, report)
 
 
 def _reached(header: str) -> int | None:

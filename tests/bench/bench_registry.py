@@ -269,8 +269,9 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", action="store_true", help="10 layers of 64 MiB instead of the other shapes")
+    parser.add_argument("--folder", default="/tmp", help="where everything lies; /dev/shm leaves the disk out")
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="bt-bench-registry-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="bt-bench-registry-", dir=given.folder))
     try:
         with registries(folder) as sides:
             for count, size in LARGE if given.large else SHAPES:

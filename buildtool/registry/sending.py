@@ -1,0 +1,100 @@
+"""A file as the body of a request: from the page cache to the socket by sendfile(2), without passing Python.
+
+Only to a socket that is not encrypted; else the bytes are read and written as usual. What the server answers in the
+middle of it is read meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import payload
+from aiohttp.abc import AbstractStreamWriter
+
+from buildtool.registry.errors import RegistryUnreachable
+from buildtool.registry.work import in_thread, settled
+
+CHUNK = 1 << 20
+_PIECE = 4 << 20
+_WAIT = 200
+
+
+class FileBody(payload.Payload):
+    """Bytes `start` to `end` of an open file; `report` is called on the loop with the position that is reached."""
+
+    def __init__(self, fd: int, start: int, end: int, report: Callable[[int], None]) -> None:
+        super().__init__(fd, content_type="application/octet-stream")
+        self._size = end - start
+        self._fd, self._start, self._end = fd, start, end
+        self._report = report
+        self._begun = False
+
+    @property
+    def consumed(self) -> bool:
+        """aiohttp sends some requests twice: one of which the server has seen a part is not its to decide about."""
+        return self._begun
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """No text."""
+        raise TypeError("a file of bytes")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Raises OSError, RegistryUnreachable."""
+        self._begun = True
+        transport: asyncio.WriteTransport | None = getattr(writer, "transport", None)
+        writer.send_headers()
+        encrypted = transport is None or transport.get_extra_info("sslcontext") is not None
+        if transport is None or encrypted or transport.get_write_buffer_size():
+            await self._write(writer)
+            return
+        await _send(transport.get_extra_info("socket"), self._fd, self._start, self._end, self._report)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """As `write`: the length is always the file's."""
+        await self.write(writer)
+
+    async def _write(self, writer: AbstractStreamWriter) -> None:
+        position = self._start
+        while position < self._end:
+            data = await settled(os.pread, self._fd, min(CHUNK, self._end - position), position)
+            if not data:
+                raise RegistryUnreachable("the blob became shorter while it was sent")
+            await writer.write(data)
+            position += len(data)
+            self._report(position)
+
+
+async def _send(sock: Any, fd: int, start: int, end: int, report: Callable[[int], None]) -> None:
+    """In a thread: a file that is not in memory would hold up the loop."""
+    loop = asyncio.get_running_loop()
+    own = socket.socket(fileno=os.dup(sock.fileno()))
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+
+    def work() -> None:
+        poll = select.poll()
+        poll.register(own, select.POLLOUT)
+        position = start
+        while position < end and not stopped:
+            if not poll.poll(_WAIT):
+                continue
+            try:
+                sent = os.sendfile(own.fileno(), fd, position, min(_PIECE, end - position))
+            except BlockingIOError:
+                continue
+            if not sent:
+                raise RegistryUnreachable("the blob became shorter while it was sent")
+            position += sent
+            loop.call_soon_threadsafe(report, position)
+
+    with own:
+        own.setblocking(False)
+        await in_thread(work, "send", stop=stop)
