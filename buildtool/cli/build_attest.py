@@ -44,11 +44,23 @@ def read_attest(call: Call, source: BuildInput) -> dict[str, Any]:
     return found
 
 
+def inline_only(call: Call) -> bool:
+    """Whether provenance is to be in images only, not in files beside those of `local` and `tar` outputs."""
+    texts = [f"type=provenance,{call.text('provenance')}"] if call.given("provenance") else []
+    for text in reversed([*call.texts("attest"), *texts]):
+        options = _options(text)
+        if options.get("type") == "provenance":
+            return options.get("inline-only", "false").lower() in ("", "1", "true")
+    return False
+
+
+def _options(text: str) -> dict[str, str]:
+    parts = (part.partition("=") for part in text.split(","))
+    return {name.strip().lower(): value.strip() for name, _, value in parts}
+
+
 def _read(text: str, shown: str) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        options[name.strip().lower()] = value.strip()
+    options = _options(text)
     kind = options.get("type", "")
     if kind not in _OPTIONS:
         raise InvalidInput(f"{shown}: unknown type {kind!r} of attestation", hint="There are provenance and sbom.")

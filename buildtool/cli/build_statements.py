@@ -42,6 +42,11 @@ def file_names(found: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
             yield name, (json.dumps(statement, ensure_ascii=False) + "\n").encode()
 
 
+def without_provenance(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The statements that do not tell how the image was built."""
+    return [each for each in found if each["predicateType"] not in _PROVENANCE]
+
+
 def provenance_of(found: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The predicate that tells how the image was built."""
     return next((each["predicate"] for each in found if each["predicateType"] in _PROVENANCE), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 _FORM = ("compression", "compression-level", "force-compression", "ignore-error", "image-manifest", "mode", "mounts",
          "oci-mediatypes", "timeout")  # fmt: skip
 _S3 = ("access_key_id", "blobs_prefix", "bucket", "endpoint_url", "manifests_prefix", "name", "prefix", "region",
-       "secret_access_key", "session_token", "touch_refresh", "upload_parallelism", "use_path_style")  # fmt: skip
+       "secret_access_key", "session_token", "use_path_style")  # fmt: skip
+_NOT_HERE = {
+    "gha": "GitHub's cache service is for one repository and throttled; take a registry: type=registry,ref=ghcr.io/…",
+    "azblob": "there is no client for it here; take type=registry, or type=s3 in front of it",
+}
 _OBSTORE = {
     "access_key_id": "access_key_id",
     "endpoint_url": "endpoint",
@@ -167,10 +172,14 @@ def _target(maker: _Maker, spec: CacheSpec) -> CacheTarget | None:
 def _check(spec: CacheSpec, flag: str, known: Mapping[str, Collection[str]]) -> None:
     names = known.get(spec.type)
     if names is None:
+        if spec.type in _NOT_HERE:
+            raise InvalidInput(f"--{flag}: type={spec.type} is not possible here", hint=_NOT_HERE[spec.type])
         raise InvalidInput(f"--{flag}: unknown type {spec.type!r}", hint=f"There are {', '.join(sorted(known))}.")
     for name in spec.attributes:
         if name not in names:
             hint = f"It takes {', '.join(sorted(names))}." if names else "It takes nothing else."
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}? {hint}" if close else hint
             raise InvalidInput(f"--{flag} type={spec.type}: unknown attribute {name!r}", hint=hint)
     for name in ("ignore-error", "image-manifest", "oci-mediatypes", "reset", "use_path_style"):
         _truth(spec.attributes, name, default=False)

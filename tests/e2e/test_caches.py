@@ -139,7 +139,12 @@ def test_caches_that_cannot_be_reached_are_told_of(cli: Program, source: Path, t
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [
-        ("cache-from", "type=gha", "unknown type 'gha'"),
+        ("cache-from", "type=gha,scope=a", "type=gha is not possible here"),
+        ("cache-to", "type=gha,mode=max", "take a registry: type=registry,ref=ghcr.io/"),
+        ("cache-to", "type=azblob,name=a", "type=azblob is not possible here"),
+        ("cache-from", "type=what", "unknown type 'what'"),
+        ("cache-to", "type=registry,ref=a,compresion=zstd", "did you mean 'compression'?"),
+        ("cache-to", "type=s3,bucket=a,region=b,upload_parallelism=4", "unknown attribute 'upload_parallelism'"),
         ("cache-from", "type=registry", "ref is missing"),
         ("cache-from", "type=registry,ref=a,mode=max", "unknown attribute 'mode'"),
         ("cache-from", "type=inline", "unknown type 'inline'"),

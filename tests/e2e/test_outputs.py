@@ -229,6 +229,10 @@ def test_statements_beside_the_files_have_the_prefix(build: Any, source: Path, t
     assert (tmp_path / "out/about-provenance.json").exists()
     build(*words, "-o", f"type=tar,dest={tmp_path}/out.tar,attestation-prefix=about-")
     assert "about-provenance.json" in members(tmp_path / "out.tar")
+    inline = ("-f", f"{source}/small", "--provenance=mode=max,inline-only=true", "--sbom=true")
+    build(*inline, "-o", f"type=local,dest={tmp_path}/inline")
+    names = os.listdir(tmp_path / "inline")
+    assert "sbom.spdx.json" in names and "provenance.json" not in names
 
 
 def test_annotations_of_an_output(build: Any, cli: Program, registry: str, source: Path, unique: str) -> None:

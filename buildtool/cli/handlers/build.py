@@ -262,11 +262,15 @@ def finish(call: Call, outputs: Outputs | None, result: dict[str, Any], progress
     """Give the result to where the flags say. The exit code."""
     identifier, to_stdout = result["image_id"], False
     if outputs is not None:
+        from buildtool.cli.build_attest import inline_only
         from buildtool.cli.build_giving import give, made, write_metadata
-        from buildtool.cli.build_statements import statements
+        from buildtool.cli.build_statements import statements, without_provenance
 
         stated = {each["id"]: statements(call, each["id"]) for each in made(result)}
-        pushed = give(call, outputs, result, stated, quiet=progress == "quiet")
+        beside = stated
+        if inline_only(call):
+            beside = {image: without_provenance(each) for image, each in stated.items()}
+        pushed = give(call, outputs, result, beside, quiet=progress == "quiet")
         to_stdout = any(item.dest == "-" for item in outputs.items)
         if call.text("metadata-file"):
             write_metadata(call.text("metadata-file"), outputs, result, pushed, stated)
