@@ -190,3 +190,9 @@ def start_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
 def registry(start_registry: Callable[..., str]) -> str:
     """Our server, open to everybody."""
     return start_registry()
+
+
+@pytest.fixture
+def login_folder(tmp_path: Path) -> dict[str, str]:
+    """The environment of a client with a config.json of its own."""
+    return {"DOCKER_CONFIG": str(tmp_path / "docker")}
