@@ -59,7 +59,7 @@ def _context(source: BuildInput) -> Iterator[bytes]:
 
 
 def _named_tar(directory: str, ignore: str | None) -> Iterator[bytes]:
-    yield from _directory(directory, "", IgnoreRules.parse(ignore or "", ".dockerignore"), frozenset())
+    yield from _directory(directory, "", IgnoreRules.parse(ignore or "", ".dockerignore"), frozenset(), {})
     yield bytes(2 * _BLOCK)
 
 
@@ -85,7 +85,7 @@ def context_tar(source: BuildInput, *, extra: dict[str, bytes] | None = None) ->
     if source.directory:
         rules = IgnoreRules.parse(source.ignore or "", source.ignore_name or ".dockerignore")
         kept = frozenset(os.path.relpath(path, source.directory) for path in _always_kept(source))
-        yield from _directory(source.directory, "", rules, kept)
+        yield from _directory(source.directory, "", rules, kept, {})
     for name, data in (extra or {}).items():
         info = tarfile.TarInfo(name)
         info.size, info.mode = len(data), 0o600
@@ -98,7 +98,10 @@ def _always_kept(source: BuildInput) -> list[str]:
     return [path for path in (source.path, source.ignore_name) if path]
 
 
-def _directory(root: str, folder: str, rules: IgnoreRules, kept: frozenset[str]) -> Iterator[bytes]:
+def _directory(
+    root: str, folder: str, rules: IgnoreRules, kept: frozenset[str], links: dict[tuple[int, int], str]
+) -> Iterator[bytes]:
+    """`links` are the names of files that have others, by device and inode: these go as links."""
     for name in sorted(os.listdir(os.path.join(root, folder))):
         path = f"{folder}/{name}" if folder else name
         full = os.path.join(root, path)
@@ -106,9 +109,20 @@ def _directory(root: str, folder: str, rules: IgnoreRules, kept: frozenset[str])
         is_directory = stat.S_ISDIR(found.st_mode)
         ignored = rules.excludes(path) and path not in kept
         if not ignored and not stat.S_ISSOCK(found.st_mode):
-            yield from _member(full, path, found)
+            first = links.setdefault((found.st_dev, found.st_ino), path) if _has_links(found) else path
+            yield from _member(full, path, found) if first == path else _link(path, first)
         if is_directory and (not ignored or rules.may_contain_included(path) or _holds(path, kept)):
-            yield from _directory(root, path, rules, kept)
+            yield from _directory(root, path, rules, kept, links)
+
+
+def _has_links(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_nlink > 1
+
+
+def _link(path: str, first: str) -> Iterator[bytes]:
+    info = tarfile.TarInfo(path)
+    info.type, info.linkname = tarfile.LNKTYPE, first
+    yield info.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
 
 
 def _holds(folder: str, kept: frozenset[str]) -> bool:

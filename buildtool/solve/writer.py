@@ -46,6 +46,7 @@ class Writer:
 
     `owner` and `chmod` are what --chown and --chmod say. Files from the context all get the time of the copy: not
     the clock's granularity but the same nanosecond, so that no make rule finds one of them older than another.
+    Files that are one file (hard links) among those of one copy are one file in its result, too.
     `cancelled` makes the copy end with Stopped.
     """
 
@@ -111,6 +112,7 @@ class Writer:
             os.mkdir(entry.name, dir_fd=parent)
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(entry.name, dir_fd=parent, follow_symlinks=False).st_mode):
+                self._forget(entry.name, path)
                 os.unlink(entry.name, dir_fd=parent)
                 os.mkdir(entry.name, dir_fd=parent)
         fd = os.open(entry.name, _DIRECTORY, dir_fd=parent)
@@ -147,16 +149,38 @@ class Writer:
 
     def _file(self, entry: Entry, name: str, fd: int, hosts: _Hosts, before: int | None, path: str) -> None:
         kind = stat.S_IFMT(entry.status.st_mode)
+        if kind == stat.S_IFREG and entry.status.st_nlink > 1 and self._link_first(entry, name, fd, path):
+            return
         if before is not None and self._link_previous(entry, name, fd, before, path):
             return
         try:
             if kind == stat.S_IFREG:
-                self._regular(entry, name, fd, hosts, path)
+                self._regular(entry, name, fd, hosts)
             else:
                 self._special(entry, name, fd)
         except FileExistsError:
+            self._forget(name, path)
             os.unlink(name, dir_fd=fd)
             self._file(entry, name, fd, hosts, before, path)
+
+    def _link_first(self, entry: Entry, name: str, fd: int, path: str) -> bool:
+        """Make it a link to the file of the same copy that it is one file with; False when it is the first itself."""
+        own = f"{self._base}{path}{name}"
+        first = self._links.setdefault((entry.status.st_dev, entry.status.st_ino), own)
+        if first == own:
+            return False
+        try:
+            os.link(first, name, dst_dir_fd=fd, follow_symlinks=False)
+        except FileExistsError:
+            self._forget(name, path)
+            os.unlink(name, dir_fd=fd)
+            return self._link_first(entry, name, fd, path)
+        return True
+
+    def _forget(self, name: str, path: str) -> None:
+        """Something else comes in the place of a file: no later one is a link to it."""
+        gone = f"{self._base}{path}{name}"
+        self._links = {inode: first for inode, first in self._links.items() if first != gone}
 
     def _link_previous(self, entry: Entry, name: str, fd: int, before: int, path: str) -> bool:
         assert self.previous is not None
@@ -171,13 +195,8 @@ class Writer:
             return False  # gone, or too many links: copy it
         return True
 
-    def _regular(self, entry: Entry, name: str, fd: int, hosts: _Hosts, path: str) -> None:
+    def _regular(self, entry: Entry, name: str, fd: int, hosts: _Hosts) -> None:
         status = entry.status
-        if self._owned and status.st_nlink > 1:
-            first = self._links.setdefault((status.st_dev, status.st_ino), f"{self._base}{path}{name}")
-            if first != f"{self._base}{path}{name}":
-                os.link(first, name, dst_dir_fd=fd, follow_symlinks=False)
-                return
         mode = self._mode_of(status)
         target = os.open(name, _CREATE, mode & 0o777, dir_fd=fd)
         try:

@@ -167,6 +167,16 @@ def test_contexts_are_sent_without_what_is_ignored(tmp_path: Path) -> None:
     assert {(member.uid, member.gid) for member in found.values()} == {(0, 0)}
 
 
+def test_files_that_are_one_file_go_as_links(tmp_path: Path) -> None:
+    context(tmp_path, Buildfile="FROM x\n", a="1", gone="2", **{".dockerignore": "gone\n.docker*\n"})
+    (tmp_path / "sub").mkdir()
+    for source, target in (("a", "sub/b"), ("gone", "kept")):
+        (tmp_path / target).hardlink_to(tmp_path / source)
+    found = names_in(b"".join(context_tar(read_input(str(tmp_path), ""))))
+    assert found["sub/b"].islnk() and found["sub/b"].linkname == "a"
+    assert found["kept"].isreg() and found["kept"].size == 1  # what it is a link to does not go along
+
+
 def test_our_tar_form_begins_with_the_request(tmp_path: Path) -> None:
     context(tmp_path, Buildfile="FROM x\n")
     data = b"".join(upload({"dockerfile": "FROM x\n", "context": {"path": "/"}}, read_input(str(tmp_path), ""))[0])

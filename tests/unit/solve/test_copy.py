@@ -322,6 +322,39 @@ COPY --from=a /d /d
     assert time.gmtime(a.st_mtime)[:3] == (2001, 2, 3)
 
 
+def test_hard_links_of_the_context_are_kept_within_one_copy(shop: Workshop) -> None:
+    """As BuildKit: whatever the directory, not across two COPY instructions, and not to what another replaced."""
+    shop.put("d/a", "1")
+    (shop.context / "d/e").mkdir()
+    for name in ("d/b", "d/e/c", "alone"):
+        os.link(shop.context / "d/a", shop.context / name)
+    for more in range(40):  # from so many on, files are linked to those of the last copy
+        shop.put(f"d/f{more}", f"{more}")
+    text = "FROM busybox\nCOPY --chown=3:4 d /d/\nCOPY alone /\n"
+
+    def linked() -> set[int]:
+        outcome = shop.build(text)
+        layers = [shop.store.snapshots.fs(layer.snapshot) for layer in outcome.image.layers[-2:] if layer.snapshot]
+        inodes = [(layers[0] / name).stat() for name in ("d/a", "d/b", "d/e/c")]
+        assert {(found.st_uid, found.st_gid) for found in inodes} == {(3, 4)}
+        alone = (layers[1] / "alone").stat()
+        assert alone.st_ino not in {found.st_ino for found in inodes}
+        return {found.st_ino for found in inodes}
+
+    assert len(linked()) == 1
+    shop.put("d/f7", "changed")
+    assert len(linked()) == 1
+
+
+def test_a_link_to_a_file_that_was_replaced_is_a_file(shop: Workshop) -> None:
+    shop.put("x/f", "first")
+    shop.put("y/f", "second")
+    (shop.context / "z").mkdir()
+    os.link(shop.context / "x/f", shop.context / "z/g")
+    outcome = shop.build("FROM busybox\nCOPY x/f y/f z/g /d/\n")
+    assert shop.layer(outcome.image) == {"d": "", "d/f": "second", "d/g": "first"}
+
+
 def test_files_of_the_context_have_one_time(shop: Workshop) -> None:
     for number in range(5):
         os.utime(shop.put(f"f{number}", "x"), (number, number))
