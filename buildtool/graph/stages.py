@@ -73,8 +73,9 @@ def _target(buildfile: Buildfile, name: str) -> int:
 
 def stage_index(stages: Sequence[Stage], name: str, before: int) -> int | None:
     """The stage of this name (case does not matter, the last one wins) or number among the first `before`."""
+    wanted = name.lower()
     for stage in reversed(stages[:before]):
-        if stage.name == name.lower():
+        if stage.name == wanted:
             return stage.index
     return int(name) if name.isdigit() and int(name) < before else None
 

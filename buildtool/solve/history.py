@@ -90,7 +90,7 @@ class Recording:
         document = events.to_document(event)
         if not isinstance(event, events.StepOutput):
             document = self._hide.everywhere(document) if self._hide else document
-            if isinstance(where := document.get("span"), dict):
+            if isinstance(event, events.Warning) and isinstance(where := document.get("span"), dict):
                 where["line_text"] = self._hide.buildfile(where["line_text"])
         self._write(document)
 
