@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import urllib.request
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
+
+import bcrypt
 
 from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
 
@@ -53,6 +57,43 @@ def test_a_job_on_another_machine_builds_what_the_first_one_built(
         assert "2 of 2 steps from the cache, 0 executed" in (tmp_path / "summary").read_text()
     finally:
         other.close()
+
+
+def test_an_index_of_a_job_goes_to_the_jobs_own_registry_with_its_token(
+    cli: Program, start_registry: Callable[..., str], tmp_path: Path
+) -> None:
+    users = tmp_path / "users"
+    users.write_text("gitlab-ci-token:" + bcrypt.hashpw(b"job-token", bcrypt.gensalt(4)).decode() + "\n")
+    host = start_registry("--htpasswd", str(users))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "Buildfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY Buildfile /$TARGETARCH\n")
+    environment = {
+        "GITHUB_ACTIONS": "",
+        "GITLAB_CI": "true",
+        "CI_COMMIT_TAG": "",
+        "CI_COMMIT_BRANCH": "main",
+        "CI_DEFAULT_BRANCH": "main",
+        "CI_COMMIT_SHA": SHA,
+        "CI_REGISTRY": host,
+        "CI_REGISTRY_IMAGE": f"{host}/team/app",
+        "CI_JOB_TOKEN": "job-token",
+        "DOCKER_CONFIG": str(tmp_path / "config"),
+    }
+    words = ("ci", "build", "--platform=linux/amd64,linux/arm64", "--dotenv", str(tmp_path / "env"), str(source))
+    done = cli(*words, "--summary", str(tmp_path / "summary"), env=environment)
+    names = dict(line.split("@") for line in done.stdout.split())
+    assert list(names) == [f"{host}/team/app:main", f"{host}/team/app:latest", f"{host}/team/app:sha-0123456"]
+    values = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
+    assert {values["IMAGE_DIGEST"]} == set(names.values())
+    assert f"| Digest | `{values['IMAGE_DIGEST']}` |" in (tmp_path / "summary").read_text()
+    assert "| Size | " in (tmp_path / "summary").read_text()
+    request = urllib.request.Request(f"http://{host}/v2/team/app/manifests/latest")
+    request.add_header("Authorization", "Basic " + b64encode(b"gitlab-ci-token:job-token").decode())
+    index = json.loads(urllib.request.urlopen(request).read())
+    assert [entry["platform"]["architecture"] for entry in index["manifests"]] == ["amd64", "arm64"]
+    assert not (tmp_path / "config").exists()  # the login was the job's only
+    cli("rmi", *names)
 
 
 def test_a_failure_is_told_on_the_page_and_in_the_exit_code(cli: Program, busybox_image: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -42,10 +43,11 @@ class Finding:
 
 
 class Page:
-    """The job's page of one CI (`github`, `gitlab`)."""
+    """The job's page of one CI (`github`, `gitlab`), whose files it names relative to the repository's `root`."""
 
-    def __init__(self, system: str) -> None:
+    def __init__(self, system: str, root: str = "") -> None:
         self._system = system
+        self._root = root
         self.findings: list[Finding] = []
 
     @contextmanager
@@ -67,6 +69,9 @@ class Page:
 
     def annotate(self, finding: Finding) -> None:
         """Show it at its line; GitLab shows those of the report."""
+        path = os.path.abspath(finding.file) if finding.file and self._root else ""
+        if path.startswith(f"{self._root.rstrip('/')}/"):
+            finding.file = os.path.relpath(path, self._root)
         self.findings.append(finding)
         if self._system == "github":
             _say(workflow_command(finding))

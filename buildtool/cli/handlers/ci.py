@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
 import tempfile
 from importlib import resources
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from buildtool.cli.call import Call
 
+_BRANCH = re.compile(r"[^\s\"'\\\x00-\x20\x7f]+")
 _FILES = {"github": ".github/workflows/image.yml", "gitlab": ".gitlab-ci.yml"}
 
 
@@ -32,16 +35,24 @@ def init(call: Call) -> int:
     system = call.arguments[0]
     if system not in _FILES:
         raise UsageError(f'unknown CI "{system}": choose {" or ".join(_FILES)}')
-    text = _rendered(
-        system,
-        {
-            "branch": call.text("branch"),
-            "context": call.text("context"),
-            "image": call.text("image"),
-            "package": "buildtool",
-            "words": [],
-        },
-    )
+    branch, image, platforms = call.text("branch"), call.text("image"), ",".join(call.texts("platform"))
+    if not _BRANCH.fullmatch(branch):
+        raise InvalidInput(
+            f"invalid --branch {branch!r}", hint="it is the name of a branch, like main or release/1.2"
+        )
+    if platforms:
+        from buildtool.oci import parse_platforms
+
+        platforms = ",".join(map(str, parse_platforms(platforms)))
+    words = [*(["--image", image] if image else []), *(["--platform", platforms] if platforms else [])]
+    values: dict[str, object] = {
+        "branch": branch,
+        "image": image,
+        "package": "buildtool",
+        "platforms": platforms,
+        "words": shlex.join([*words, call.text("context")]),
+    }
+    text = _rendered(system, values)
     path = call.text("output") or _FILES[system]
     if path == "-":
         sys.stdout.write(text)
@@ -72,7 +83,7 @@ def build(call: Call) -> int:
         raise InvalidInput("this CI does not say what the image is called", hint="Name it with --image REPOSITORY.")
     push = call.switch("push") if call.given("push") else job.kind != REQUEST
     names = [*(f"{image}:{tag}" for image in images for tag in tags(job)), *call.texts("tag")]
-    page = Page(job.system)
+    page = Page(job.system, os.environ.get("GITHUB_WORKSPACE" if job.system == "github" else "CI_PROJECT_DIR", ""))
     for _, password in job.logins.values():
         page.mask(password)
     with logged_in(job.logins), tempfile.TemporaryDirectory(prefix="buildtool-ci-") as folder:

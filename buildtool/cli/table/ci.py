@@ -41,6 +41,7 @@ COMMANDS = {
             Flag("context", "", "string", "Directory of the build context", default="."),
             Flag("force", "f", "bool", "Replace a pipeline that is there"),
             Flag("image", "", "string", "Repository of the image (default: the CI's own registry)"),
+            Flag("platform", "", "list", "Build for these platforms (os/arch, repeatable or with commas)"),
             Flag("output", "o", "string", "Write to this file (-: STDOUT) instead of the CI's place"),
         ),
         minimum=1,

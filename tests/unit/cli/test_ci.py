@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
 from buildtool.cli import credentials
 from buildtool.cli.ci.environment import BRANCH, REQUEST, TAG, Job, read_job
 from buildtool.cli.ci.login import logged_in
 from buildtool.cli.ci.naming import cache_scopes, labels, slug, tags
-from buildtool.cli.ci.page import Finding, code_quality, summary, workflow_command
+from buildtool.cli.ci.page import Finding, Page, code_quality, summary, workflow_command
 from buildtool.cli.main import run
 from buildtool.errors import InvalidInput
 
@@ -162,6 +165,61 @@ def test_logins_last_as_long_as_the_build(tmp_path: Path, monkeypatch: pytest.Mo
     assert credentials.find("ci.example") == {} and list(tmp_path.iterdir()) == [tmp_path / "config.json"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--branch", "release/#1", "--context", "some dir/it's: #1"],
+        ["--image", "r.example:5000/a/b", "--platform", "linux/amd64,arm64", "--context", "{{ x }}"],
+    ],
+)
+@pytest.mark.parametrize(("system", "schema"), [("github", "github-workflows"), ("gitlab", "gitlab-ci")])
+def test_pipelines_are_what_the_published_schemas_ask_for(
+    system: str, schema: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["ci", "init", system, "--output", "-", *words]) == 0
+    document = yaml.load(capsys.readouterr().out, Loader=Yaml12)
+    folder = resources.files("check_jsonschema").joinpath("builtin_schemas/vendor")
+    validator = Draft7Validator(json.loads(folder.joinpath(f"{schema}.json").read_text("utf-8")))
+    assert [error.message for error in validator.iter_errors(document)] == []
+    if system == "github":
+        commands = [step["run"] for step in document["jobs"]["build"]["steps"] if "run" in step]
+        emulators = [step for step in document["jobs"]["build"]["steps"] if "qemu" in step.get("uses", "")]
+        assert len(emulators) == ("--platform" in words)
+    else:
+        commands = document["build-image"]["script"]
+    told = shlex.split(commands[-1])
+    assert told[:3] == ["buildtool", "ci", "build"]
+    assert told[-1] == (words[words.index("--context") + 1] if "--context" in words else ".")
+    assert ("linux/amd64,linux/arm64" in told) == ("--platform" in words)
+
+
+class Yaml12(yaml.SafeLoader):
+    """`on` is a word, as GitHub reads it."""
+
+
+Yaml12.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def test_files_are_named_as_they_are_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    page = Page("github", str(tmp_path))
+    for file in ("Buildfile", f"{tmp_path}/other/Buildfile", "/elsewhere/Buildfile"):
+        page.annotate(Finding("warning", "w", file, 1))
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in shown] == [
+        "::warning file=sub/Buildfile",
+        "::warning file=other/Buildfile",
+        "::warning file=/elsewhere/Buildfile",
+    ]
+
+
 @pytest.mark.parametrize("system", ["github", "gitlab"])
 def test_pipelines_are_yaml_and_not_overwritten(
     system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -171,9 +229,11 @@ def test_pipelines_are_yaml_and_not_overwritten(
     path = Path(capsys.readouterr().out.strip())
     text = path.read_text()
     document = yaml.safe_load(text)
-    assert "buildtool ci build --image r.example/x" in text and "src" in text and "trunk" in text
+    assert "--image r.example/x src" in text and "trunk" in text
     jobs = document["jobs"] if system == "github" else {key: document[key] for key in document}
     assert len(jobs) == 1 and "image" not in jobs
     assert run(["ci", "init", system]) == 1 and "exists" in capsys.readouterr().err
+    assert run(["ci", "init", system, "--force", "--branch", 'x"']) == 1
+    assert "invalid --branch" in capsys.readouterr().err
     assert run(["ci", "init", system, "--force"]) == 0
     assert run(["ci", "init", "jenkins"]) == 125
