@@ -1,4 +1,4 @@
-"""Statements about an image in an archive of images."""
+"""Statements about an image that comes from elsewhere: in an archive of images, or from a registry."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def predicates_in(archive: Archive, manifest: Digest) -> Iterator[tuple[str, byt
             elif is_attestation(entry, manifest):
                 for layer in decode_manifest(data).layers:
                     if layer.media_type == IN_TOTO:
-                        yield from _predicate(_document(archive, layer), manifest)
+                        yield from predicate_in(_document(archive, layer), manifest)
         except (Corrupt, InvalidInput):
             continue
 
@@ -50,7 +50,8 @@ def _document(archive: Archive, descriptor: Descriptor) -> bytes | None:
     return member.document() if member is not None and member.digest == descriptor.digest else None
 
 
-def _predicate(data: bytes | None, manifest: Digest) -> Iterator[tuple[str, bytes]]:
+def predicate_in(data: bytes | None, manifest: Digest) -> Iterator[tuple[str, bytes]]:
+    """The type and the predicate of a statement (JSON); nothing when it is damaged or not about this manifest."""
     try:
         statement = msgspec.json.decode(data or b"", type=_Statement)
     except msgspec.DecodeError:

@@ -5,19 +5,25 @@ Source: moby/buildkit, docs/attestations/attestation-storage.md; OCI distributio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import logging
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
 
 from buildtool.cache import Lease
-from buildtool.errors import Corrupt
+from buildtool.errors import BuildtoolError, Corrupt
 from buildtool.images import Image, Images
 from buildtool.images.attached import ARTIFACT_TYPE, IN_TOTO, PREDICATE_TYPE, Attached, attach, is_attestation
+from buildtool.images.loaded_statements import predicate_in
 from buildtool.oci import Descriptor, Digest, Reference, decode_index, decode_manifest, media_types, sha256
 from buildtool.registry.referrers import referrers
 from buildtool.registry.repository import Fetched, Repository
+from buildtool.registry.selection import Selected
+from buildtool.registry.transport import BROKEN
 from buildtool.registry.work import settled, together
+
+log = logging.getLogger(__name__)
 
 _LIMIT = 64 << 20
 Bring = Callable[[Descriptor], Coroutine[Any, Any, Descriptor]]
@@ -69,12 +75,50 @@ async def read_statements(repository: Repository, top: Fetched, image: Digest) -
     if not about:
         about = [entry.digest for entry in await referrers(repository, image, ARTIFACT_TYPE)]
     found: dict[str, bytes] = {}
-    for digest in about:
-        for layer in decode_manifest((await repository.manifest(digest)).data).layers:
-            if layer.media_type == IN_TOTO:
-                data = await repository.small_blob(layer, _LIMIT)
-                found.setdefault((layer.annotations or {}).get(PREDICATE_TYPE) or _type_of(data), data)
+    for kind, data in await _statements(repository, about):
+        found.setdefault(kind, data)
     return sorted(found.items())
+
+
+async def _statements(repository: Repository, manifests: Sequence[Digest]) -> list[tuple[str, bytes]]:
+    """Predicate types and statements that manifests of statements name."""
+    layers = [
+        layer
+        for digest in manifests
+        for layer in decode_manifest((await repository.manifest(digest)).data).layers
+        if layer.media_type == IN_TOTO
+    ]
+    documents = await together([repository.small_blob(layer, _LIMIT) for layer in layers])
+    return [
+        ((layer.annotations or {}).get(PREDICATE_TYPE) or _type_of(data), data)
+        for layer, data in zip(layers, documents, strict=True)
+    ]
+
+
+async def keep_statements(images: Images, repository: Repository, selected: Selected) -> None:
+    """What stands beside a pulled image in its index is kept with it, unless something is stated about it here.
+
+    It is nothing that a pull fails for: what cannot be had, or is not about this image, is passed over.
+    """
+    image = selected.manifest.config.digest
+    if not selected.stated:
+        return
+    known = await settled(images.attestations.of, image)
+    if known:
+        return
+    try:
+        found = await _statements(repository, selected.stated)
+    except (BuildtoolError, *BROKEN) as error:
+        log.warning("statements about %s are not kept: %s", image, error)
+        return
+    await settled(_keep, images, image, selected.fetched.digest, [data for _, data in found])
+
+
+def _keep(images: Images, image: Digest, manifest: Digest, statements: Sequence[bytes]) -> None:
+    seen: dict[str, int] = {}
+    for kind, predicate in (each for data in statements for each in predicate_in(data, manifest)):
+        number = seen[kind] = seen.get(kind, -1) + 1
+        images.attestations.put(image, kind, predicate, str(number) if number else "")
 
 
 def _type_of(statement: bytes) -> str:

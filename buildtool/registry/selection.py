@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from buildtool.errors import Corrupt, NotFound
+from buildtool.images.attached import is_attestation
 from buildtool.oci import (
     Digest,
     ImageConfig,
@@ -27,13 +28,15 @@ _CONFIG_LIMIT = 16 << 20
 
 @dataclass(frozen=True)
 class Selected:
-    """An image in a registry. `digest` is what the reference itself names: the index, where there is one."""
+    """An image in a registry. `digest` is what the reference itself names: the index, where there is one, and
+    `stated` are the manifests of statements about the image in that."""
 
     digest: Digest
     fetched: Fetched
     manifest: Manifest
     config_bytes: bytes
     config: ImageConfig
+    stated: tuple[Digest, ...] = ()
 
 
 async def select(
@@ -46,6 +49,7 @@ async def select(
     Raises NotFound when there is none for it, Corrupt, RegistryRefused.
     """
     fetched = top
+    stated: tuple[Digest, ...] = ()
     for _ in range(_MAX_NESTING):
         if fetched.media_type not in media_types.INDEXES:
             break
@@ -61,6 +65,7 @@ async def select(
                 hint="there are: " + (", ".join(sorted({str(one) for one in offered if one})) or "none"),
             )
         fetched = await repository.manifest(index.manifests[place].digest)
+        stated = tuple(each.digest for each in index.manifests if is_attestation(each, fetched.digest))
     else:
         raise Corrupt(f"{name}: indexes within indexes, more than {_MAX_NESTING} deep")
     if fetched.media_type not in media_types.MANIFESTS:
@@ -86,7 +91,7 @@ async def select(
     for layer in manifest.layers:
         if not media_types.is_layer(layer.media_type):
             raise Corrupt(f"{name}: unsupported media type of a layer: {layer.media_type}")
-    return Selected(top.digest, fetched, manifest, config_bytes, config)
+    return Selected(top.digest, fetched, manifest, config_bytes, config, stated)
 
 
 def _kind(manifest: Manifest) -> str:

@@ -28,6 +28,7 @@ from buildtool.oci import (
     parse_reference,
 )
 from buildtool.registry.ahead import Ahead
+from buildtool.registry.attestations import keep_statements
 from buildtool.registry.cache_repository import CacheRepository
 from buildtool.registry.config import RegistryConfig
 from buildtool.registry.credentials import Credentials, server_domain
@@ -124,6 +125,7 @@ class Registries:
             told: Emit = (lambda _: None) if same else emit  # Docker lists no layers then
             fetch = from_repository(repository, self._images.store)
             image = await Puller(self._images, fetch, self._flights, told).pull(selected, reference)
+            await keep_statements(self._images, repository, selected)
             await self._note(selected, reference)
         status(emit, f"Digest: {selected.digest}")
         status(emit, f"Status: {_UP_TO_DATE if same else _DOWNLOADED} {reference.familiar}")

@@ -62,7 +62,14 @@ def test_a_pushed_image_has_its_attestations_beside_it(
 
     cli("rmi", name)
     cli("pull", name)
+    assert json.loads(cli("image", "provenance", name).stdout) == local
     assert json.loads(cli("image", "provenance", "--remote", name).stdout) == local
+    other = f"{registry}/{unique}/other:1"
+    cli("tag", name, other)
+    cli("push", other)
+    assert json.loads(cli("image", "provenance", "--remote", other).stdout) == local
+    (again, _) = _get(f"http://{registry}/v2/{unique}/other/manifests/1")["manifests"]
+    assert again == runnable
     assert json.loads(cli("image", "sbom", "--remote", name).stdout) == sbom
     absent = cli("image", "sbom", "--remote", "--format", "cyclonedx", name, check=False)
     assert absent.returncode == 1 and "no attestation of type https://cyclonedx.org/bom" in absent.stderr
