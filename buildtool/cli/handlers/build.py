@@ -38,7 +38,15 @@ class BuildFailed(BuildtoolError):
 
 
 def build(call: Call) -> int:
-    """Build, show how it goes on stderr, and print the image's id on stdout when --quiet is given."""
+    """Build, show how it goes on stderr, and print the image's id on stdout when --quiet is given; or do what --check
+    and --call ask for.
+    """
+    if any(call.given(flag) for flag in ("builder", "call", "check", "security-opt")):
+        from buildtool.cli.handlers.build_call import answer
+
+        told = answer(call)
+        if told is not None:
+            return told
     wanted = call.text("progress")
     if not call.given("progress"):
         wanted = os.environ.get("BUILDKIT_PROGRESS", "") or wanted

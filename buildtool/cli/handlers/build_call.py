@@ -32,14 +32,12 @@ class CallOptions:
         self.ignore_status = ignore_status
 
 
-def build(call: Call) -> int:
-    """Build, or do what --check or --call ask for instead."""
+def answer(call: Call) -> int | None:
+    """Do what --check or --call ask for; None when that is to build. Refuses flags for what is not here."""
     _check_for_docker(call)
     options = call_options(call)
     if options.method == "build":
-        from buildtool.cli.handlers.build import build as build_image
-
-        return build_image(call)
+        return None
     from buildtool.cli.build_input import read_input
     from buildtool.cli.preprocessing import make_plain
 
@@ -47,8 +45,8 @@ def build(call: Call) -> int:
     make_plain(call, source)
     if source.elsewhere:
         _fetch_text(call, source)
-    answer = {"check": _check, "outline": _outline, "targets": _targets}[options.method]
-    return answer(call, source, options)
+    tell = {"check": _check, "outline": _outline, "targets": _targets}[options.method]
+    return tell(call, source, options)
 
 
 def _check_for_docker(call: Call) -> None:

@@ -18,7 +18,7 @@ _ABSENT_FROM_BUILD = (_absent("squash", "", "layers are kept as they are"),)
 
 COMMANDS = {
     "build": Command(
-        "build_call:build",
+        "build:build",
         "[OPTIONS] PATH | URL | -",
         "Build an image from a Buildfile",
         (
