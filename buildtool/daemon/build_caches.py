@@ -183,6 +183,11 @@ def _check(spec: CacheSpec, flag: str, known: Mapping[str, Collection[str]]) -> 
             raise InvalidInput(f"--{flag} type={spec.type}: unknown attribute {name!r}", hint=hint)
     for name in ("ignore-error", "image-manifest", "oci-mediatypes", "reset", "use_path_style"):
         _truth(spec.attributes, name, default=False)
+    if not _truth(spec.attributes, "oci-mediatypes", default=True):
+        raise InvalidInput(
+            f"--{flag}: oci-mediatypes=false is not possible",
+            hint="What is in a cache has no media type of Docker's.",
+        )
 
 
 def _reference(spec: CacheSpec, flag: str) -> Reference:

@@ -143,6 +143,7 @@ def test_caches_that_cannot_be_reached_are_told_of(cli: Program, source: Path, t
         ("cache-to", "type=gha,mode=max", "take a registry: type=registry,ref=ghcr.io/"),
         ("cache-to", "type=azblob,name=a", "type=azblob is not possible here"),
         ("cache-from", "type=what", "unknown type 'what'"),
+        ("cache-to", "type=registry,ref=a,oci-mediatypes=false", "oci-mediatypes=false is not possible"),
         ("cache-to", "type=registry,ref=a,compresion=zstd", "did you mean 'compression'?"),
         ("cache-to", "type=s3,bucket=a,region=b,upload_parallelism=4", "unknown attribute 'upload_parallelism'"),
         ("cache-from", "type=registry", "ref is missing"),

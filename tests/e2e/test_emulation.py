@@ -117,6 +117,8 @@ def test_busybox_for_two_platforms_is_the_base_of_a_build_for_both(
     cli("build", "--network=none", "--platform=linux/amd64,linux/arm64", "-o", tmp_path / "out", source)
     assert (tmp_path / "out/linux_arm64/machine").read_text() == "arm64 aarch64\n"
     assert (tmp_path / "out/linux_amd64/machine").read_text() == "amd64 x86_64\n"
+    ran = cli("run", "--rm", "--network=none", "--platform=linux/arm64", name, "uname", "-m")
+    assert ran.stdout == "aarch64\n"
     cli("rmi", name)
 
 
