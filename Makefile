@@ -2,6 +2,7 @@
 # demo   build examples/hello and run it (twice: the second build is cached)
 # test   the whole suite
 # lint types contracts   what CI checks besides
+# fuzz   requests made from the API's description, FUZZ of them for each operation
 # bench  the benchmarks, side by side with a local dockerd
 # lock   renew the locked requirements (needs uv)
 
@@ -10,8 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 4
 TESTS ?= tests
+FUZZ ?= 50
 
-.PHONY: setup demo test lint types contracts bench lock clean
+.PHONY: setup demo test lint types contracts fuzz bench lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.setup
@@ -55,6 +57,10 @@ types: setup $(VENV)/.setup-dev
 
 contracts: setup $(VENV)/.setup-dev
 	$(BIN)/lint-imports
+
+fuzz: setup $(VENV)/.setup-dev
+	@.ci/packages test
+	BUILDTOOL_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n $(WORKERS) tests/e2e/test_api_fuzz.py tests/e2e/test_api_input.py
 
 bench: setup
 	@.ci/packages bench

@@ -79,6 +79,7 @@ class Events:
         """
         wanted = Filters.parse(filters, _FILTERS)
         begin, end = times.parse_moment(since), times.parse_moment(until)
+        end = max(end, 1) if until else 0  # 1970 lies in the past too
         if begin and end and end < begin:
             raise InvalidInput(f"`since` time ({since}) cannot be after `until` time ({until})")
         with self._lock:

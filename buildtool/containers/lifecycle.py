@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import signal as signals
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from buildtool.aio import offload
-from buildtool.containers import announce, etcfiles, links, present, times
+from buildtool.containers import announce, etcfiles, links, present, removal, times
 from buildtool.containers.attach import Attachment
 from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
@@ -340,13 +339,7 @@ class Lifecycle:
     async def remove(self, container: Container, *, force: bool, volumes: bool) -> None:
         """Remove it, killing it first with `force`; `volumes`: also its anonymous volumes. Raises Conflict."""
         state = container.state
-        fail = f'cannot remove container "/{container.name}": '
-        if state.removing or container.removed:
-            raise Conflict(f"removal of container {container.id} is already in progress")
-        if state.running and not force:
-            if state.paused:
-                raise Conflict(fail + "container is paused and must be unpaused first")
-            raise Conflict(f"{fail}container is {state.status}: stop the container before removing or force remove")
+        removal.check(container, force=force)
         state.removing = True
         try:
             if state.running:
@@ -363,25 +356,13 @@ class Lifecycle:
     async def _remove_locked(self, container: Container, *, volumes: bool) -> None:
         container.state.removing = True
         self._cancel_restart(container)
-        await offload(self._erase, container)
+        await offload(removal.erase, self._registry, container)
         self._registry.discard(container)
         self._end_attachments(container)
         self.publish(container, "destroy")
         container.waiters.removed(WaitResult(container.state.exit_code))
         if volumes:
-            await offload(self._remove_volumes, container)
-
-    def _erase(self, container: Container) -> None:
-        self._registry.delete(container.id)
-        shutil.rmtree(container.directory, ignore_errors=True)
-
-    def _remove_volumes(self, container: Container) -> None:
-        for point in container.record.mounts:
-            if point.type == "volume" and point.anonymous:
-                try:
-                    self._volumes.remove(point.name, force=True)
-                except Conflict:
-                    continue
+            await offload(removal.remove_volumes, self._volumes, container)
 
     async def settled(self, container: Container) -> None:
         """Wait until an ended container is cleaned up (and removed, when it removes itself)."""

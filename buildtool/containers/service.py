@@ -6,22 +6,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from buildtool.aio import offload
 from buildtool.cache import Pins, Store
-from buildtool.cache.trees import Tree
-from buildtool.containers import changes, commit, limits, pruning, stats, streams, top, updates
+from buildtool.containers import limits, pruning, stats, streams, top, updates
 from buildtool.containers.archive import Archives
 from buildtool.containers.attach import Attachment
 from buildtool.containers.base import Bases
-from buildtool.containers.bridge import Drain
 from buildtool.containers.connections import Connections
 from buildtool.containers.container import Container
 from buildtool.containers.creation import Creator
 from buildtool.containers.detach import parse_detach_keys
 from buildtool.containers.events import Events
 from buildtool.containers.execs import Execs, process
+from buildtool.containers.files import Files
 from buildtool.containers.health import Prober
 from buildtool.containers.lifecycle import Lifecycle
 from buildtool.containers.logs import LogOptions
@@ -31,12 +29,11 @@ from buildtool.containers.networkviews import NetworkViews
 from buildtool.containers.preparation import Preparer
 from buildtool.containers.recovery import Recovery
 from buildtool.containers.registry import Registry
-from buildtool.containers.tarwalk import tar_merged
 from buildtool.containers.views import Views
 from buildtool.containers.volume_archive import VolumeArchives
 from buildtool.containers.volumes import Volumes
 from buildtool.containers.waiters import WaitResult, check_condition
-from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound, Unavailable
+from buildtool.errors import BuildtoolError, Conflict, InvalidInput, NotFound
 from buildtool.images import Images
 from buildtool.networks import Networks
 from buildtool.oci import parse_platform
@@ -70,7 +67,8 @@ class Containers:
         )
         self._creator = Creator(images, self._registry, self._bases, self.volumes, self.connections)
         self._execs = Execs(self._registry, self._lifecycle, self._preparer)
-        self._archives = Archives(self._bases, self._preparer, self.volumes)
+        archives = Archives(self._bases, self._preparer, self.volumes)
+        self.files = Files(store, images, self._registry, self._bases, archives, self._lifecycle)
         self._views = Views(self._registry, images, self._bases, self.networks)
         self._recovery = Recovery(
             self._registry, self._bases, runtime, self._lifecycle, self.connections, self.volumes
@@ -329,96 +327,6 @@ class Containers:
             self._lifecycle.publish(container, f"health_status: {health.status}")
             if health.status == "unhealthy" and Prober.heals(container):
                 self._lifecycle.heal(container)
-
-    # Files
-
-    async def changes(self, reference: str) -> Jsons | None:
-        """GET /containers/{id}/changes; None when there are none, as Docker says it."""
-        container = self.get(reference)
-        base = self._bases.get(container.record.snapshots)
-        return await offload(changes.changes, base.tree, container.directory / "upper") or None
-
-    async def archive_stat(self, reference: str, path: str) -> Json:
-        """What a path is: the X-Docker-Container-Path-Stat object. Raises NotFound."""
-        return await self._archives.head(self.get(reference), path)
-
-    async def archive_get(self, reference: str, path: str) -> tuple[Json, Drain]:
-        """What a path is, and its tar (an async iterator with aclose). Raises NotFound."""
-        container = self.get(reference)
-        found = await self._archives.get(container, path)
-        self._lifecycle.publish(container, "archive-path")
-        return found
-
-    async def archive_put(
-        self,
-        reference: str,
-        path: str,
-        source: BinaryIO,
-        *,
-        no_overwrite: bool = False,
-        copy_ids: bool = False,
-        before_first_start: bool = False,
-    ) -> None:
-        """Unpack a tar, plain or compressed, into a directory. Raises NotFound, InvalidInput, Forbidden."""
-        container = self.get(reference)
-        await self._archives.put(
-            container,
-            path,
-            source,
-            no_overwrite_dir_non_dir=no_overwrite,
-            copy_uid_gid=copy_ids,
-            before_first_start=before_first_start,
-        )
-        self._lifecycle.publish(container, "extract-to-dir")
-
-    async def export(self, reference: str) -> Drain:
-        """The whole file system as a tar (an async iterator with aclose), mounts left out."""
-        container = self.get(reference)
-        base = self._bases.get(container.record.snapshots)
-        tree = Tree([*base.lower, container.directory / "upper"])
-        self._lifecycle.publish(container, "export")
-        return Drain.of(lambda: tar_merged(tree))
-
-    async def commit(
-        self,
-        reference: str,
-        *,
-        repo: str = "",
-        tag: str = "",
-        comment: str = "",
-        author: str = "",
-        pause: bool = True,
-        changes: Strings | None = None,
-        config: Any = None,
-    ) -> str:
-        """POST /commit: the new image's id. The container is paused meanwhile unless told otherwise."""
-        container = self.get(reference)
-        request = await offload(
-            lambda: commit.parse_request(
-                container.record,
-                repo=repo,
-                tag=tag,
-                comment=comment,
-                author=author,
-                changes=changes or [],
-                config=config,
-            )
-        )
-        base = self._images.get(container.record.image_id)
-        frozen = pause and container.alive and not container.state.paused
-        if frozen:
-            try:
-                await self._task(container).pause()
-            except Unavailable:  # a plain user's daemon has no freezer: as with pause=0
-                frozen = False
-        try:
-            upper = container.directory / "upper"
-            image = await offload(commit.commit, self._store, self._images, base, container.record, upper, request)
-        finally:
-            if frozen:
-                await self._task(container).resume()
-        self._lifecycle.publish(container, "commit", comment=comment, imageID=image.id, imageRef=repo)
-        return image.id
 
     # For others
 

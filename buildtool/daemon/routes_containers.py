@@ -75,7 +75,7 @@ async def top(call: Call) -> web.StreamResponse:
 @routes.add("GET", "/containers/{id}/changes")
 async def changes(call: Call) -> web.StreamResponse:
     """What differs from its image."""
-    return json_answer(await call.services.containers.changes(call.names["id"]))
+    return json_answer(await call.services.containers.files.changes(call.names["id"]))
 
 
 @routes.add("GET", "/containers/{id}/logs", stream=True)

@@ -22,21 +22,21 @@ _STAT_HEADER = "X-Docker-Container-Path-Stat"
 @routes.add("HEAD", "/containers/{id}/archive")
 async def stat(call: Call) -> web.StreamResponse:
     """What a path is, in a header."""
-    found = await call.services.containers.archive_stat(call.names["id"], _path(call))
+    found = await call.services.containers.files.archive_stat(call.names["id"], _path(call))
     return web.Response(headers={**STANDARD_HEADERS, _STAT_HEADER: _encoded(found)})
 
 
 @routes.add("GET", "/containers/{id}/archive", stream=True)
 async def get(call: Call) -> web.StreamResponse:
     """A path's content as a tar."""
-    found, chunks = await call.services.containers.archive_get(call.names["id"], _path(call))
+    found, chunks = await call.services.containers.files.archive_get(call.names["id"], _path(call))
     return await byte_stream(call, "application/x-tar", chunks, {_STAT_HEADER: _encoded(found)})
 
 
 @routes.add("PUT", "/containers/{id}/archive", stream=True)
 async def put(call: Call) -> web.StreamResponse:
     """Unpack a tar below a path. `beforeFirstStart` (ours) also where the root filesystem will be read-only."""
-    await call.services.containers.archive_put(
+    await call.services.containers.files.archive_put(
         call.names["id"],
         _path(call),
         body_file(call.request),
@@ -50,7 +50,7 @@ async def put(call: Call) -> web.StreamResponse:
 @routes.add("GET", "/containers/{id}/export", stream=True)
 async def export(call: Call) -> web.StreamResponse:
     """Its whole file system as a tar."""
-    return await byte_stream(call, "application/x-tar", await call.services.containers.export(call.names["id"]))
+    return await byte_stream(call, "application/x-tar", await call.services.containers.files.export(call.names["id"]))
 
 
 @routes.add("POST", "/commit")
@@ -58,7 +58,7 @@ async def commit(call: Call) -> web.StreamResponse:
     """Make an image of a container."""
     if not call.text("container"):
         raise InvalidInput("the parameter container is missing")
-    image_id = await call.services.containers.commit(
+    image_id = await call.services.containers.files.commit(
         call.text("container"),
         repo=call.text("repo"),
         tag=call.text("tag"),

@@ -53,6 +53,13 @@ async def test_until_in_the_past_ends_after_the_replay() -> None:
     assert [e["id"] for e in [e async for e in past]] in (["x"],)
 
 
+@pytest.mark.parametrize("until", ["0", "1", "0.5"])
+async def test_until_1970_is_in_the_past_too(until: str) -> None:
+    bus = Events()
+    bus.publish("container", "start", "x", {})
+    assert [event async for event in bus.subscribe(until=until)] == []
+
+
 async def test_until_in_the_future_ends_by_itself() -> None:
     bus = Events()
     from buildtool.containers import times

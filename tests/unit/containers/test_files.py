@@ -34,7 +34,7 @@ def tar_of(files: dict[str, bytes | str | None], uid: int = 0) -> bytes:
 
 async def get(world: World, identity: str, path: str) -> dict[str, bytes | str | None]:
     """The archive of a path: name to content, link target, or None for a directory."""
-    _, blocks = await world.containers.archive_get(identity, path)
+    _, blocks = await world.containers.files.archive_get(identity, path)
     data = b"".join([block async for block in blocks])
     found: dict[str, bytes | str | None] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -54,7 +54,7 @@ async def identity(request: pytest.FixtureRequest, world: World) -> str:
             while not (world.root / "containers" / found / "upper/alias").is_symlink():
                 await asyncio.sleep(0.01)
     else:
-        await world.containers.archive_put(
+        await world.containers.files.archive_put(
             found, "/", io.BytesIO(tar_of({"made": None, "made/file": b"made\n", "alias": "made"}))
         )
     return found
@@ -70,21 +70,21 @@ async def test_what_comes_out_is_named_as_docker_names_it(world: World, identity
 
 
 async def test_stat_tells_what_is_there(world: World, identity: str) -> None:
-    stat = await world.containers.archive_stat(identity, "/alias")
+    stat = await world.containers.files.archive_stat(identity, "/alias")
     assert (stat["name"], stat["linkTarget"]) == ("alias", "/made")
     assert stat["mode"] & (1 << 27)
-    assert (await world.containers.archive_stat(identity, "/data/seed"))["size"] == 15
+    assert (await world.containers.files.archive_stat(identity, "/data/seed"))["size"] == 15
     with pytest.raises(NotFound, match=f"Could not find the file /nope in container {identity}"):
-        await world.containers.archive_stat(identity, "/nope")
+        await world.containers.files.archive_stat(identity, "/nope")
     with pytest.raises(NotFound):
-        await world.containers.archive_get(identity, "/nope")
+        await world.containers.files.archive_get(identity, "/nope")
     with pytest.raises(InvalidInput, match="not a directory"):
-        await world.containers.archive_stat(identity, "/data/seed/")
+        await world.containers.files.archive_stat(identity, "/data/seed/")
 
 
 async def test_what_goes_in_is_there(world: World, identity: str) -> None:
     archive = tar_of({"a": b"1", "d": None, "d/b": b"2"}, uid=7)
-    await world.containers.archive_put(identity, "/alias", io.BytesIO(gzip.compress(archive)))
+    await world.containers.files.archive_put(identity, "/alias", io.BytesIO(gzip.compress(archive)))
     assert await get(world, identity, "/made/d") == {"d": None, "d/b": b"2"}
     upper = world.root / "containers" / identity / "upper"
     assert (upper / "made/a").stat().st_uid == 7
@@ -93,31 +93,33 @@ async def test_what_goes_in_is_there(world: World, identity: str) -> None:
 async def test_links_never_lead_out_of_the_container(world: World, identity: str, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    await world.containers.archive_put(identity, "/", io.BytesIO(tar_of({"trap": str(outside)})))
+    await world.containers.files.archive_put(identity, "/", io.BytesIO(tar_of({"trap": str(outside)})))
     with pytest.raises(NotFound):
-        await world.containers.archive_put(identity, "/trap/", io.BytesIO(tar_of({"x": b"1"})))
-    await world.containers.archive_put(identity, "/", io.BytesIO(tar_of({"trap/x": b"1"})))
+        await world.containers.files.archive_put(identity, "/trap/", io.BytesIO(tar_of({"x": b"1"})))
+    await world.containers.files.archive_put(identity, "/", io.BytesIO(tar_of({"trap/x": b"1"})))
     with pytest.raises(InvalidInput):
-        await world.containers.archive_put(identity, "/", io.BytesIO(tar_of({"../../x": b"1"})))
+        await world.containers.files.archive_put(identity, "/", io.BytesIO(tar_of({"../../x": b"1"})))
     assert list(outside.iterdir()) == []
 
 
 async def test_refusals_of_put(world: World, identity: str) -> None:
     with pytest.raises(NotFound):
-        await world.containers.archive_put(identity, "/nope", io.BytesIO(tar_of({"a": b""})))
+        await world.containers.files.archive_put(identity, "/nope", io.BytesIO(tar_of({"a": b""})))
     with pytest.raises(InvalidInput, match="extraction point is not a directory"):
-        await world.containers.archive_put(identity, "/data/seed", io.BytesIO(tar_of({"a": b""})))
+        await world.containers.files.archive_put(identity, "/data/seed", io.BytesIO(tar_of({"a": b""})))
     with pytest.raises(InvalidInput):
-        await world.containers.archive_put(identity, "/", io.BytesIO(b"this is no archive" * 100))
+        await world.containers.files.archive_put(identity, "/", io.BytesIO(b"this is no archive" * 100))
     with pytest.raises(InvalidInput, match="cannot overwrite directory"):
-        await world.containers.archive_put(identity, "/", io.BytesIO(tar_of({"made": b"x"})), no_overwrite=True)
+        await world.containers.files.archive_put(identity, "/", io.BytesIO(tar_of({"made": b"x"})), no_overwrite=True)
     with pytest.raises(InvalidInput, match="cannot overwrite non-directory"):
-        await world.containers.archive_put(identity, "/made", io.BytesIO(tar_of({"file": None})), no_overwrite=True)
+        await world.containers.files.archive_put(
+            identity, "/made", io.BytesIO(tar_of({"file": None})), no_overwrite=True
+        )
 
 
 async def test_an_archive_that_is_not_read_to_its_end_leaves_nothing(world: World) -> None:
     identity = await world.create("true")
-    _, blocks = await world.containers.archive_get(identity, "/")
+    _, blocks = await world.containers.files.archive_get(identity, "/")
     await anext(blocks)
     await blocks.aclose()
     await world.containers.start(identity)
@@ -128,16 +130,16 @@ async def test_read_only_places_refuse_copies(world: World) -> None:
     host = {"ReadonlyRootfs": True, "Binds": ["vol:/data", "ro:/ro:ro"]}
     identity = await world.create("true", host=host)
     with pytest.raises(Forbidden, match="container rootfs is marked read-only"):
-        await world.containers.archive_put(identity, "/tmp", io.BytesIO(tar_of({"a": b""})))
+        await world.containers.files.archive_put(identity, "/tmp", io.BytesIO(tar_of({"a": b""})))
     with pytest.raises(Forbidden, match="mounted volume is marked read-only"):
-        await world.containers.archive_put(identity, "/ro", io.BytesIO(tar_of({"a": b""})))
-    await world.containers.archive_put(identity, "/data", io.BytesIO(tar_of({"a": b"in the volume"})))
+        await world.containers.files.archive_put(identity, "/ro", io.BytesIO(tar_of({"a": b""})))
+    await world.containers.files.archive_put(identity, "/data", io.BytesIO(tar_of({"a": b"in the volume"})))
     assert (world.root / "volumes/vol/_data/a").read_bytes() == b"in the volume"
 
 
 async def test_owners_can_become_the_containers_user(world: World) -> None:
     identity = await world.create("true", User="app")
-    await world.containers.archive_put(identity, "/tmp", io.BytesIO(tar_of({"a": b""}, uid=5)), copy_ids=True)
+    await world.containers.files.archive_put(identity, "/tmp", io.BytesIO(tar_of({"a": b""}, uid=5)), copy_ids=True)
     assert (world.root / "containers" / identity / "upper/tmp/a").stat().st_uid == 1000
 
 
@@ -149,7 +151,7 @@ async def test_changes_are_told_as_docker_tells_them(world: World) -> None:
     identity = await world.create("sh", "-c", script)
     await world.containers.start(identity)
     await world.containers.wait(identity)
-    found = {change["Path"]: change["Kind"] for change in await world.containers.changes(identity) or []}
+    found = {change["Path"]: change["Kind"] for change in await world.containers.files.changes(identity) or []}
     assert found == {"/data": 0, "/data/seed": 2, "/data/new": 1, "/d": 1, "/d/f": 1, "/root": 0, "/usr": 0}
 
 
@@ -157,7 +159,7 @@ async def test_export_is_the_whole_tree(world: World) -> None:
     identity = await world.create("sh", "-c", "rm /data/seed; echo x > /new")
     await world.containers.start(identity)
     await world.containers.wait(identity)
-    data = b"".join([block async for block in await world.containers.export(identity)])
+    data = b"".join([block async for block in await world.containers.files.export(identity)])
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         names = set(tar.getnames())
     assert {"bin/busybox", "new", "data", "etc/passwd", ".dockerenv"} <= names
@@ -174,7 +176,7 @@ async def test_commit_makes_an_image_that_runs(world: World) -> None:
             world.root / "containers" / identity / "upper/data"
         ).exists():
             await asyncio.sleep(0.01)
-    image_id = await world.containers.commit(
+    image_id = await world.containers.files.commit(
         identity, repo="snap", tag="v1", comment="c", author="me", changes=['CMD ["cat", "/kept"]', "LABEL a=b"]
     )
     image = world.images.get("snap:v1")
@@ -188,7 +190,7 @@ async def test_commit_makes_an_image_that_runs(world: World) -> None:
     await world.containers.wait(made)
     assert await world.output(made) == b"kept\n"
     with pytest.raises(NotFound):
-        await world.containers.archive_stat(made, "/data")
+        await world.containers.files.archive_stat(made, "/data")
 
 
 # Volumes

@@ -48,7 +48,7 @@ async def test_starting_changes_nothing_in_the_writable_layer(world: World) -> N
     identity = await world.create("true")
     await world.containers.start(identity)
     await world.containers.wait(identity)
-    assert await world.containers.changes(identity) is None
+    assert await world.containers.files.changes(identity) is None
 
 
 @pytest.mark.parametrize(

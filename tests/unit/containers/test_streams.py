@@ -223,7 +223,7 @@ async def test_a_detached_exec_goes_on_by_itself(world: World) -> None:
     async with asyncio.timeout(5):
         while (await world.containers.exec_inspect(exec_id))["ExitCode"] is None:
             await asyncio.sleep(0.01)
-    assert (await world.containers.archive_stat(identity, "/made"))["size"] == 2
+    assert (await world.containers.files.archive_stat(identity, "/made"))["size"] == 2
 
 
 async def test_execs_that_cannot_be(world: World) -> None:
