@@ -11,7 +11,8 @@ from aiohttp import web
 
 from buildtool.aio import offload
 from buildtool.errors import Corrupt
-from buildtool.oci import decode_config, decode_index, decode_manifest, media_types
+from buildtool.images.attached import ATTESTATION_MANIFEST, PREDICATE_TYPE, REFERENCE_DIGEST, REFERENCE_TYPE
+from buildtool.oci import Descriptor, decode_config, decode_index, decode_manifest, media_types, sha256
 from buildtool.registry.server.access import ANYBODY, Identity
 from buildtool.registry.server.documents import visible_repositories
 from buildtool.registry.server.names import is_digest, is_name, is_tag
@@ -34,6 +35,12 @@ _HEADERS = {
 _IMAGE = re.compile(r"/ui/(?P<name>.+?)/-/(?P<reference>[^/]+)")
 _NOP = re.compile(r"^/bin/sh -c #\(nop\)\s*")
 _SHELL = re.compile(r"^(?:RUN )?/bin/sh -c ")
+_KNOWN = (
+    ("https://spdx.dev/Document", "SBOM (SPDX)"),
+    ("https://cyclonedx.org/bom", "SBOM (CycloneDX)"),
+    ("https://slsa.dev/provenance", "Provenance (SLSA)"),
+)
+"""Predicate types of statements by their beginning, in words."""
 
 
 class _NoPage(Exception):
@@ -106,14 +113,32 @@ def _summary(server: Server, name: str, manifest: StoredManifest) -> dict[str, A
     """What a line about an image says."""
     try:
         if manifest.media_type in media_types.INDEXES:
-            entries = decode_index(manifest.data).manifests
-            return {"platforms": _platforms([str(one.platform) for one in entries if one.platform]), "size": None}
+            entries = [one for one in decode_index(manifest.data).manifests if not _is_about(one)]
+            sizes = [size for one in entries if (size := _size(server, name, one.digest)) is not None]
+            span = [human(size) for size in sorted({min(sizes), max(sizes)})] if sizes else []
+            return {"platforms": _platforms([str(one.platform) for one in entries if one.platform]), "size": span}
         decoded = decode_manifest(manifest.data)
         config = _config(server, name, decoded.config.digest, decoded.config.media_type)
         kind = str(config.platform) if config else decoded.artifact_type or decoded.config.media_type
-        return {"platforms": [kind], "size": human(sum(layer.size for layer in decoded.layers))}
+        return {"platforms": [kind], "size": [human(sum(layer.size for layer in decoded.layers))]}
     except Corrupt:
-        return {"platforms": ["damaged"], "size": None}
+        return {"platforms": ["damaged"], "size": []}
+
+
+def _is_about(entry: Descriptor) -> bool:
+    """Whether an index names this as what is stated about another of its manifests."""
+    return (entry.annotations or {}).get(REFERENCE_TYPE) == ATTESTATION_MANIFEST
+
+
+def _read(server: Server, name: str, digest: str) -> StoredManifest | None:
+    found = server.content.manifest(name, digest)
+    return None if found is None or found.media_type not in media_types.MANIFESTS else found
+
+
+def _size(server: Server, name: str, digest: str) -> int | None:
+    """Bytes of an image's layers."""
+    found = _read(server, name, digest)
+    return None if found is None else sum(layer.size for layer in decode_manifest(found.data).layers)
 
 
 def _platforms(names: list[str]) -> list[str]:
@@ -136,7 +161,6 @@ def _image(server: Server, name: str, reference: str) -> dict[str, Any]:
             {
                 "digest": one["digest"],
                 "kind": one.get("artifactType") or one["mediaType"],
-                "size": human(one["size"]),
                 "annotations": one.get("annotations") or {},
             }
             for one in server.content.referrers(name, manifest.digest)
@@ -144,25 +168,54 @@ def _image(server: Server, name: str, reference: str) -> dict[str, Any]:
     }
     try:
         values |= (
-            _index(manifest) if manifest.media_type in media_types.INDEXES else _manifest(server, name, manifest)
+            _index(server, name, manifest)
+            if manifest.media_type in media_types.INDEXES
+            else _manifest(server, name, manifest)
         )
     except Corrupt as error:
         values["fault"] = error.message
     return values
 
 
-def _index(manifest: StoredManifest) -> dict[str, Any]:
+def _index(server: Server, name: str, manifest: StoredManifest) -> dict[str, Any]:
+    """Its images, what is stated about them, and the image itself when there is but one."""
     index = decode_index(manifest.data)
-    children = [
-        {
-            "digest": one.digest,
-            "platform": str(one.platform) if one.platform else "",
-            "kind": one.artifact_type or one.media_type,
-            "size": human(one.size),
-        }
+    images = [one for one in index.manifests if not _is_about(one)]
+    children = []
+    for one in images:
+        size = _size(server, name, one.digest)
+        children.append(
+            {
+                "digest": one.digest,
+                "platform": str(one.platform) if one.platform else "",
+                "kind": one.artifact_type or one.media_type,
+                "size": "" if size is None else human(size),
+            }
+        )
+    platforms = {str(one.digest): str(one.platform) for one in images if one.platform}
+    stated = [
+        {"digest": one.digest, "kind": kind, "of": platforms.get(one.annotations[REFERENCE_DIGEST], "")}
         for one in index.manifests
+        if _is_about(one) and one.annotations and REFERENCE_DIGEST in one.annotations
+        for kind in _statements(server, name, one.digest)
     ]
-    return {"children": children, "annotations": index.annotations or {}}
+    only = _read(server, name, images[0].digest) if len(images) == 1 else None
+    values = {} if only is None else _manifest(server, name, only)
+    return {**values, "children": children, "stated": stated, "annotations": index.annotations or {}}
+
+
+def _statements(server: Server, name: str, digest: str) -> list[str]:
+    """What the statements of an attestation manifest are."""
+    found = _read(server, name, digest)
+    layers = [] if found is None else decode_manifest(found.data).layers
+    return [_what(layer) for layer in layers]
+
+
+def _what(layer: Descriptor) -> str:
+    """A layer in words: its statement's type, its file's name, or its media type."""
+    marks = layer.annotations or {}
+    kind = marks.get(PREDICATE_TYPE) or marks.get("org.opencontainers.image.title") or layer.media_type
+    return next((text for start, text in _KNOWN if kind.startswith(start)), kind)
 
 
 def _manifest(server: Server, name: str, manifest: StoredManifest) -> dict[str, Any]:
@@ -173,8 +226,7 @@ def _manifest(server: Server, name: str, manifest: StoredManifest) -> dict[str, 
         "config_digest": decoded.config.digest,
         "size": human(sum(layer.size for layer in decoded.layers)),
         "layers": [
-            {"line": "", "digest": one.digest, "size": human(one.size), "kind": one.media_type}
-            for one in decoded.layers
+            {"line": "", "digest": one.digest, "size": human(one.size), "kind": _what(one)} for one in decoded.layers
         ],
     }
     try:
@@ -253,6 +305,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["style_url"] = _style_url
     environment.filters["url"] = lambda text: quote(str(text), safe="/:@")
     environment.filters["short"] = lambda digest: str(digest).partition(":")[2][:12]
     environment.filters["when"] = _when
@@ -264,3 +317,8 @@ def _style() -> str:
     loader = _templates().loader
     assert loader is not None
     return loader.get_source(_templates(), "style.css")[0]
+
+
+def _style_url() -> str:
+    """Browsers keep the style sheet: another one has another address."""
+    return f"/ui/style.css?v={sha256(_style().encode())[7:19]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html.parser
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from buildtool.oci import parse_reference
 from tests.unit.registry.conftest import Running, Side
 from tests.unit.registry.test_copying import attach, push_index
-from tests.unit.registry.test_server_api import MANIFEST, digest_of, manifest
+from tests.unit.registry.test_server_api import INDEX, MANIFEST, Api, descriptor, digest_of, manifest
 
 VOID = {"meta", "link", "input", "br"}
 
@@ -83,7 +84,7 @@ async def test_every_link_leads_somewhere(
         if path in seen or path.startswith("/login"):
             continue
         seen.add(path)
-        if path == "/ui/style.css":
+        if path.startswith("/ui/style.css?v="):
             async with session.get(ours.url + path) as answer:
                 assert answer.status == 200 and answer.content_type == "text/css"
         else:
@@ -137,6 +138,42 @@ async def test_what_an_image_page_tells(
     found = await page(session, f"{ours.url}/?q=eam/a")
     assert "team/app" in found.text
     assert "No repository" in (await page(session, f"{ours.url}/?q=<script>")).text
+
+
+async def test_an_index_with_statements_shows_its_image_and_what_they_are(
+    here: Side, ours: Running, session: aiohttp.ClientSession
+) -> None:
+    """Of one image all there is to see; statements by their kind; the size in the list of tags."""
+    name = f"{ours.host}/team/app:own"
+    here.make(name, {"a": os.urandom(5000)})
+    (pushed,) = await here.push(name)
+    image = {"mediaType": MANIFEST, "digest": pushed.digest, "size": pushed.size}
+    api = Api(ours.url, session)
+    for blob in (b"{}", b"bom", b"made"):
+        await api.push_blob("team/app", blob)
+    kinds = {b"bom": "https://spdx.dev/Document", b"made": "https://slsa.dev/provenance/v1"}
+    layers = [
+        descriptor(data, "application/vnd.in-toto+json", annotations={"in-toto.io/predicate-type": kind})
+        for data, kind in kinds.items()
+    ]
+    about = manifest(b"{}", layers=layers)
+    await api("PUT", f"/v2/team/app/manifests/{digest_of(about)}", about, 201, Content_Type=MANIFEST)
+    marks = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": pushed.digest}
+    entries = [
+        image | {"platform": {"architecture": "amd64", "os": "linux"}},
+        descriptor(about, MANIFEST, annotations=marks, platform={"architecture": "unknown", "os": "unknown"}),
+    ]
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+    await api("PUT", "/v2/team/app/manifests/1", index, 201, Content_Type=INDEX)
+
+    shown = (await page(session, f"{ours.url}/ui/team/app/-/1")).text
+    for text in ("SBOM (SPDX)", "Provenance (SLSA)", "Layers", "linux/amd64", "docker pull"):
+        assert text in shown, text
+    assert "unknown" not in shown.replace("Created unknown", "")
+    tags = (await page(session, f"{ours.url}/ui/team/app")).text
+    assert tags.count("linux/amd64") == 2 and tags.count("kB") == 2
+    statements = (await page(session, f"{ours.url}/ui/team/app/-/{digest_of(about)}")).text
+    assert "Content What" in statements and "SBOM (SPDX)" in statements and "docker pull" not in statements
 
 
 async def test_strange_content_is_shown_or_refused(here: Side, ours: Running, session: aiohttp.ClientSession) -> None:
