@@ -17,6 +17,7 @@ import pytest
 
 from buildtool.cache import memory_files
 from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
+from tests.e2e.test_rootless_networks import PlainDaemon
 
 
 @pytest.fixture
@@ -334,3 +335,39 @@ def remains(daemon: Daemon, mark: str, name: str) -> list[str]:
         for top, folders, files in os.walk(place):
             left += [f"{top}/{entry}" for entry in folders + files if entry == name]
     return left
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="the kernel has no tun device")
+def test_secrets_of_a_plain_users_killed_daemon_go_at_its_next_start(tmp_path: Path) -> None:
+    daemon = PlainDaemon("none")
+    try:
+        daemon.start()
+        load_busybox(daemon)
+        (tmp_path / "secret").write_text("hidden-from-all")
+        run = "RUN --network=none --mount=type=secret,id=s,target=/s cat /s > /dev/null; echo begun; sleep 60"
+        (tmp_path / "Buildfile").write_text(f"FROM busybox\n{run}\n")
+        command = [
+            BUILDTOOL,
+            "build",
+            "--progress",
+            "plain",
+            "--secret",
+            f"id=s,src={tmp_path}/secret",
+            str(tmp_path),
+        ]
+        running = subprocess.Popen(command, env=daemon.environment, stderr=subprocess.PIPE, text=True)
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.rstrip().endswith(" begun"):
+                break
+        builds = daemon.data / "run" / "builds"
+        places = memory_files.remembered(builds)
+        assert [path for place in places for path in place.glob("build-*")]
+        daemon.kill()
+        running.communicate()
+        daemon.start()
+        assert not [path for place in places for path in place.glob("build-*")]
+        assert not any(place.exists() and list(place.iterdir()) for place in places)
+    finally:
+        daemon.close()
