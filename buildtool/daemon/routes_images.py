@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 from aiohttp import web
@@ -15,8 +16,11 @@ from buildtool.daemon.call import Call
 from buildtool.daemon.routes_registry import platform_named, platform_of, pull
 from buildtool.daemon.routing import Routes
 from buildtool.daemon.threads import body_file, iterate, written
-from buildtool.errors import InvalidInput, Unavailable
-from buildtool.oci import Reference, parse_reference
+from buildtool.errors import InvalidInput
+from buildtool.oci import Platform, Reference, parse_reference
+
+if TYPE_CHECKING:
+    from buildtool.cache.leases import Lease
 
 routes = Routes()
 
@@ -85,21 +89,49 @@ async def create(call: Call) -> web.StreamResponse:
     source = call.text("fromSrc")
     if not source:
         raise InvalidInput("one of the parameters fromImage and fromSrc is needed")
-    if source != "-":
-        raise Unavailable(
-            f"cannot import from {source}: this daemon fetches nothing by itself",
-            hint="Download the archive and send it: curl -L URL | docker import - NAME",
-        )
-    file, platform, reference = body_file(call.request), platform_of(call), _reference(call)
+    platform, reference = platform_of(call), _reference(call)
     changes, message = call.texts("changes"), call.text("message")
+    if source == "-":
+        return await _progress(call, _importing(call, body_file(call.request), platform, reference, changes, message))
+    url = source if "://" in source else f"http://{source}"
+    if not url.startswith(("http://", "https://")) or any(ord(char) <= 32 for char in url):
+        raise InvalidInput(f"invalid source {source!r}: it is -, or the http(s) URL of an archive")
+    with call.services.store.leases.hold(f"import {url}") as lease:
+        async with json_lines(call) as stream:
+            await stream.line({"status": f"Downloading from {url}"})
+            file = await offload(open, await _downloaded(call, url, lease), "rb")
+            with file:
+                async for item in iterate(_importing(call, file, platform, reference, changes, message)):
+                    await stream.line(item)
+        return stream.response
 
+
+async def _downloaded(call: Call, url: str, lease: Lease) -> Path:
+    """The file that a URL names, by way of the files that builds fetch. Raises FetchFailed."""
+    from buildtool.graph import Remote
+    from buildtool.solve.remotes import Access
+
+    step = Remote("http", url.partition("#")[0], name="archive")
+    remotes = (await call.services.builder()).remotes
+    fetched = await remotes.fetch(step, Access(), lease, lambda _text: None)
+    return call.services.store.snapshots.fs(fetched.snapshot) / "archive"
+
+
+def _importing(
+    call: Call,
+    file: BinaryIO,
+    platform: Platform | None,
+    reference: Reference | None,
+    changes: list[str],
+    message: str,
+) -> Callable[[], Iterator[dict[str, Any]]]:
     def work() -> Iterator[dict[str, Any]]:
         image = call.services.images.import_tar(
             file, reference=reference, changes=changes, message=message, platform=platform
         )
         yield {"status": str(image.id)}
 
-    return await _progress(call, work)
+    return work
 
 
 def _reference(call: Call) -> Reference | None:

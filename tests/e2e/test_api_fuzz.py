@@ -27,7 +27,10 @@ _NOBODY = st.sampled_from(
     ["127.0.0.1:1/x", "127.0.0.1:1/a/b:c", "127.0.0.1:1/x@sha256:1", "../x", "a:b:c", "é\u0000", ""]
 )
 _TAME: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-    "/images/create": {"fromImage": _NOBODY},
+    "/images/create": {
+        "fromImage": _NOBODY,
+        "fromSrc": st.sampled_from(["-", "", "http://127.0.0.1:1/x", "127.0.0.1:1", "ftp://x"]),
+    },
     "/images/{name}/push": {"name": _NOBODY, "image": _NOBODY},
     "/distribution/{name}/json": {"name": _NOBODY},
     "/images/search": {"term": _NOBODY},

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ import pytest
 
 from buildtool.runtime.apparmor import KERNEL
 from tests.conftest import Daemon
+from tests.web import web_server
 
 
 def tar_of(**files: str) -> bytes:
@@ -200,3 +202,19 @@ def test_profiles_of_apparmor_are_told_and_passed_over_where_there_is_none(
     if not has:
         identity = container("true", HostConfig={"SecurityOpt": ["apparmor=some-profile"]})
         assert daemon.request("GET", f"/containers/{identity}/json")["AppArmorProfile"] == "some-profile"
+
+
+def test_a_file_system_is_imported_from_a_url(
+    daemon: Daemon, cli: Any, docker: Any, busybox_image: str, tmp_path: Path, unique: str
+) -> None:
+    with web_server(tmp_path / "repositories") as web:
+        web.files["/root.tar"] = tar_of(made="by the web")
+        for number, client in enumerate((cli, docker)):
+            said = client("import", "-c", "CMD cat /made", f"{web.url}/root.tar", f"{unique}:{number}").stdout
+            assert "sha256:" in said
+            shown = daemon.request("GET", f"/images/{unique}:{number}/json")
+            assert shown["Config"]["Cmd"] == ["/bin/sh", "-c", "cat /made"]
+            cli("rmi", f"{unique}:{number}")
+        done = cli("import", f"{web.url}/nothing.tar", check=False)
+        assert done.returncode == 1 and "404" in done.stderr
+    assert "invalid source" in refused(daemon, "POST", "/images/create?fromSrc=ftp://x/y")

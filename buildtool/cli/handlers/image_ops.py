@@ -8,7 +8,7 @@ from buildtool.cli.archives import check_output, open_input, read_parts, refuse_
 from buildtool.cli.handlers.commit import split_name
 from buildtool.cli.progress import show_json_stream
 from buildtool.client import EngineError, quote_path
-from buildtool.errors import InvalidInput, Unavailable
+from buildtool.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,19 +72,19 @@ def load(call: Call) -> int:
 def import_(call: Call) -> int:
     """Make an image of a file system's archive and print its id."""
     source = call.arguments[0]
-    if source.startswith(("http://", "https://")):
-        raise Unavailable(
-            f"cannot import from {source}", hint="Fetch the archive and pipe it in: … | buildtool import -"
-        )
+    elsewhere = source.startswith(("http://", "https://"))  # the daemon fetches it
     repository, name = split_name(call.arguments[1]) if len(call.arguments) > 1 else ("", "")
     query = {
-        "fromSrc": "-",
+        "fromSrc": source if elsewhere else "-",
         "repo": repository or None,
         "tag": name or None,
         "message": call.text("message") or None,
         "changes": call.texts("change"),
         "platform": call.text("platform") or None,
     }
+    if elsewhere:
+        show_json_stream(call.client.call("POST", "/images/create", query), sys.stdout)
+        return 0
     with open_input(source) as file:
         response = call.client.call("POST", "/images/create", query, body=read_parts(file), headers=_TAR)
         show_json_stream(response, sys.stdout)
