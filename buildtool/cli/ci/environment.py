@@ -67,7 +67,9 @@ def _github(environment: Mapping[str, str]) -> Job:
     kinds = {"heads": BRANCH, "tags": TAG, "pull": REQUEST}
     if len(parts) < 3 or parts[1] not in kinds:
         raise InvalidInput(f"GITHUB_REF is {environment.get('GITHUB_REF', '')!r}: no branch, tag or pull request")
-    kind = kinds[parts[1]]
+    # pull_request_target runs on the branch that the request is to go into, and may have checked out the request
+    kind = REQUEST if request else kinds[parts[1]]
+    ref = str(request.get("number") or parts[2].partition("/")[0]) if kind == REQUEST else parts[2]
     head = ((request.get("head") or {}).get("repo") or {}).get("full_name")
     logins = {}
     if environment.get("GITHUB_TOKEN"):
@@ -75,7 +77,7 @@ def _github(environment: Mapping[str, str]) -> Job:
     return Job(
         "github",
         kind,
-        parts[2].partition("/")[0] if kind == REQUEST else parts[2],
+        ref,
         commit=(request.get("head") or {}).get("sha") or environment.get("GITHUB_SHA", ""),
         default_branch=(event.get("repository") or {}).get("default_branch") or "main",
         base=environment.get("GITHUB_BASE_REF", ""),

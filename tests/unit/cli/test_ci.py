@@ -165,6 +165,17 @@ def test_logins_last_as_long_as_the_build(tmp_path: Path, monkeypatch: pytest.Mo
     assert credentials.find("ci.example") == {} and list(tmp_path.iterdir()) == [tmp_path / "config.json"]
 
 
+def test_a_job_on_the_target_of_a_pull_request_is_one_for_the_request(tmp_path: Path) -> None:
+    """It may have checked out what a stranger wrote: nothing of it is called latest."""
+    environment = event(tmp_path, "stranger/app")
+    document = json.loads((tmp_path / "event.json").read_text())
+    document["pull_request"]["number"] = 7
+    (tmp_path / "event.json").write_text(json.dumps(document))
+    found = read_job(environment | {"GITHUB_REF": "refs/heads/trunk", "GITHUB_EVENT_NAME": "pull_request_target"})
+    assert (found.kind, found.ref, found.trusted) == (REQUEST, "7", False)
+    assert tags(found) == ["pr-7", f"sha-{'f' * 7}"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
