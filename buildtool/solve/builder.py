@@ -168,7 +168,7 @@ class Builder:
                     return await self._solve(prepared, imports, tags, emit, recording)
                 except LostLayer as lost:
                     warn(f"{lost.message}; what it was found for is executed")
-                    imports.refuse(lost.diff_id)
+                    imports.refuse(lost.diff_id, lost.silent)
 
     async def _solve(
         self,

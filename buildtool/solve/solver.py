@@ -94,7 +94,7 @@ class Solver:
             self.results,
             self._ready,
             BaseTrees(shared.store, shared.images, prepared, shared.registry, telling(emit)),
-            LazyLayers(shared.store, prepared.lease, caches.fetch, telling(emit)),
+            LazyLayers(shared.store, prepared.lease, caches.fetch, telling(emit), caches.patience),
             lambda node, result: to_end(self._remembering.arrived, node, result),
         )
         self._finder = Finder(shared.store, shared.records, prepared, self.results, self._elsewhere)

@@ -172,9 +172,11 @@ class Imports:
                 reason = error.message if isinstance(error, BuildtoolError) else str(error) or "it takes too long"
                 self.warn(f"cache {cache.origin.name}: the cache mount {id} begins empty: {reason}")
 
-    def refuse(self, diff_id: Digest) -> None:
-        """Do not give results with this layer any more."""
+    def refuse(self, diff_id: Digest, silent: str = "") -> None:
+        """Do not give results with this layer any more, nor any of a cache (by its source) that is `silent`."""
         self._refused.add(diff_id)
+        for cache in self._open:
+            cache.usable = cache.usable and cache.backend.source != silent
 
     def _result(self, record: CacheRecord, backend: CacheBackend) -> StepResult | None:
         if record.diff_id in self._refused or record.squash != self.store.squash_ids:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,21 +18,31 @@ from buildtool.solve.threads import to_end
 
 
 class LostLayer(BuildtoolError):
-    """A layer that a cache promised cannot be had: what it was found for has to be executed."""
+    """A layer that a cache promised cannot be had: what it was found for has to be executed.
 
-    def __init__(self, diff_id: Digest, message: str) -> None:
+    `silent` names the cache (as LayerSource.sources does) when it does not say anything any more.
+    """
+
+    def __init__(self, diff_id: Digest, message: str, silent: str = "") -> None:
         super().__init__(message)
         self.diff_id = diff_id
+        self.silent = silent
+
+
+class Silence(BuildtoolError):
+    """Nothing came for too long."""
 
 
 class LazyLayers:
-    """Those of one build."""
+    """Those of one build. `patience` is for how many seconds nothing at all may come while something is fetched."""
 
-    def __init__(self, store: Store, lease: Lease, fetch: Fetch | None, tell: Tell) -> None:
+    def __init__(self, store: Store, lease: Lease, fetch: Fetch | None, tell: Tell, patience: float) -> None:
         self._store = store
         self._lease = lease
         self._fetch = fetch
         self._tell = tell
+        self._patience = patience
+        self._heard = 0.0
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
         self._unpacking: dict[Digest, asyncio.Task[SnapshotId]] = {}
 
@@ -56,8 +67,9 @@ class LazyLayers:
                 self._unpacking[layer.diff_id] = unpacking
             snapshot = await asyncio.shield(self._unpacking[layer.diff_id])
         except BuildtoolError as error:
+            silent = layer.sources[0] if isinstance(error, Silence) and layer.sources else ""
             raise LostLayer(
-                layer.diff_id, f"layer {layer.diff_id} of the cache cannot be had: {error.message}"
+                layer.diff_id, f"layer {layer.diff_id} of the cache cannot be had: {error.message}", silent
             ) from error
         return replace(result, snapshot=snapshot, layer=replace(layer, snapshot=snapshot))
 
@@ -69,7 +81,26 @@ class LazyLayers:
             return
         if self._fetch is None:
             raise BuildtoolError("there is nothing here that could fetch it")
-        await self._fetch(layer, self._tell)
+        task = asyncio.ensure_future(self._fetch(layer, self._hear))
+        try:
+            await self._listen(task)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _hear(self, message: str, current: int = 0, total: int = 0, /) -> None:
+        self._heard = time.monotonic()
+        self._tell(message, current, total)
+
+    async def _listen(self, task: asyncio.Future[None]) -> None:
+        """Wait for a fetch, as long as something comes of it or of another one of this build. Raises Silence."""
+        self._heard = time.monotonic()
+        while not task.done():
+            left = self._heard + self._patience - time.monotonic()
+            if left <= 0:
+                raise Silence(f"nothing has come for {self._patience:g} seconds")
+            await asyncio.wait([task], timeout=left)
+        await task
 
     def _unpack(self, result: StepResult, below: tuple[SnapshotId, ...]) -> SnapshotId:
         layer = result.layer

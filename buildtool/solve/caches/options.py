@@ -26,6 +26,9 @@ class CacheOrigin:
     seconds: float = 20.0
 
 
+_TIMES, _SECONDS = 3, 20.0
+
+
 @dataclass(frozen=True, slots=True)
 class CacheTarget:
     """A cache to give results to: those of the layers of the image (`min`), or of all steps (`max`).
@@ -51,3 +54,10 @@ class Caches:
     targets: tuple[CacheTarget, ...] = ()
     inline: bool = False
     fetch: Fetch | None = field(default=None, repr=False)
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds nothing at all may come of a layer that is fetched: three times what an answer may
+        take.
+        """
+        return _TIMES * max((origin.seconds for origin in self.origins), default=_SECONDS)

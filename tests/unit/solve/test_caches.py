@@ -13,9 +13,11 @@ import msgspec
 import pytest
 
 from buildtool.errors import BuildtoolError, Corrupt
+from buildtool.images import LayerSource
 from buildtool.images.forms import Compression
 from buildtool.solve.caches.layout import CacheLayout
 from buildtool.solve.caches.records import BUNDLE, CacheRecord, decode_bundle, decode_record, encode_bundle
+from buildtool.solve.events import Tell
 from tests.unit.solve.caching import Place, executed, file_of
 from tests.unit.solve.conftest import Workshop
 
@@ -233,6 +235,29 @@ def test_a_cache_that_does_not_answer_is_done_without(machine: Callable[[], Work
     caches = replace(caches, origins=(replace(caches.origins[0], open=never),))
     outcome = shop.build("FROM busybox\nRUN echo 1\n", caches=caches)
     assert any("did not answer within 0.05 seconds" in text for text in outcome.warnings)
+
+
+def test_one_that_answers_but_sends_no_layers_is_done_without(machine: Callable[[], Workshop], place: Place) -> None:
+    """The second layer is not waited for as well, and what does come keeps the patience up."""
+    first, second = machine(), machine()
+    text = "FROM busybox\nRUN echo 1 > /one\nRUN echo 2 > /two\n"
+    first.build(text, caches=place.caches(first.store))
+    caches = place.caches(second.store, write=False, answer_within=0.1)
+    begun = 0
+
+    async def fetch(layer: LayerSource, tell: Tell) -> None:
+        nonlocal begun
+        begun += 1
+        for part in range(10):
+            tell("a little", part, 100)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(60)
+
+    outcome = second.build(text + "RUN cat /one /two > /three\n", caches=replace(caches, fetch=fetch))
+    assert file_of(second, outcome.image, "/three") == "1\n2\n"
+    silent = [text for text in outcome.warnings if "nothing has come for 0.3 seconds" in text]
+    assert len(silent) == 1 and begun == 2
+    assert outcome.cached == [True, False, False, False]
 
 
 def test_no_cache_asks_none_and_never_cached_steps_do_not_travel(
