@@ -66,7 +66,8 @@ def _become(spec: dict[str, Any], told: int, libc: ctypes.CDLL) -> NoReturn:
         for number in range(max(NUMBERS.values()) + 1):
             if number not in kept:
                 libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-        os.setgroups(spec["groups"])
+        with contextlib.suppress(PermissionError):  # denied in a user namespace of one id, where there are no others
+            os.setgroups(spec["groups"])
         os.setresgid(*[spec["gid"]] * 3)
         os.setresuid(*[spec["uid"]] * 3)
         environment = dict(pair.split("=", 1) for pair in spec["env"])

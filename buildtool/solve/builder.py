@@ -90,7 +90,7 @@ class Builder:
                 SharedFiles(directory / "shared"),
                 self._go_on,
                 self._networks,
-                only_chroot_is_possible(),
+                only_chroot_is_possible(store.root),
             ),
             flights=Flights[StepResult](),
             gate=Gate(default_capacity()),

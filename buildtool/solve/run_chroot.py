@@ -32,25 +32,40 @@ from buildtool.solve.threads import to_end
 WARNING = (
     "RUN steps are isolated by chroot only: they have the processes, the network and the powers of the container "
     "that this daemon is in; /proc and /sys are empty, limits and read-only mounts are not kept, secrets lie on the "
-    "disk while their step runs, and steps run one at a time"
+    "disk while their step runs, and steps run one at a time (containers need CAP_SYS_ADMIN or user namespaces, and "
+    "a data root that is not on an overlay)"
 )
 NO_COMMANDS = (
     "this user may make no user namespaces: RUN steps cannot be executed, and every file of the image belongs to root"
 )
 _SYS_CHROOT = 1 << NUMBERS["CAP_SYS_CHROOT"]
+_NO_UPPER = ("overlay", "nfs", "nfs4")
 _CHUNK = 1 << 16
 _one_at_a_time: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
 
 
-def only_chroot_is_possible() -> bool:
-    """Whether this process is root without the capability to mount and unshare, as in a plain container."""
+def only_chroot_is_possible(directory: Path) -> bool:
+    """Whether this process is root without the capability to mount and unshare, as in a plain container, or what it
+    keeps in the directory cannot be mounted as the upper layer of an overlay: it lies on one, or on NFS."""
     if os.geteuid() != 0:
         return False
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("CapEff:"):
             effective = int(line.split()[1], 16)
-            return not effective & SYS_ADMIN and bool(effective & _SYS_CHROOT)
+            can_mount = effective & SYS_ADMIN and _file_system(directory) not in _NO_UPPER
+            return not can_mount and bool(effective & _SYS_CHROOT)
     return False
+
+
+def _file_system(directory: Path) -> str:
+    """The type of the file system that a directory is on; "" when it is not told."""
+    device = directory.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == wanted:
+            return after.split()[0]
+    return ""
 
 
 def refuse_commands(prepared: Prepared) -> None:

@@ -2,6 +2,8 @@
 
 `python -m tests.bench.bench_caches`. Interleaved rounds, medians. A round forgets all images and all of the build
 cache of both sides first. Both caches are in our registry on this machine, whose requests of one build are counted.
+With `--tree DIRECTORY` there is also a newer BuildKit with its cache in the registry (mode=max), from what
+`mmdebstrap --variant=apt --include=docker.io,docker-buildx,docker-cli trixie DIRECTORY` makes.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.sides import BUILDTOOL, Docker, Ours, Side
+from tests.bench.sides import BUILDTOOL, Docker, DockerTree, Ours, Side
 from tests.e2e.conftest import free_port
 
 STEPS = 8
@@ -42,10 +44,11 @@ def requests(log: Path) -> int:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=5)
-    rounds = options.parse_args().rounds
+    options.add_argument("--tree", type=Path)
+    given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-caches-", dir="/tmp") as folder:
         root = Path(folder)
-        for name in ("ours", "docker", "context", "registry"):
+        for name in ("ours", "docker", "newer", "context", "registry"):
             (root / name).mkdir()
         port, log = free_port(), root / "registry.log"
         host = f"127.0.0.1:{port}"
@@ -55,16 +58,19 @@ def main() -> None:
         ours = Ours(root / "ours")
         docker = Docker(root / "docker", ours)
         docker.environment["DOCKER_BUILDKIT"] = "1"
+        newer = DockerTree(root / "newer", given.tree) if given.tree else None
         try:
-            measure(ours, docker, root / "context", host, log, rounds)
+            measure(ours, docker, newer, root / "context", host, log, given.rounds)
         finally:
-            for side in (ours, docker):
+            for side in filter(None, (ours, docker, newer)):
                 side.close()
             registry.terminate()
             registry.wait(30)
 
 
-def measure(ours: Ours, docker: Docker, context: Path, host: str, log: Path, rounds: int) -> None:
+def measure(
+    ours: Ours, docker: Docker, newer: DockerTree | None, context: Path, host: str, log: Path, rounds: int
+) -> None:
     base = f"{host}/base:1"
     ours.run("tag", "busybox", base)
     ours.run("push", "-q", base)
@@ -78,7 +84,11 @@ def measure(ours: Ours, docker: Docker, context: Path, host: str, log: Path, rou
     inline = ("build", "-t", f"{host}/inline:1", "--network=none", "--build-arg", "BUILDKIT_INLINE_CACHE=1")
     docker.run(*inline, str(context))
     docker.run("push", f"{host}/inline:1")
-    times: dict[str, list[float]] = {"ours": [], "docker": [], "push": []}
+    theirs_in_registry = f"type=registry,ref={host}/theirs:cache"
+    kit = ("buildx", "build", "-t", "app:1", "--network=none", "--provenance=false", "--load")
+    if newer is not None:
+        newer.run(*kit, f"--cache-to={theirs_in_registry},mode=max", str(context))
+    times: dict[str, list[float]] = {"ours": [], "docker": [], "newer": [], "push": []}
     asked = pushed = 0
     for _ in range(rounds):
         forget(ours, f"{host}/app:1", base)
@@ -87,6 +97,10 @@ def measure(ours: Ours, docker: Docker, context: Path, host: str, log: Path, rou
         asked = requests(log) - before
         forget(docker, f"{host}/inline:1", base)
         times["docker"].append(docker.run(*inline, "--cache-from", f"{host}/inline:1", str(context)))
+        if newer is not None:
+            newer.run("buildx", "prune", "-af")
+            forget(newer, "app:1", base)
+            times["newer"].append(newer.run(*kit, f"--cache-from={theirs_in_registry}", str(context)))
         ours.run("push", "-q", f"{host}/app:1")
         forget(ours, f"{host}/app:1", base)
         before = requests(log)
@@ -99,6 +113,11 @@ def measure(ours: Ours, docker: Docker, context: Path, host: str, log: Path, rou
     print(f"{'cold build':<44} {plain:8.2f} s, with the export of the cache {exported:.2f} s")
     print(f"{'build on a fresh machine, all in the cache':<44} {mine:8.2f} s in {asked} requests")
     print(f"{'BuildKit, inline cache':<44} {theirs:8.2f} s   ratio {mine / theirs:.2f}, wanted 0.5")
+    if newer is not None:
+        later = statistics.median(times["newer"])
+        print(
+            f"{'a newer BuildKit, cache in the registry':<44} {later:8.2f} s   ratio {mine / later:.2f}, wanted 0.5"
+        )
     push = statistics.median(times["push"])
     print(f"{'the same, pushed':<44} {push:8.2f} s in {pushed} requests, wanted 3 s and 10")
 

@@ -115,3 +115,38 @@ class Docker(Side):
         archive = root / "busybox.tar"
         ours.run("save", "-o", str(archive), "busybox")
         self.run("load", "-i", str(archive))
+
+
+_IN_TREE = """
+mount --make-rprivate / && mkdir -p "$0$1" && mount --bind "$1" "$0$1" || exit
+if [ "$2" = dockerd ]; then
+  for each in proc sys dev; do mount --rbind /$each "$0/$each" || exit; done
+  mount -t tmpfs tmpfs "$0/run" || exit
+fi
+tree=$0; shift; exec chroot "$tree" "$@"
+"""
+
+
+class DockerTree(Side):
+    """A newer Docker with buildx, out of a tree that mmdebstrap made; its images are containerd's, which BuildKit's
+    caches in registries need. What is mounted is so in namespaces that end with the programs.
+    """
+
+    name = "docker, newer"
+
+    def __init__(self, root: Path, tree: Path) -> None:
+        super().__init__(root)
+        inside = ["unshare", "--mount", "sh", "-c", _IN_TREE, str(tree), str(root.parent)]
+        self.cli = [*inside, "docker"]
+        socket = root / "docker.sock"
+        self.environment |= {"DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(root / "config")}
+        settings = root / "daemon.json"
+        settings.write_text('{"features": {"containerd-snapshotter": true}}')
+        with (root / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*inside, "dockerd", "--config-file", str(settings), "--data-root", str(root / "data"),
+                 "--exec-root", str(root / "exec"), "--pidfile", str(root / "pid"), "-H", f"unix://{socket}",
+                 "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        self.wait_for(socket)

@@ -130,6 +130,24 @@ def test_what_is_deleted_in_a_container_is_gone(overlay: Path, context: Path, tm
     assert {"d/new", "more", "e"} <= names and not {"bin/sh", "d/a"} & names
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize("user", ["root", "plain"])
+def test_a_data_root_on_an_overlay_has_chroot(overlay: Path, context: Path, user: str) -> None:
+    """A container that may make namespaces, with its data in its own file system: none is mounted on an overlay."""
+    context = Path(shutil.copytree(context, overlay / "context"))
+    if user == "plain":
+        os.chown(overlay, _UID, _UID)
+        overlay.parent.chmod(0o755)
+    script = f"{ALONE}become(int(sys.argv[1]))\nos.execvp(sys.argv[2], sys.argv[2:])\n"
+    before = () if user == "root" else (sys.executable, "-c", script, str(_UID))
+    done = build(overlay, context, "-o", f"type=tar,dest={overlay}/out.tar", before=before)
+    assert done.returncode == 0, done.stderr
+    assert "isolated by chroot only" in done.stderr
+    with tarfile.open(overlay / "out.tar") as archive:
+        names = {name.removeprefix("./") for name in archive.getnames()}
+    assert "made" in names and "bin/sh" not in names
+
+
 def test_another_daemon_is_not_for_it(root: Path, context: Path) -> None:
     environment = {**os.environ, "BUILDTOOL_HOST": "tcp://127.0.0.1:1"}
     command = [BUILDTOOL, "build", "--no-daemon", str(context)]
