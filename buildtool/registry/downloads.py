@@ -16,7 +16,7 @@ from yarl import URL
 from buildtool.cache import BlobStore, Ingest
 from buildtool.errors import BuildtoolError, Corrupt
 from buildtool.oci import Descriptor
-from buildtool.registry.errors import Missing, RegistryUnreachable
+from buildtool.registry.errors import Missing, RegistryRefused, RegistryUnreachable
 from buildtool.registry.progress import Progress
 from buildtool.registry.repository import Repository
 from buildtool.registry.transport import BROKEN
@@ -166,14 +166,29 @@ async def _fetch(
     try:
         async with repository.open_blob(wanted.digest, offset) as answer:
             await _copy(answer, wanted, ingest, progress, growing)
-    except Missing:
-        for url in wanted.urls or ():  # a foreign layer: others have it
-            connection = repository.connection
-            headers = {"Range": f"bytes={offset}-"} if offset else {}
-            async with connection.request("GET", URL(url), headers=headers, ok=(200, 206), what=url) as answer:
+    except Missing as error:
+        if not await _fetch_elsewhere(repository, wanted, ingest, progress, growing):
+            raise error from None
+
+
+async def _fetch_elsewhere(
+    repository: Repository, wanted: Descriptor, ingest: Ingest, progress: Progress, growing: GrowingBlob
+) -> bool:
+    """A foreign layer, from the first of its addresses that has it; False when none does."""
+    offset = ingest.written
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    for url in (URL(text) for text in wanted.urls or ()):
+        if url.scheme not in ("http", "https"):
+            continue
+        try:
+            async with repository.connection.request(
+                "GET", url, headers=headers, ok=(200, 206), what=str(url)
+            ) as answer:
                 await _copy(answer, wanted, ingest, progress, growing)
-            return
-        raise
+                return True
+        except (RegistryRefused, RegistryUnreachable) as error:
+            log.info("blob %s is not to be had at %s: %s", wanted.digest, url, error)
+    return False
 
 
 async def _copy(
