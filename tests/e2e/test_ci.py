@@ -88,6 +88,7 @@ def test_an_index_of_a_job_goes_to_the_jobs_own_registry_with_its_token(
     assert {values["IMAGE_DIGEST"]} == set(names.values())
     assert f"| Digest | `{values['IMAGE_DIGEST']}` |" in (tmp_path / "summary").read_text()
     assert "| Size | " in (tmp_path / "summary").read_text()
+    assert "| `COPY Buildfile /" in (tmp_path / "summary").read_text()
     request = urllib.request.Request(f"http://{host}/v2/team/app/manifests/latest")
     request.add_header("Authorization", "Basic " + b64encode(b"gitlab-ci-token:job-token").decode())
     index = json.loads(urllib.request.urlopen(request).read())

@@ -61,7 +61,7 @@ def emulator() -> Iterator[None]:
     program = shutil.which("qemu-aarch64-static")
     if program is None:
         pytest.skip("qemu-user-static is not installed")
-    with open("/tmp/buildtool-test-binfmt.lock", "w") as lock:
+    with open(program, "rb") as lock:  # one worker at a time
         fcntl.flock(lock, fcntl.LOCK_EX)
         mounted = not (BINFMT / "status").exists()
         if mounted and subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT], check=False).returncode:

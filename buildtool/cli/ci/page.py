@@ -130,9 +130,17 @@ def code_quality(findings: Sequence[Finding]) -> str:
 
 
 def summary(
-    title: str, names: Sequence[str], digest: str, size: int, steps: Sequence[Mapping[str, Any]], failure: str = ""
+    title: str,
+    names: Sequence[str],
+    digest: str,
+    size: int,
+    steps: Sequence[Mapping[str, Any]],
+    failure: str = "",
+    layers: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Markdown: what was made, and of each step whether the cache had it, why not, and how long it took."""
+    """Markdown: what was made, of each step whether the cache had it, why not, and how long it took, and the sizes of
+    the `layers` (as the image's history has them, the newest first).
+    """
     ran = [step for step in steps if step.get("status") in ("done", "failed")]
     cached = sum(step.get("status") == "cached" for step in steps)
     lines = [f"## {title}", ""]
@@ -147,17 +155,26 @@ def summary(
     if steps:
         lines += ["| Step | | Time | Why |", "| --- | --- | ---: | --- |"]
         lines += [_row(step) for step in steps]
+    large = [layer for layer in reversed(layers) if layer.get("Size")]
+    if large:
+        lines += ["", "| Layer | Size |", "| --- | ---: |"]
+        lines += [f"| `{_cell(str(each.get('CreatedBy', '')))}` | {decimal_size(each['Size'])} |" for each in large]
     return "\n".join(lines) + "\n"
 
 
 def _row(step: Mapping[str, Any]) -> str:
     marks = {"cached": "cached", "done": "executed", "failed": "**failed**"}
     status = step.get("status", "")
-    name = str(step.get("name", "")).replace("\n", " ").replace("|", "\\|").replace("`", "'")
-    name = name if len(name) <= 100 else f"{name[:99]}…"
+    name = _cell(str(step.get("name", "")))
     why = "" if status == "cached" else str(step.get("miss_reason") or "").replace("|", "\\|").replace("\n", " ")
     seconds = "" if status == "cached" else f"{float(step.get('seconds') or 0):.1f} s"
     return f"| `{name}` | {marks.get(status, status)} | {seconds} | {why} |"
+
+
+def _cell(text: str) -> str:
+    """A text as code in a table's cell."""
+    plain = text.replace("\n", " ").replace("|", "\\|").replace("`", "'") or "?"
+    return plain if len(plain) <= 100 else f"{plain[:99]}…"
 
 
 def _say(text: str) -> None:

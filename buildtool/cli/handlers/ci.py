@@ -102,7 +102,9 @@ def build(call: Call) -> int:
             return _failed(call, page, names, error)
     size = int(call.client.get(f"/images/{result['image_id']}/json").get("Size") or 0)
     digest = str(told.get("containerimage.digest", "")) if push else ""
-    _write_summary(call, summary(f"Image {images[0]}", names, digest, size, result.get("steps") or ()))
+    layers = call.client.get(f"/images/{result['image_id']}/history")
+    title, steps = f"Image {images[0]}", result.get("steps") or ()
+    _write_summary(call, summary(title, names, digest, size, steps, layers=layers))
     _write_outputs(call, job, result, told, names, digest)
     _write_quality(call, page)
     for name in names:

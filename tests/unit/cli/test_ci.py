@@ -150,7 +150,9 @@ def test_the_summary_tells_of_each_step() -> None:
         {"name": "RUN x | y `z`", "status": "done", "seconds": 1.26, "miss_reason": "file a|b changed"},
         {"name": "RUN bad", "status": "failed", "seconds": 0.1},
     ]
-    text = summary("Image x", ["x:1"], "sha256:1", 2_000_000, steps, failure="bad")
+    layers = [{"CreatedBy": "ENV a", "Size": 0}, {"CreatedBy": "RUN b|c", "Size": 3000}, {"CreatedBy": "", "Size": 9}]
+    text = summary("Image x", ["x:1"], "sha256:1", 2_000_000, steps, failure="bad", layers=layers)
+    assert text.endswith("| Layer | Size |\n| --- | ---: |\n| `?` | 9B |\n| `RUN b\\|c` | 3kB |\n")
     assert "| `RUN x \\| y 'z'` | executed | 1.3 s | file a\\|b changed |" in text
     assert "1 of 3 steps from the cache, 2 executed." in text and "| Size | 2MB |" in text
     assert "**failed**" in text and "```\nbad\n```" in text
