@@ -21,18 +21,25 @@ _START_SECONDS = 60
 
 
 class Dockerd:
-    """A dockerd with everything of its own, its network included: it touches nothing of this machine's."""
+    """A dockerd with everything of its own, its network included: it touches nothing of this machine's.
 
-    def __init__(self) -> None:
+    `alone=False`: it has no networks, and sees this machine's loopback.
+    """
+
+    def __init__(self, alone: bool = True) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="compare-", dir="/tmp"))
         self.socket = str(self.root / "docker.sock")
         command = (
-            f"ip link set lo up; exec dockerd --data-root {self.root}/data --exec-root {self.root}/exec "
-            f"--pidfile {self.root}/pid -H unix://{self.socket} --iptables=false --ip6tables=false"
+            f"{'ip link set lo up; ' if alone else ''}exec dockerd "
+            f"--data-root {self.root}/data --exec-root {self.root}/exec --pidfile {self.root}/pid -H unix://{self.socket} --iptables=false --ip6tables=false"
+            f"{'' if alone else ' --bridge=none --ip-masq=false'}"
         )
         with (self.root / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                ["unshare", "--net", "sh", "-c", command], stdout=log, stderr=log, start_new_session=True
+                [*(["unshare", "--net"] if alone else []), "sh", "-c", command],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + _START_SECONDS
         while not Path(self.socket).exists():

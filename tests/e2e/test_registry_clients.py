@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.compare.run import Dockerd
 
 
 def _layers(cli: Any, image: str) -> Any:
@@ -68,6 +71,32 @@ def test_skopeo_inspects_and_deletes(cli: Any, busybox_image: str, registry: str
     assert skopeo("delete").returncode == 0
     assert "manifest unknown" in skopeo("inspect").stderr
     assert "does not exist" in cli("image", "tags", name, check=False).stderr
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("dockerd") or not shutil.which("docker"), reason="needs root and a dockerd"
+)
+def test_dockers_own_daemon(cli: Any, busybox_image: str, registry: str, unique: str, tmp_path: Path) -> None:
+    """It pulls what we pushed, pushes, finds its layers there already, and we pull that."""
+    name = f"{registry}/{unique}/dockerd"
+    cli("tag", busybox_image, f"{name}:1")
+    cli("push", "-q", f"{name}:1")
+    dockerd = Dockerd(alone=False)
+    docker = ["docker", "-H", f"unix://{dockerd.socket}", "--config", str(tmp_path)]
+    try:
+        assert "Downloaded newer image" in _run(*docker, "pull", f"{name}:1")
+        identity = _run(*docker, "inspect", "-f", "{{.Id}}", f"{name}:1")
+        _run(*docker, "tag", f"{name}:1", f"{name}:2")
+        assert "Layer already exists" in _run(*docker, "push", f"{name}:2")
+        _run(*docker, "tag", f"{name}:1", f"{name}-elsewhere:1")
+        assert "Mounted from" in _run(*docker, "push", f"{name}-elsewhere:1")
+    finally:
+        dockerd.close()
+    assert identity == cli("images", "-q", "--no-trunc", busybox_image).stdout
+    cli("rmi", f"{name}:1")
+    for each in (f"{name}:2", f"{name}-elsewhere:1"):
+        cli("pull", each)
+        assert cli("run", "--rm", each, "echo", "back").stdout == "back\n"
 
 
 @pytest.mark.parametrize("program", ["podman", "buildah"])
