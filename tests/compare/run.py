@@ -29,10 +29,11 @@ class Dockerd:
     def __init__(self, alone: bool = True) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="compare-", dir="/tmp"))
         self.socket = str(self.root / "docker.sock")
+        before = "ip link set lo up; " if alone else ""
+        network = "" if alone else " --bridge=none --ip-masq=false"
         command = (
-            f"{'ip link set lo up; ' if alone else ''}exec dockerd "
-            f"--data-root {self.root}/data --exec-root {self.root}/exec --pidfile {self.root}/pid -H unix://{self.socket} --iptables=false --ip6tables=false"
-            f"{'' if alone else ' --bridge=none --ip-masq=false'}"
+            f"{before}exec dockerd --data-root {self.root}/data --exec-root {self.root}/exec "
+            f"--pidfile {self.root}/pid -H unix://{self.socket} --iptables=false --ip6tables=false{network}"
         )
         with (self.root / "log").open("wb") as log:
             self.process = subprocess.Popen(
