@@ -309,3 +309,36 @@ async def test_search_asks_docker_hub_or_a_catalog(here: Side, ours: Running) ->
     finally:
         listening.close()
         await server.shutdown(0.1)
+
+
+@pytest.mark.parametrize("origin", ["docker", "oci", "oci-archive", "docker-archive", "dir"])
+async def test_any_place_is_copied_to_any_other(
+    origin: str, here: Side, there: Side, ours: Running, tmp_path: Path
+) -> None:
+    """The image is the same at the end of every pair; its manifest too, unless Docker's archive lies between."""
+    name = f"{ours.host}/a/app:1"
+    image = here.make(name, {"a": b"1" * 5000}, {"b": b"2"})
+    (pushed,) = await here.push(name)
+
+    def place(kind: str, where: str) -> str:
+        return {
+            "docker": f"docker://{ours.host}/{where}/app:1",
+            "oci": f"oci:{tmp_path}/{where}:1",
+            "oci-archive": f"oci-archive:{tmp_path}/{where}.tar:1",
+            "docker-archive": f"docker-archive:{tmp_path}/{where}-d.tar:example.com/app:1",
+            "dir": f"dir:{tmp_path}/{where}-dir",
+        }[kind]
+
+    source = place(origin, "from")
+    await run(f"docker://{name}", source)
+    for kind in ("docker", "oci", "oci-archive", "docker-archive", "dir"):
+        target = place(kind, f"to-{kind}")
+        await run(source, target)
+        if kind != "docker":
+            await run(target, f"docker://{ours.host}/back-{kind}/app:1")
+        back = "to-docker" if kind == "docker" else f"back-{kind}"
+        pulled = await there.pull(f"{ours.host}/{back}/app:1")
+        assert pulled.id == image.id and there.files(pulled) == here.files(image)
+        if "docker-archive" not in (origin, kind):
+            async with opened(ours.host, f"{back}/app") as repository:
+                assert (await repository.manifest("1")).digest == pushed.digest
