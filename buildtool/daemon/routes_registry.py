@@ -15,6 +15,7 @@ from buildtool.daemon.call import Call
 from buildtool.daemon.routing import Routes
 from buildtool.errors import InvalidInput
 from buildtool.oci import Platform, parse_platform, parse_reference
+from buildtool.oci.reference import is_host
 
 if TYPE_CHECKING:
     from buildtool.registry import Credentials
@@ -112,7 +113,12 @@ async def auth(call: Call) -> web.StreamResponse:
     """Check credentials with their registry."""
     body = await call.json()
     credentials = _credentials_of(body)
-    token = await call.services.registries().login(str(body.get("serveraddress") or ""), credentials)
+    from buildtool.registry.credentials import server_domain
+
+    server = str(body.get("serveraddress") or "")
+    if server and not is_host(server_domain(server)):
+        raise InvalidInput(f"invalid registry address {server!r}: it is HOST[:PORT], perhaps with https:// before it")
+    token = await call.services.registries().login(server, credentials)
     return json_answer({"Status": "Login Succeeded", "IdentityToken": token})
 
 

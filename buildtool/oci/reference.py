@@ -94,6 +94,11 @@ def parse_reference(text: str) -> Reference:
     return Reference(domain, path, tag, Digest(digest) if digest else None)
 
 
+def is_host(text: str) -> bool:
+    """Whether a text can be the address of a registry: `host`, `host:port`, `[::1]:5000`."""
+    return _DOMAIN.fullmatch(text) is not None
+
+
 def _is_domain(component: str) -> bool:
     """Whether a reference's first component names a registry and not a namespace of the default one."""
     return "." in component or ":" in component or component == "localhost" or component.lower() != component

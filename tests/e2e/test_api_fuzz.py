@@ -175,8 +175,8 @@ def test_no_request_is_answered_by_a_500(
             url = url.replace(f"{{{name}}}", quote(value, safe=""))
         given = {name: value for name, value in query.items() if value is not None}
         flat = {name: value if isinstance(value, (str, list)) else json.dumps(value) for name, value in given.items()}
-        if path in _TAME_BODY and isinstance(body, dict):
-            body |= fixed
+        if path in _TAME_BODY and (body is None or isinstance(body, dict)):  # null is the default registry
+            body = {**(body or {}), **fixed}
         if "logs" in path or "stats" in path or "attach" in path:
             flat |= {"follow": "0", "stream": "0", "one-shot": "1"}
         encoded = urlencode(flat, doseq=True, errors="replace")

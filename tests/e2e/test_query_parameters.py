@@ -218,3 +218,10 @@ def test_a_file_system_is_imported_from_a_url(
         done = cli("import", f"{web.url}/nothing.tar", check=False)
         assert done.returncode == 1 and "404" in done.stderr
     assert "invalid source" in refused(daemon, "POST", "/images/create?fromSrc=ftp://x/y")
+
+
+@pytest.mark.parametrize("server", ["a b", "é", "http://a b/v1/"])
+def test_what_is_no_registrys_address_is_refused(daemon: Daemon, server: str) -> None:
+    body = {"username": "u", "password": "p", "serveraddress": server}
+    status, data = daemon.raw("POST", "/auth", body)
+    assert status == 400 and "invalid registry address" in json.loads(data)["message"]
