@@ -47,6 +47,10 @@ class Bases:
             found = self._known[key] = self._compute(key)
         return found
 
+    def known(self, snapshots: Sequence[int]) -> Base | None:
+        """The base of these layers when it was computed before; looks at nothing."""
+        return self._known.get(tuple(snapshots))
+
     def lower(self, snapshots: Sequence[int]) -> list[Path]:
         """The directories of a base's layers, bottom first, without looking at them."""
         layers = [self._store.snapshots.fs(SnapshotId(number)) for number in snapshots]

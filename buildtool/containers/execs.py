@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from buildtool.aio import offload
 from buildtool.containers import names
 from buildtool.containers.attach import Attachment
 from buildtool.containers.body import security
@@ -259,7 +258,7 @@ async def process(
     console_size: list[int] | None = None,
 ) -> dict[str, Any]:
     """The OCI process of a further command: what the container's own has, but for what is given."""
-    resolved = await offload(preparer.user, container, user or container.config.user)
+    resolved = await preparer.user_of(container, user or container.config.user)
     host = container.host
     values = dict(entry.partition("=")[::2] for entry in environment(container.record))
     if tty:

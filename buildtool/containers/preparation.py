@@ -103,6 +103,13 @@ class Preparer:
             passwd, group = _text(tree, "/etc/passwd"), _text(tree, "/etc/group")
         return resolve_user(text, passwd, group, container.host.group_add or ())
 
+    async def user_of(self, container: Container, text: str) -> ResolvedUser:
+        """The same from the event loop: at once where the files are the image's, which are known then."""
+        base = self._bases.known(container.record.snapshots)
+        if base is not None and not (container.directory / "upper" / "etc").exists():
+            return resolve_user(text, base.passwd, base.group, container.host.group_add or ())
+        return await offload(self.user, container, text)
+
     def _layers(self, point: MountPoint) -> list[Path]:
         """An image mount's layers, which the container keeps from now on."""
         store = self._images.store
