@@ -6,7 +6,6 @@ import time
 
 from buildtool.cli.parse import UsageError
 from buildtool.cli.stack_project import load_project
-from buildtool.cli.stack_session import Session, parse_scale
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ def up(call: Call) -> int:
 
     if settled(call):
         return 0
+    from buildtool.cli.stack_session import Session
     from buildtool.stacks.reading import FileSystem
 
     reader = FileSystem()
@@ -68,6 +68,8 @@ def up(call: Call) -> int:
 
 def create(call: Call) -> int:
     """Create containers without starting them."""
+    from buildtool.cli.stack_session import Session
+
     project = load_project(call, call.arguments)
     session = Session(call, project)
     session.options.start = False
@@ -77,6 +79,8 @@ def create(call: Call) -> int:
 
 def scale(call: Call) -> int:
     """Start or remove containers until services have the given numbers of them."""
+    from buildtool.cli.stack_session import Session, parse_scale
+
     numbers = parse_scale(call.arguments)
     project = load_project(call, list(numbers))
     session = Session(call, project, services=list(numbers), scale=numbers)
