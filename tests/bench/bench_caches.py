@@ -58,8 +58,9 @@ def main() -> None:
         ours = Ours(root / "ours")
         docker = Docker(root / "docker", ours)
         docker.environment["DOCKER_BUILDKIT"] = "1"
-        newer = DockerTree(root / "newer", given.tree) if given.tree else None
+        newer: DockerTree | None = None
         try:
+            newer = DockerTree(root / "newer", given.tree) if given.tree else None
             measure(ours, docker, newer, root / "context", host, log, given.rounds)
         finally:
             for side in filter(None, (ours, docker, newer)):
@@ -87,7 +88,9 @@ def measure(
     theirs_in_registry = f"type=registry,ref={host}/theirs:cache"
     kit = ("buildx", "build", "-t", "app:1", "--network=none", "--provenance=false", "--load")
     if newer is not None:
-        newer.run(*kit, f"--cache-to={theirs_in_registry},mode=max", str(context))
+        newer.run(
+            *kit, f"--cache-to={theirs_in_registry},mode=max,image-manifest=true,oci-mediatypes=true", str(context)
+        )
     times: dict[str, list[float]] = {"ours": [], "docker": [], "newer": [], "push": []}
     asked = pushed = 0
     for _ in range(rounds):

@@ -118,12 +118,12 @@ class Docker(Side):
 
 
 _IN_TREE = """
-mount --make-rprivate / && mkdir -p "$0$1" && mount --bind "$1" "$0$1" || exit
+mount --make-rprivate / && mount --bind "$0" "$0" && mkdir -p "$0$1" && mount --bind "$1" "$0$1" || exit
 if [ "$2" = dockerd ]; then
   for each in proc sys dev; do mount --rbind /$each "$0/$each" || exit; done
   mount -t tmpfs tmpfs "$0/run" || exit
 fi
-tree=$0; shift; exec chroot "$tree" "$@"
+shift; cd "$0" && pivot_root . mnt && exec chroot . "$@"
 """
 
 
