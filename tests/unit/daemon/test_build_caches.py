@@ -73,7 +73,7 @@ async def test_a_bucket_with_its_names_and_prefixes() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (spec("gha"), "unknown type"),
+        (spec("gha"), "type=gha is not possible here"),
         (spec("registry"), "ref is missing"),
         (spec("registry", ref="a@sha256:" + "0" * 64), "is a digest"),
         (spec("registry", ref="a", level="1"), "unknown attribute 'level'"),
