@@ -167,3 +167,15 @@ def test_what_cannot_be_meant_is_refused(cli: Program, source: Path, flag: str, 
     refused = cli("build", f"--{flag}={value}", source, check=False)
     assert refused.returncode != 0
     assert words in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_cache_that_is_an_index(
+    cli: Program, fresh: Program, registry: str, unique: str, tmp_path: Path, busybox_image: str
+) -> None:
+    """As BuildKit writes it with image-manifest=false: an index that names layers."""
+    (tmp_path / "Buildfile").write_text(f"FROM {busybox_image}\nRUN echo {unique} > /made\n")
+    cache = f"type=registry,ref={registry}/{unique}:cache"
+    told = said(cli, f"--cache-to={cache},mode=max,image-manifest=false,ignore-error=false", tmp_path, tag=unique)
+    assert "exported cache" in told
+    assert "2 steps, all cached" in said(fresh, f"--cache-from={cache}", tmp_path, tag=unique)
+    cli("rmi", unique)

@@ -35,6 +35,11 @@ class Reference(msgspec.Struct, rename="camel"):
         """A layer that is had from its owner, not from registries."""
         return "foreign" in self.media_type or "nondistributable" in self.media_type
 
+    @property
+    def is_blob(self) -> bool:
+        """Whether it is no manifest though an index names it: caches (BuildKit's, ours) may be indexes of layers."""
+        return "manifest" not in self.media_type and "index" not in self.media_type
+
 
 class _Shape(msgspec.Struct, rename="camel"):
     schema_version: int = 0
@@ -119,7 +124,8 @@ def _index(shape: _Shape, media_type: str) -> Parsed:
     _limit(shape.manifests)
     return Parsed(
         media_type,
-        children=shape.manifests,
+        blobs=[entry for entry in shape.manifests if entry.is_blob],
+        children=[entry for entry in shape.manifests if not entry.is_blob],
         subject=shape.subject.digest if shape.subject else "",
         artifact_type=shape.artifact_type or "",
         annotations=shape.annotations,

@@ -190,6 +190,23 @@ async def test_discovery_an_index_may_refer_too(api: Api) -> None:
     assert json.loads(body)["manifests"] == []
 
 
+async def test_an_index_may_name_blobs(api: Api) -> None:
+    """BuildKit's cache without image-manifest=true is an index of layers and its own config; they must be there."""
+    kinds = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.buildkit.cacheconfig.v0")
+    blobs = {kind: kind.encode() for kind in kinds}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [descriptor(content, kind) for kind, content in blobs.items()],
+    }
+    data = json.dumps(document).encode()
+    await api("PUT", "/v2/a/manifests/cache", data, 400, Content_Type=INDEX)
+    for content in blobs.values():
+        await api("POST", f"/v2/a/blobs/uploads/?digest={digest_of(content)}", content, 201)
+    await api("PUT", "/v2/a/manifests/cache", data, 201, Content_Type=INDEX)
+    assert (await api("GET", "/v2/a/manifests/cache"))[1] == data
+
+
 async def test_pull_from_a_repository_that_there_is_not(api: Api) -> None:
     for path in ("manifests/1", f"manifests/{digest_of(b'?')}", f"blobs/{digest_of(b'?')}", "tags/list"):
         await api("GET", f"/v2/nobody/here/{path}", expect=404)
