@@ -1,4 +1,4 @@
-"""A file as the body of a request: from the page cache to the socket by sendfile(2), without passing Python.
+"""A file as a body: from the page cache to the socket by sendfile(2), without passing Python.
 
 Only to a socket that is not encrypted; else the bytes are read and written as usual. What the server answers in the
 middle of it is read meanwhile.
@@ -11,7 +11,6 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import payload
 from aiohttp.abc import AbstractStreamWriter
@@ -52,7 +51,7 @@ class FileBody(payload.Payload):
         if transport is None or encrypted or transport.get_write_buffer_size():
             await self._write(writer)
             return
-        await _send(transport.get_extra_info("socket"), self._fd, self._start, self._end, self._report)
+        await send_file(transport, self._fd, self._start, self._end, self._report)
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """As `write`: the length is always the file's."""
@@ -69,10 +68,15 @@ class FileBody(payload.Payload):
             self._report(position)
 
 
-async def _send(sock: Any, fd: int, start: int, end: int, report: Callable[[int], None]) -> None:
-    """In a thread: a file that is not in memory would hold up the loop."""
+async def send_file(
+    transport: asyncio.BaseTransport, fd: int, start: int, end: int, report: Callable[[int], None] | None = None
+) -> None:
+    """Bytes `start` to `end` of a file, to a plain socket whose transport has nothing more to write.
+
+    In a thread: a file that is not in memory would hold up the loop. Raises OSError, RegistryUnreachable.
+    """
     loop = asyncio.get_running_loop()
-    own = socket.socket(fileno=os.dup(sock.fileno()))
+    own = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
     stopped = False
 
     def stop() -> None:
@@ -93,7 +97,8 @@ async def _send(sock: Any, fd: int, start: int, end: int, report: Callable[[int]
             if not sent:
                 raise RegistryUnreachable("the blob became shorter while it was sent")
             position += sent
-            loop.call_soon_threadsafe(report, position)
+            if report is not None:
+                loop.call_soon_threadsafe(report, position)
 
     with own:
         own.setblocking(False)

@@ -115,6 +115,7 @@ class Server:
         self.uploads = Uploads(store, idle=self.settings.upload_idle) if uploads is None else uploads
         self.max_blob = self.settings.max_blob
         self.in_flight = 0
+        self.senders = 0
         self.draining = False
         self._idle = asyncio.Event()
         self._idle.set()

@@ -13,6 +13,7 @@ from aiohttp import web
 from buildtool.aio import offload
 from buildtool.errors import BuildtoolError
 from buildtool.registry.downloads import Abandoned
+from buildtool.registry.sending import send_file
 from buildtool.registry.server.answers import Call, expect_body, nothing
 from buildtool.registry.server.content import StoredBlob
 from buildtool.registry.server.errors import ApiError
@@ -30,6 +31,7 @@ _CHUNK = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d+)-(\d+)(?:/.*)?")
 _TOUCH = 600.0
+_SENDERS = 64
 
 
 async def get_blob(call: Call) -> web.StreamResponse:
@@ -143,16 +145,30 @@ async def _send_file(
         await response.prepare(call.request)
         if call.server.settings.metrics is not None:
             call.server.settings.metrics.sent.inc(count)
-        transport = call.request.transport
-        if transport is None:
-            raise ConnectionResetError("the client has gone")
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.sendfile(transport, file, start, count, fallback=True)
-        except RuntimeError as error:
-            raise ConnectionResetError(str(error)) from None
+        await _send_body(call, file, start, count)
         await response.write_eof()
         return response
+
+
+async def _send_body(call: Call, file: BinaryIO, start: int, count: int) -> None:
+    """From threads, where a file that is not in memory stops nobody else; beyond so many of them from the loop."""
+    transport, server = call.request.transport, call.server
+    if transport is None:
+        raise ConnectionResetError("the client has gone")
+    plain = transport.get_extra_info("sslcontext") is None and not transport.get_write_buffer_size()
+    if plain and server.senders < _SENDERS:
+        server.senders += 1
+        try:
+            await send_file(transport, file.fileno(), start, start + count)
+        except (OSError, BuildtoolError) as error:
+            raise ConnectionResetError(str(error)) from None
+        finally:
+            server.senders -= 1
+        return
+    try:
+        await asyncio.get_running_loop().sendfile(transport, file, start, count, fallback=True)
+    except RuntimeError as error:
+        raise ConnectionResetError(str(error)) from None
 
 
 def _read(file: BinaryIO, start: int, count: int) -> bytes:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from buildtool.registry.errors import RegistryRefused, RegistryUnreachable
 from buildtool.registry.uploads import upload
 from tests.unit.registry.conftest import Running
 from tests.unit.registry.test_copying import opened
+from tests.unit.registry.test_server_api import Api
 
 MIB = 1 << 20
 
@@ -81,3 +83,31 @@ async def test_a_file_that_becomes_shorter_is_told(ours: Running, tmp_path: Path
     async with opened(ours.host, "a") as repository:
         with pytest.raises((RegistryUnreachable, RegistryRefused)):
             await upload(repository, path, sha256(b"?"), cut)
+
+
+async def test_clients_that_read_nothing_hold_up_nobody(ours: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than there are threads for; those that go away are forgotten."""
+    from buildtool.registry.server import blobs
+
+    monkeypatch.setattr(blobs, "_SENDERS", 2)
+    data = os.urandom(16 * MIB)
+    api = Api(ours.url, aiohttp.ClientSession())
+    async with api.session:
+        digest = await api.push_blob("a", data)
+        host, _, port = ours.host.partition(":")
+        idle = []
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+            writer.write(f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert b"200" in await reader.readline()
+            idle.append(writer)
+        assert ours.server.senders == 2
+        assert (await api("GET", f"/v2/a/blobs/{digest}"))[1] == data
+        _, body = await api("GET", f"/v2/a/blobs/{digest}", expect=206, Range=f"bytes=100-{9 * MIB}")
+        assert body == data[100 : 9 * MIB + 1]
+        for writer in idle:
+            writer.transport.abort()
+        async with asyncio.timeout(10):
+            while ours.server.in_flight:
+                await asyncio.sleep(0.02)
+        assert ours.server.senders == 0
