@@ -35,6 +35,7 @@ def fork_program(channel: int, arguments: Sequence[bytes]) -> None:
     caught = signal.valid_signals() - _OWN
     sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)  # in another's pid namespace orphans would pass by
     signal.pthread_sigmask(signal.SIG_BLOCK, caught)
+    sc.set_name(NAME)  # before there is a program that looks
     program = os.fork()
     if program == 0:
         os.setpgid(0, 0)
@@ -77,7 +78,6 @@ def _serve(program: int, caught: set[signal.Signals]) -> NoReturn:
 
 def _show(arguments: Sequence[bytes]) -> None:
     """Be seen under the name that users know, not as an interpreter (the memory of the command line is ours)."""
-    sc.set_name(NAME)
     try:
         with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()

@@ -31,6 +31,7 @@ def test_a_stack_is_loaded_from_a_git_repository(stack: Stack, web: Web) -> None
     assert "name: deep" in stack(*project[:2], "config").stdout
     stack(*project, "up", "-d")
     assert "Running" in stack(*project, "up", "-d").stderr
+    stack(*project, "down", "-t", "0")
     assert "image: x" in stack("-f", f"{repository.url}#{commit}:compose.yaml", "config").stdout
     for address, text in (
         (f"{repository.url}#nowhere", "nowhere"),
