@@ -486,6 +486,7 @@ CONFIG = f"{hex_of(sha256(config_of(make_tar(A), make_tar(B))))}.json"
             r"\$.manifests\[0\].digest",
         ),
     ],
+    ids=lambda value: "archive" if isinstance(value, bytes) else None,  # bytes may hold the time of day
 )
 def test_a_wrong_archive_is_refused_and_leaves_nothing(
     other: Images, archive: bytes, error: type[BuildtoolError], message: str
@@ -659,9 +660,10 @@ def test_changes_that_make_no_sense_are_refused_before_reading(images: Images, c
     [
         (b"", "the archive is empty"),
         (b"junk" * 1000, "layer archive"),
-        (gzip.compress(make_tar(A))[:-30], "gzip stream"),
+        (gzip.compress(make_tar(A), mtime=0)[:-30], "gzip stream"),
         (make_tar({"../../evil": b"x"}), "evil"),
     ],
+    ids=["empty", "junk", "cut", "outside"],
 )
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of other owners take root")
 def test_a_wrong_root_file_system_is_refused_and_leaves_nothing(images: Images, data: bytes, message: str) -> None:
