@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 
 from buildtool.cli.archives import refuse_terminal
 from buildtool.client import contexts
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 _LIMIT = 10 << 20
 _KINDS = ("ca", "cert", "key")
+# What the libraries raise for archives that are damaged, encrypted, or compressed in a way they do not know.
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, ValueError, NotImplementedError, RuntimeError),
+)
 
 
 def export(call: Call) -> int:
@@ -104,7 +111,7 @@ def _document(data: bytes, path: str) -> tuple[dict[str, object], str]:
         endpoint = document["Endpoints"]["docker"]
         host, skip = endpoint["Host"], endpoint.get("SkipTLSVerify", False)
         description = (document.get("Metadata") or {}).get("Description", "")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InvalidInput(f"{path}: its meta.json has no docker endpoint") from None
     if not isinstance(host, str) or not isinstance(description, str):
         raise InvalidInput(f"{path}: its meta.json has no docker endpoint")
@@ -133,7 +140,7 @@ def _unpack(data: bytes, path: str) -> dict[str, bytes]:
                     raise InvalidInput(f"{path}: {member.name!r} is no plain file")
                 _check_size(sum(map(len, found.values())) + member.size, path)
                 found[member.name.removeprefix("./")] = content.read()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise InvalidInput(f"{path}: neither a tar nor a zip of a context: {error}") from None
     return found
 
