@@ -193,8 +193,19 @@ class Networks:
     async def lend(self, container: str, name: str, sysctls: Mapping[str, str]) -> Spare:
         """A namespace that is connected to the default network already, for a container that may not administer it.
 
-        Give it back with `take_back`. Raises as `join` and `plug` do.
+        Give it back with `take_back`. Raises as `join` and `plug` do. When it is cancelled, what threads are at is
+        awaited, and what they have made waits for the next one.
         """
+        lending = asyncio.create_task(self._lend(container, name, sysctls))
+        try:
+            return await asyncio.shield(lending)
+        except asyncio.CancelledError:
+            await asyncio.wait([lending])
+            if not lending.cancelled() and lending.exception() is None:
+                self.take_back(lending.result())
+            raise
+
+    async def _lend(self, container: str, name: str, sysctls: Mapping[str, str]) -> Spare:
         spare = await self._spares.take()
         if spare is not None:
             return spare

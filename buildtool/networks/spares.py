@@ -90,7 +90,10 @@ def _is_as_new(spare: Spare) -> bool:
     """Whether it hangs on its bridge still, and no socket in it is open or about to be forgotten."""
     if interface_index(spare.base) != spare.index:
         return False
-    tables = kernel.in_namespace(spare.namespace, _socket_tables)
+    try:
+        tables = kernel.in_namespace(spare.namespace, _socket_tables)
+    except OSError:  # no descriptor is left to look with
+        return False
     return bool(tables) and not any(int(n) for found in _IN_USE.findall(tables) for n in found if n)
 
 
