@@ -7,9 +7,11 @@ middle of it is read meanwhile.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import socket
+import time
 from collections.abc import Callable
 
 from aiohttp import payload
@@ -21,6 +23,8 @@ from buildtool.registry.work import in_thread, settled
 CHUNK = 1 << 20
 _PIECE = 4 << 20
 _WAIT = 200
+SILENCE = 300.0
+"""Seconds after which a peer that takes nothing is given up: it keeps a thread."""
 
 
 class FileBody(payload.Payload):
@@ -73,7 +77,8 @@ async def send_file(
 ) -> None:
     """Bytes `start` to `end` of a file, to a plain socket whose transport has nothing more to write.
 
-    In a thread: a file that is not in memory would hold up the loop. Raises OSError, RegistryUnreachable.
+    In a thread: a file that is not in memory would hold up the loop. Raises OSError (also for a peer that takes
+    nothing for `SILENCE` seconds), RegistryUnreachable.
     """
     loop = asyncio.get_running_loop()
     own = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
@@ -86,9 +91,11 @@ async def send_file(
     def work() -> None:
         poll = select.poll()
         poll.register(own, select.POLLOUT)
-        position = start
+        position, moved = start, time.monotonic()
         while position < end and not stopped:
             if not poll.poll(_WAIT):
+                if time.monotonic() - moved > SILENCE:
+                    raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
                 continue
             try:
                 sent = os.sendfile(own.fileno(), fd, position, min(_PIECE, end - position))
@@ -96,7 +103,7 @@ async def send_file(
                 continue
             if not sent:
                 raise RegistryUnreachable("the blob became shorter while it was sent")
-            position += sent
+            position, moved = position + sent, time.monotonic()
             if report is not None:
                 loop.call_soon_threadsafe(report, position)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from buildtool.oci import sha256
 from buildtool.registry.errors import RegistryRefused, RegistryUnreachable
+from buildtool.registry.sending import send_file
 from buildtool.registry.uploads import upload
 from tests.unit.registry.conftest import Running
 from tests.unit.registry.test_copying import opened
@@ -111,3 +113,13 @@ async def test_clients_that_read_nothing_hold_up_nobody(ours: Running, monkeypat
             while ours.server.in_flight:
                 await asyncio.sleep(0.02)
         assert ours.server.senders == 0
+
+
+async def test_a_peer_that_takes_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("buildtool.registry.sending.SILENCE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as deaf, (tmp_path / "blob").open("w+b") as file:
+        file.truncate(200 * MIB)
+        _, writer = await asyncio.open_connection(*deaf.getsockname())
+        with pytest.raises(TimeoutError):
+            await send_file(writer.transport, file.fileno(), 0, 200 * MIB)
+        writer.close()
