@@ -90,8 +90,11 @@ def _compile(text: str, name: str) -> tuple[dict[str, Any], list[tuple[int, int,
         raise TemplateError(f"template: {name}:1: nested too deeply") from None
     environment = _environment()
     codes = {}
-    for key, template in made.templates.items():
-        template.set_environment(environment)
-        template.set_lineno(1)
-        codes[key] = environment.compile(template, name=key or "template", filename=f"<template {key}>")
+    try:
+        for key, template in made.templates.items():
+            template.set_environment(environment)
+            template.set_lineno(1)
+            codes[key] = environment.compile(template, name=key or "template", filename=f"<template {key}>")
+    except (RecursionError, SyntaxError):  # Python's blocks and loops nest less deeply than Go's
+        raise TemplateError(f"template: {name}:1: nested too deeply") from None
     return codes, [(site.line, site.column, site.text) for site in made.sites]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import re
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\\"'])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.|\Z))", re.S
 )
 _PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_LONGEST_INTEGER = 100  # characters; 64 bits take 66 and underscores at most, but for leading zeros
 _INTEGER = re.compile(r"[+-]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|[1-9](?:_?[0-9])*|0)")
 _FLOAT = re.compile(r"[+-]?(?:\d(?:_?\d)*)?\.?(?:\d(?:_?\d)*)?(?:[eE][+-]?\d+)?")
 
@@ -118,6 +120,8 @@ def _number(token: Token) -> Any:
     if _INTEGER.fullmatch(text):
         digits = text.lstrip("+-")
         base = 8 if len(digits) > 1 and digits[0] == "0" and digits[1] in "01234567_" else 0
+        if len(digits) > _LONGEST_INTEGER:
+            raise SyntaxProblem(f"integer overflow: {quote(text)}", token.line or 1)
         number = int(digits.replace("_", ""), base)
         if number >= 1 << 64 or (text[0] == "-" and number > 1 << 63):
             raise SyntaxProblem(f"integer overflow: {quote(text)}", token.line or 1)
@@ -126,19 +130,29 @@ def _number(token: Token) -> Any:
         parts = re.fullmatch(r"(.*?)([+-]?[^+-]*(?:[eE][+-]?\d+)?)i", text)
         try:
             assert parts is not None
-            return complex(float(parts[1] or 0), float(parts[2]))
+            return _finite(complex(float(parts[1] or 0), float(parts[2])))
         except (ValueError, AssertionError):
             pass
     elif re.search(r"\d", text) and _FLOAT.fullmatch(text):
         if not re.search(r"[.eE]", text):
             raise SyntaxProblem(f"integer overflow: {quote(text)}", token.line or 1)
-        return float(text.replace("_", ""))
+        try:
+            return _finite(float(text.replace("_", "")))
+        except ValueError:
+            pass
     elif re.match(r"[+-]?0[xX]", text):
         try:
             return float.fromhex(text.replace("_", ""))
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     raise SyntaxProblem(f"illegal number syntax: {quote(text)}", token.line or 1)
+
+
+def _finite(number: Any) -> Any:
+    """Raises ValueError for what is too large, as Go's strconv."""
+    if not cmath.isfinite(number):
+        raise ValueError(number)
+    return number
 
 
 def pipeline_of(tree: Tree[Token], scope: Scope, context: str) -> Pipeline:

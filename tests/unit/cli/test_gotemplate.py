@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -164,3 +165,31 @@ def test_compiled_templates_are_kept_for_the_user_alone(tmp_path: Path, monkeypa
     kept[0].chmod(0o600)
     kept[0].write_bytes(b"nonsense")
     assert Template("{{.A}}").render({"A": "2"}) == "2"
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1e400i", "0x1p99999", "0x1p-99999999999999999999x"])
+def test_numbers_that_are_too_large_are_refused(number: str) -> None:
+    with pytest.raises(TemplateError, match=rf'^template: :1: .*"{re.escape(number)}"'):
+        Template(f"{{{{{number}}}}}")
+
+
+def test_integers_of_many_digits_are_refused() -> None:
+    with pytest.raises(TemplateError, match="integer overflow"):
+        Template("{{" + "9" * 5000 + "}}")
+
+
+@pytest.mark.parametrize("depth", [25, 150, 3000])
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [("{{if .}}", "{{end}}"), ("{{range .}}", "{{end}}"), ("{{print (", ")}}"), ("{{else if .}}", "")],
+)
+def test_deep_templates_are_rendered_or_refused(opening: str, closing: str, depth: int) -> None:
+    text = opening * depth + closing * depth
+    if opening.startswith("{{print"):
+        text = "{{print " + "(print " * depth + "1" + ")" * depth + "}}"
+    if opening.startswith("{{else"):
+        text = "{{if .}}" + opening * depth + "{{end}}"
+    try:
+        Template(text).render([1])
+    except TemplateError as refused:
+        assert "nested too deeply" in refused.message
