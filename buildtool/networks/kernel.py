@@ -197,6 +197,7 @@ def lost_links(bases: dict[str, str]) -> set[str]:
                 lost.add(name)
             elif link.master != master:
                 netlink.set_master(link.index, master)
+                netlink.wait_for_carrier(link.name)  # a new port drops what comes before it is open
     return lost
 
 
