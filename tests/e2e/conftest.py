@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import re
+import secrets
 import select
 import signal
 import socket
@@ -150,10 +151,12 @@ def unique() -> str:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that the kernel gives to others meanwhile."""
+    while True:
+        port = 20000 + secrets.randbelow(12000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def _wait_for(port: int, process: subprocess.Popen[Any]) -> None:

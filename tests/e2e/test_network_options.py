@@ -15,8 +15,9 @@ import pytest
 
 from buildtool.networks import kernel
 from tests.conftest import Daemon, Program
+from tests.e2e.conftest import free_port
 from tests.e2e.test_network_drivers import Cable
-from tests.e2e.test_networks import HELLO, address, ask, free_port, inspect, looked_up, own_address, pings, run
+from tests.e2e.test_networks import HELLO, address, ask, inspect, looked_up, own_address, pings, run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

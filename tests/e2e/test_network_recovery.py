@@ -16,7 +16,8 @@ import pytest
 
 from buildtool.networks import kernel
 from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
-from tests.e2e.test_networks import HELLO, address, ask, free_port, inspect, pings, run, traces
+from tests.e2e.conftest import free_port
+from tests.e2e.test_networks import HELLO, address, ask, inspect, pings, run, traces
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 _COUNT = 20

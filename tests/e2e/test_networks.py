@@ -18,6 +18,7 @@ import pytest
 
 from buildtool.networks import kernel
 from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
+from tests.e2e.conftest import free_port
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 HELLO = "while true; do echo hello | nc -l -p 80; done"
@@ -56,12 +57,6 @@ def ask(host: str, port: int, seconds: float = 3.0) -> str:
                 return answer.decode()
         time.sleep(0.05)
     return ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        return int(probe.getsockname()[1])
 
 
 def own_address() -> str:

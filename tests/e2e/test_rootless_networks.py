@@ -18,7 +18,8 @@ import pytest
 from buildtool.networks import kernel
 from buildtool.networks.netlink import Netlink, Peer
 from tests.conftest import BUILDTOOL, Daemon, Program, load_busybox
-from tests.e2e.test_networks import HELLO, ask, free_port, looked_up, own_address, run
+from tests.e2e.conftest import free_port
+from tests.e2e.test_networks import HELLO, ask, looked_up, own_address, run
 from tests.rootless import ALONE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
