@@ -232,6 +232,11 @@ def busybox_rootfs() -> bytes:
     return out.getvalue()
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long bytes have their argument's name: archives hold the time, and all workers must name a case alike."""
+    return argname if isinstance(val, bytes) and len(val) > 32 else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out, for a plain user, the areas whose tests do in their own process what takes root.
 
